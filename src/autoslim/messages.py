@@ -1,0 +1,112 @@
+"""One line for people out of what Hydra, OmegaConf and PyYAML raise: what came, what was expected, the way out."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import yaml
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from autoslim.errors import AutoslimError
+
+FAMILY = (AutoslimError, HydraException, OmegaConfBaseException, yaml.YAMLError)
+"""The exceptions that mean "bad input": one line and exit status 2, never a traceback."""
+
+
+def one_line(text: object) -> str:
+    """The text with every run of white space, line ends included, as one blank."""
+    return " ".join(str(text).split())
+
+
+def near(word: str, options: Iterable[str]) -> str:
+    """A sentence that names the options closest to ``word``, or nothing.
+
+    Options that end in the same part after the last dot come first (``epochs`` -> ``baseline.epochs``).
+
+    >>> near("slim.tagret", ["slim.target", "seed"])
+    ' Did you mean slim.target?'
+    >>> near("zzz", ["seed"])
+    ''
+    """
+    names = [name for name in options if not word.startswith(name + ".")]
+    last = {name: name.rpartition(".")[2] for name in names}
+    tail = word.rpartition(".")[2]
+    found = difflib.get_close_matches(word, names, n=1, cutoff=0.75)
+    found = found or [name for name in names if last[name] == tail]
+    if not found:
+        close = difflib.get_close_matches(tail, last.values(), n=1)
+        found = [name for name in names if close and last[name] == close[0]]
+    return f" Did you mean {' or '.join(found[:4])}?" if found else ""
+
+
+def unknown_key(key: str, keys: Iterable[str]) -> str:
+    """The message for a key that the schema does not have."""
+    return f"unknown key {key}.{near(key, keys)} Every key with its value: python -m autoslim --cfg job"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception and its causes, outermost first."""
+    found = [error]
+    while found[-1].__cause__ is not None:
+        found.append(found[-1].__cause__)
+    return found
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    """The message for ``group=option`` where the group has no such option."""
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    options = list(error.options or ())
+    if not group or not options:
+        return _without_details(error)
+    if group == "hydra/launcher" and name == "joblib":
+        return "hydra/launcher=joblib needs an extra package: pip install 'autoslim[joblib]'"
+    return f"unknown {group} {name!r}.{near(name, options)} There are: {', '.join(options)}."
+
+
+def _without_details(error: BaseException) -> str:
+    """The exception's text without the lines that only a developer of Hydra can use."""
+    noise = ("reference_type", "object_type", "full_key", "Config search path", "provider=", "Set the env")
+    lines = [line.strip() for line in str(error).splitlines()]
+    return one_line(" ".join(line for line in lines if line and not line.startswith(noise)))
+
+
+def _schema_error(error: OmegaConfBaseException, docs: Mapping[str, str]) -> str:
+    """The message for a value or a key that the typed schema refuses."""
+    text = _without_details(error)
+    key = str(error.full_key or "")
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and "not in" in text:
+        return unknown_key(key, docs)
+    if not key:
+        return text
+    way_out = f" A list is typed so: '{key}=[a,b]'." if "is not a ListConfig" in text else ""
+    return f"{key}: {text.rstrip('.')}." + (f" It is: {docs[key]}." if key in docs else "") + way_out
+
+
+def describe(error: BaseException, docs: Mapping[str, str] = MappingProxyType({})) -> str:
+    """One line for an exception of ``FAMILY``; ``docs`` are the schema's keys with what they mean.
+
+    >>> describe(ValueError("two\\n  lines"))
+    'two lines'
+    """
+    chain = _chain(error)
+    first = chain[0]
+    if isinstance(first, AutoslimError):
+        return one_line(first)
+    if isinstance(first, yaml.YAMLError):
+        return f"not valid YAML: {one_line(first)}"
+    override = re.match(r"Could not override '([^']+)'", str(first))
+    if override:
+        return unknown_key(override.group(1), docs)
+    if isinstance(first, OverrideParseException):
+        return (
+            f"cannot read {first.override!r}: expected key=value or group=option, with no blank around the =."
+        )
+    for link in chain:
+        if isinstance(link, MissingConfigException):
+            return _missing_option(link)
+        if isinstance(link, OmegaConfBaseException):
+            where = re.match(r"In '([^']+)'", str(first))
+            return (f"in the config file {where.group(1)}: " if where else "") + _schema_error(link, docs)
+    return _without_details(first)
