@@ -1,0 +1,288 @@
+"""ChannelGraph: the one description of a network that everything else reads."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from autoslim.errors import AutoslimError
+from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.cost import Cost, LayerCost, layer_costs, total_cost
+from autoslim.graph.groups import ChannelGroup, Grouping, matches
+from autoslim.graph.materialize import materialize
+from autoslim.graph.rules import LayerRule, Unsupported, rule_for
+from autoslim.graph.run import Statistics, forward
+from autoslim.graph.trace import Node, Trace, trace
+
+log = logging.getLogger(__name__)
+
+
+class ChannelGraph:
+    """The channel groups of a Keras functional model, and the model at any widths of them.
+
+    Widths are int32 vectors [G]: the active channels of each group of `groups`, in that order; active means
+    the first `w`. The model's own layers and weights are used, never copied: train the graph and the model
+    is trained.
+
+    >>> import keras
+    >>> x = keras.Input((8, 8, 3))
+    >>> y = keras.layers.Conv2D(16, 3, name="conv")(x)
+    >>> y = keras.layers.GlobalAveragePooling2D()(y)
+    >>> graph = ChannelGraph(keras.Model(x, keras.layers.Dense(10, name="logits")(y)))
+    >>> [(g.name, g.size) for g in graph.groups if not g.frozen]
+    [('conv', 16)]
+    >>> graph.cost(graph.uniform(0.5)).flops == 36 * 27 * 8 + 8 * 10
+    True
+
+    Args:
+        model: a functional or Sequential Keras model, channels last. Nested models are traced through.
+        freeze: shell-style patterns of layer names; the groups of their outputs keep full width.
+
+    Raises:
+        AutoslimError: for a subclassed model, or a pattern that matches no layer.
+    """
+
+    def __init__(self, model: keras.Model, freeze: Sequence[str] = ()) -> None:
+        self.model = model
+        self.trace: Trace = trace(model)
+        self._axes: dict[int, Axis]
+        self.groups: tuple[ChannelGroup, ...]
+        self.uncovered: dict[str, str] = {}  # layer name -> why no rule covers it
+        self._rules: list[LayerRule | None] = []
+        self._weights: list[dict[str, tuple[Dimension, ...]]] = []
+        self._connect(tuple(freeze))
+        if self.uncovered:
+            what = ", ".join(f"{name} ({reason})" for name, reason in self.uncovered.items())
+            log.warning("No rule covers these layers; the channels they touch keep their full width: %s", what)
+
+    # -- building ------------------------------------------------------------------------------------
+
+    def _connect(self, freeze: tuple[str, ...]) -> None:
+        grouping = Grouping()
+        axes: dict[int, Axis] = {}
+        traced = self.trace
+        self._check_patterns(freeze)
+        for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
+            axes[value] = grouping.new(name, shape[-1] or 1)
+            grouping.freeze(axes[value], "model input")
+
+        first_calls: dict[int, tuple[list[Axis], list[Axis]]] = {}
+
+        def visit(node: Node, inputs: list[Axis]) -> list[Axis]:
+            outputs = self._connect_node(node, inputs, grouping)
+            if getattr(node.op, "weights", None):  # a shared layer has one set of weights for all its calls
+                first = first_calls.setdefault(id(node.op), (inputs, outputs))
+                for axis, earlier in zip([*inputs, *outputs], [*first[0], *first[1]], strict=True):
+                    grouping.tie(earlier, axis, node.name)
+            pattern = matches(node.name, freeze)
+            for value, axis in zip(node.outputs, outputs, strict=True):
+                axes[value] = axis
+                if pattern:
+                    grouping.freeze(axis, f"matches {pattern!r}")
+            return outputs
+
+        for axis in traced.walk([axes[i] for i in traced.inputs], visit):
+            grouping.freeze(axis, "model output")
+        makers = [(node.name, value) for node in traced.nodes for value in node.outputs]
+        solution = grouping.solve(axes, makers)
+        self.groups, self._axes = solution.groups, solution.axes
+        self._weights = [
+            rule.weights(node.op, self.input_axes(node), self.output_axes(node)) if rule else {}
+            for node, rule in zip(traced.nodes, self._rules, strict=True)
+        ]
+
+    def _connect_node(self, node: Node, inputs: list[Axis], grouping: Grouping) -> list[Axis]:
+        rule = rule_for(node.op)
+        reason = f"a {type(node.op).__name__} layer"
+        if rule is not None and inputs:
+            try:
+                outputs = rule.connect(node.op, inputs, node, grouping)
+                self._rules.append(rule)
+                return outputs
+            except Unsupported as why:
+                reason += f" with {why}"
+        self._rules.append(None)
+        self.uncovered[node.name] = reason
+        for axis in inputs:
+            grouping.freeze(axis, f"no rule covers {node.name}, {reason}")
+        outputs = []
+        for shape in node.output_shapes:
+            axis = grouping.new(node.name, (shape[-1] if shape else 1) or 1)
+            grouping.freeze(axis, f"no rule covers {node.name}, {reason}")
+            outputs.append(axis)
+        return outputs
+
+    def _check_patterns(self, freeze: tuple[str, ...]) -> None:
+        names = [node.name for node in self.trace.nodes]
+        for pattern in freeze:
+            if not any(matches(name, (pattern,)) for name in names):
+                near = difflib.get_close_matches(pattern, names, 3, 0.3)
+                raise AutoslimError(
+                    f"freeze={pattern!r} matches no layer. Nearest names: {', '.join(near) or 'none'}; "
+                    "stages=[describe] lists all."
+                )
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def input_axes(self, node: Node) -> list[Axis]:
+        """Channel axis of each of a node's inputs."""
+        return [self._axes[i] for i in node.inputs]
+
+    def output_axes(self, node: Node) -> list[Axis]:
+        """Channel axis of each of a node's outputs."""
+        return [self._axes[i] for i in node.outputs]
+
+    def axis(self, value: int) -> Axis:
+        """Channel axis of a value of the trace."""
+        return self._axes[value]
+
+    def rule(self, node: Node) -> LayerRule | None:
+        """The rule that covers a node, or None."""
+        return self._rules[node.index]
+
+    def weight_dimensions(self, node: Node) -> dict[str, tuple[Dimension, ...]]:
+        """Weight attribute -> its dimensions, for a node that a rule covers."""
+        return self._weights[node.index]
+
+    @property
+    def slimmable(self) -> tuple[ChannelGroup, ...]:
+        """The groups that may take other widths than full."""
+        return tuple(group for group in self.groups if not group.frozen)
+
+    @property
+    def full(self) -> np.ndarray:
+        """Widths of the whole network: int32 [G]."""
+        return np.array([group.size for group in self.groups], np.int32)
+
+    def uniform(self, ratio: float) -> np.ndarray:
+        """Every slimmable group at `ratio` (0 to 1) of its size, rounded, at least one unit: int32 [G]."""
+        widths = self.full
+        for group in self.slimmable:
+            units = max(1, round(ratio * group.size / group.unit))
+            widths[group.index] = min(units * group.unit, group.size)
+        return widths
+
+    def check(self, widths: Any) -> np.ndarray:
+        """`widths` as int32 [..., G], checked.
+
+        Raises:
+            AutoslimError: naming the first group whose width is not possible.
+        """
+        array = np.asarray(widths)
+        if array.shape[-1:] != (len(self.groups),) or not np.issubdtype(array.dtype, np.integer):
+            raise AutoslimError(
+                f"Widths of shape {array.shape} and type {array.dtype} were given; expected integers "
+                f"[{len(self.groups)}], one for each group of graph.groups."
+            )
+        for group in self.groups:
+            column = array[..., group.index]
+            wrong = (column < 1) | (column > group.size) | (column % group.unit != 0)
+            if group.frozen:
+                wrong = column != group.size
+            if np.any(wrong):
+                width = int(np.atleast_1d(column)[np.flatnonzero(np.atleast_1d(wrong).ravel())[0]])
+                raise AutoslimError(f"Width {width} of group {group.name!r} is not possible: {_possible(group)}.")
+        return array.astype(np.int32)
+
+    def widths_from(self, channels: dict[str, int]) -> np.ndarray:
+        """Widths from {group name: width}; groups that are not named keep their full width: int32 [G].
+
+        Raises:
+            AutoslimError: for unknown names (with the nearest that exist) and impossible widths.
+        """
+        index = {group.name: group.index for group in self.groups}
+        widths = self.full
+        for name, width in channels.items():
+            if name not in index:
+                near = difflib.get_close_matches(str(name), index, 3)
+                raise AutoslimError(
+                    f"No channel group is named {name!r}. Nearest: {', '.join(near) or ', '.join(list(index)[:5])}."
+                )
+            if isinstance(width, bool) or not isinstance(width, int):
+                raise AutoslimError(f"Width {width!r} of group {name!r} is not a whole number of channels.")
+            widths[index[name]] = width
+        return self.check(widths)
+
+    def channels(self, widths: Any) -> dict[str, int]:
+        """{group name: width} of the slimmable groups."""
+        array = self.check(widths)
+        return {group.name: int(array[group.index]) for group in self.slimmable}
+
+    # -- the four interpreters -----------------------------------------------------------------------
+
+    def run(
+        self,
+        images: Any,
+        widths: Any = None,
+        *,
+        batch_statistics: bool = False,
+        training: bool = False,
+        mode: str = "slice",
+    ) -> Any:
+        """The network's outputs at given widths.
+
+        Args:
+            images: tensor [N, H, W, C] (a list of tensors for a model of several inputs).
+            widths: int32 [G], an array or a tensor; under `tf.function` one trace serves all values of a
+                tensor. None: full width.
+            batch_statistics: normalise with the batch's own statistics, not the moving ones.
+            training: dropout and its kin are active.
+            mode: "slice" computes active channels only; "mask" computes all and zeroes the rest, with
+                static shapes. Both give the same outputs and gradients.
+
+        Returns:
+            The model's output tensor, or list of them.
+        """
+        return self.run_with_statistics(
+            images, widths, batch_statistics=batch_statistics, training=training, mode=mode
+        )[0]
+
+    def run_with_statistics(
+        self,
+        images: Any,
+        widths: Any = None,
+        *,
+        batch_statistics: bool = True,
+        training: bool = False,
+        mode: str = "slice",
+    ) -> tuple[Any, Statistics]:
+        """As `run`, with the batch's (mean, variance) of every batch normalisation that used its own."""
+        return forward(
+            self, images, widths, batch_statistics=batch_statistics, training=training, mode=mode
+        )
+
+    def cost(self, widths: Any = None, convention: str = "macs") -> Cost:
+        """Exact cost at widths int [..., G] (None: full): whole numbers, or int64 arrays [...].
+
+        Args:
+            widths: int [..., G].
+            convention: "macs" (multiply-accumulates of convolutions and dense layers, trainable parameters;
+                the paper's) or "with_norm" (batch norm at 4 FLOPs an entry, all parameters).
+        """
+        return total_cost(self, self.full if widths is None else self.check(widths), convention)
+
+    def layer_costs(self, widths: Any = None, convention: str = "macs") -> list[LayerCost]:
+        """Cost of each layer at widths int [G] (None: full), in topological order."""
+        return layer_costs(self, self.full if widths is None else self.check(widths), convention)
+
+    def materialize(self, widths: Any = None, *, weights: bool = True, name: str | None = None) -> keras.Model:
+        """A plain Keras model at the given widths, which loads without autoslim.
+
+        Args:
+            widths: int [G]; None: full.
+            weights: slice the trained weights; False: initialise anew, as the layers' initializers say.
+            name: of the new model; None: the traced model's.
+        """
+        return materialize(self, self.full if widths is None else self.check(widths), weights, name)
+
+
+def _possible(group: ChannelGroup) -> str:
+    if group.frozen:
+        return f"it is frozen at {group.size} ({group.frozen})"
+    multiples = f" in multiples of {group.unit}" if group.unit > 1 else ""
+    return f"it takes {group.unit} to {group.size}{multiples}"

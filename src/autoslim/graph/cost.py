@@ -1,0 +1,151 @@
+"""Closed-form costs of a channel graph at given widths, for many widths at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoslim.errors import AutoslimError
+from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.trace import Node
+
+if TYPE_CHECKING:
+    from autoslim.graph.channel_graph import ChannelGraph
+
+CONVENTIONS = ("macs", "with_norm")
+BYTES_PER_ENTRY = 4  # float32
+NORM_FLOPS_PER_ENTRY = 4  # subtract, divide, scale, shift
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs: whole numbers, or int64 arrays [...] for widths [..., G]."""
+
+    flops: Any  # multiply-accumulates for one image
+    params: Any  # weights
+    memory: Any  # bytes: peak of live activations for one image in float32
+
+    def of(self, resource: str) -> Any:
+        """The cost named "flops", "params" or "memory"."""
+        if resource not in ("flops", "params", "memory"):
+            raise AutoslimError(f"resource={resource!r}: expected flops, params or memory.")
+        return getattr(self, resource)
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One line of the layer table."""
+
+    name: str
+    kind: str  # layer class
+    shape: tuple[int | None, ...]  # output shape at the widths asked for, batch first
+    groups: tuple[str, ...]  # channel groups of the output
+    flops: int
+    params: int
+
+
+def total_cost(graph: ChannelGraph, widths: np.ndarray, convention: str) -> Cost:
+    """See `ChannelGraph.cost`."""
+    _check_convention(convention)
+    widths = widths.astype(np.int64)
+    flops = params = np.zeros(widths.shape[:-1], np.int64)
+    counted: set[int] = set()  # a layer called twice has its weights once
+    for node in graph.trace.nodes:
+        flops = flops + _node_flops(graph, node, widths, convention)
+        if id(node.op) not in counted:
+            params = params + _node_params(graph, node, widths, convention)
+            counted.add(id(node.op))
+    memory = _peak_memory(graph, widths)
+    if widths.ndim == 1:
+        return Cost(int(flops), int(params), int(memory))
+    return Cost(flops, params, memory)
+
+
+def layer_costs(graph: ChannelGraph, widths: np.ndarray, convention: str) -> list[LayerCost]:
+    """See `ChannelGraph.layer_costs`."""
+    _check_convention(convention)
+    widths = widths.astype(np.int64)
+    rows = []
+    for node in graph.trace.nodes:
+        axis = graph.output_axes(node)[0]
+        rows.append(
+            LayerCost(
+                name=node.name,
+                kind=type(node.op).__name__,
+                shape=(*node.output_shapes[0][:-1], int(axis.active(widths))),
+                groups=tuple(graph.groups[g].name for g in axis.groups),
+                flops=int(_node_flops(graph, node, widths, convention)),
+                params=int(_node_params(graph, node, widths, convention)),
+            )
+        )
+    return rows
+
+
+def _check_convention(convention: str) -> None:
+    if convention not in CONVENTIONS:
+        raise AutoslimError(f"convention={convention!r}: expected one of {', '.join(CONVENTIONS)}.")
+
+
+def _entries(dimensions: tuple[Dimension, ...], widths: np.ndarray) -> Any:
+    """Number of entries of a weight at widths [..., G]."""
+    entries: Any = np.ones(widths.shape[:-1], np.int64)
+    for dimension in dimensions:
+        entries = entries * (dimension.active(widths) if isinstance(dimension, Axis) else dimension)
+    return entries
+
+
+def _node_flops(graph: ChannelGraph, node: Node, widths: np.ndarray, convention: str) -> Any:
+    rule = graph.rule(node)
+    flops: Any = np.zeros(widths.shape[:-1], np.int64)
+    if rule is None:
+        return flops
+    dimensions = graph.weight_dimensions(node)
+    for name, positions in rule.positions(node.op, node).items():
+        flops = flops + positions * _entries(dimensions[name], widths)
+    if convention == "with_norm" and rule.normalizes:
+        axis = graph.output_axes(node)[0]
+        flops = flops + NORM_FLOPS_PER_ENTRY * node.positions(node.output_shapes[0]) * axis.active(widths)
+    return flops
+
+
+def _node_params(graph: ChannelGraph, node: Node, widths: np.ndarray, convention: str) -> Any:
+    """Trainable weights (all weights in "with_norm"); a frozen layer's own count where no rule covers it."""
+    params: Any = np.zeros(widths.shape[:-1], np.int64)
+    if graph.rule(node) is None:
+        weights = getattr(node.op, "weights" if convention == "with_norm" else "trainable_weights", [])
+        return params + sum(math.prod(w.shape) for w in weights)
+    for name, dimensions in graph.weight_dimensions(node).items():
+        if convention == "with_norm" or not name.startswith("moving_"):
+            params = params + _entries(dimensions, widths)
+    return params
+
+
+def _peak_memory(graph: ChannelGraph, widths: np.ndarray) -> Any:
+    """Peak bytes of live activations: a value lives from the node that makes it to the last that reads it."""
+    traced = graph.trace
+    size: dict[int, Any] = {}
+    for value, shape in zip(traced.inputs, traced.input_shapes, strict=True):
+        size[value] = _bytes(graph, value, shape, widths)
+    live: Any = sum(size.values())
+    peak = live
+    for node in traced.nodes:
+        for value, shape in zip(node.outputs, node.output_shapes, strict=True):
+            size[value] = _bytes(graph, value, shape, widths)
+            live = live + size[value]
+        peak = np.maximum(peak, live)
+        for value in {*node.inputs, *node.outputs}:
+            dead = traced.last_use.get(value, node.index) == node.index
+            if dead and value not in traced.outputs:
+                live = live - size[value]
+    return peak
+
+
+def _bytes(graph: ChannelGraph, value: int, shape: tuple[int | None, ...], widths: np.ndarray) -> Any:
+    if any(s is None for s in shape[1:-1]):
+        raise AutoslimError(
+            f"A tensor of the dynamic shape {shape} has no known size. Build the model with a fixed input shape."
+        )
+    return BYTES_PER_ENTRY * math.prod(shape[1:-1]) * graph.axis(value).active(widths)  # type: ignore[arg-type]

@@ -1,0 +1,168 @@
+"""Channel groups: which channel dimensions must keep the same width."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autoslim.errors import AutoslimError
+from autoslim.graph.axes import Axis, Piece
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """The set of channel dimensions that keep the same width."""
+
+    index: int  # place in every widths vector
+    name: str  # the first layer that makes it
+    size: int  # channels at full width
+    unit: int  # widths are multiples of this (larger than 1 behind grouped convolutions)
+    frozen: str | None  # why it keeps its full width; None: it can be slimmed
+    layers: tuple[str, ...]  # layers whose outputs are in it, in topological order
+
+
+@dataclass
+class _Member:
+    name: str
+    units: int
+    repeat: int
+    parent: int
+    factor: int = 1  # own units per unit of the parent
+    reasons: list[str] = field(default_factory=list)
+
+
+class Grouping:
+    """Union-find over channel dimensions, filled by the rules' `connect`.
+
+    Pieces made here carry a member number in `group`; `solve` replaces it by the final group index.
+    Members of different granularity (a grouped convolution moves whole blocks of channels) are joined at
+    the coarsest common unit.
+    """
+
+    def __init__(self) -> None:
+        self._members: list[_Member] = []
+
+    def new(self, name: str, units: int, repeat: int = 1) -> Axis:
+        """An axis of a new group: `units` units of `repeat` channels each, named `name`."""
+        index = len(self._members)
+        self._members.append(_Member(name, units, repeat, parent=index))
+        return Axis((Piece(index, units * repeat, repeat),))
+
+    def tie(self, first: Axis, second: Axis, name: str) -> None:
+        """Demand that two axes keep the same channels; freezes both where their pieces don't line up.
+
+        Raises:
+            AutoslimError: if their sizes differ.
+        """
+        if first.size != second.size:
+            raise AutoslimError(f"Layer {name!r} joins axes of {first.size} and {second.size} channels.")
+        a, b = (
+            (first.pieces, second.pieces)
+            if first.tiles == second.tiles
+            else (first.flat_pieces(), second.flat_pieces())
+        )
+        if [p.size for p in a] != [p.size for p in b]:
+            reason = f"{name} joins concatenations whose pieces don't line up"
+            self.freeze(first, reason)
+            self.freeze(second, reason)
+            return
+        for p, q in zip(a, b, strict=True):
+            self._join(p, q)
+
+    def freeze(self, axis: Axis, reason: str) -> None:
+        """Keep every group on the axis at full width, for `reason`."""
+        for piece in axis.pieces:
+            reasons = self._members[self._root(piece.group)[0]].reasons
+            if reason not in reasons:
+                reasons.append(reason)
+
+    def _root(self, index: int) -> tuple[int, int]:
+        factor = 1  # units of `index` per unit of the root
+        while self._members[index].parent != index:
+            factor *= self._members[index].factor
+            index = self._members[index].parent
+        return index, factor
+
+    def _join(self, first: Piece, second: Piece) -> None:
+        a, _ = self._root(first.group)
+        b, _ = self._root(second.group)
+        if a == b:
+            return
+        a, b = min(a, b), max(a, b)
+        old, absorbed = self._members[a], self._members[b]
+        units = math.gcd(old.units, absorbed.units)
+        if units != old.units:  # the earlier member becomes coarser: it stands below a root of its own kind
+            root = len(self._members)
+            self._members.append(
+                _Member(old.name, units, old.repeat * old.units // units, root, reasons=list(old.reasons))
+            )
+            old.parent, old.factor = root, old.units // units
+            a = root
+        absorbed.parent, absorbed.factor = a, absorbed.units // units
+        for reason in absorbed.reasons:
+            if reason not in self._members[a].reasons:
+                self._members[a].reasons.append(reason)
+
+    def _final_piece(self, piece: Piece, place: dict[int, int]) -> Piece:
+        root, factor = self._root(piece.group)
+        return Piece(
+            group=place[root],
+            size=piece.size,
+            repeat=piece.repeat * factor,
+            unit=self._members[root].repeat,
+        )
+
+    def solve(self, axes: dict[int, Axis], makers: Sequence[tuple[str, int]]) -> _Solution:
+        """Close the union-find.
+
+        Args:
+            axes: value id -> axis.
+            makers: (layer name, value id) in topological order: whose outputs are members of what.
+        """
+        roots = [i for i, m in enumerate(self._members) if m.parent == i]
+        first: dict[int, int] = {}
+        for index in range(len(self._members)):
+            first.setdefault(self._root(index)[0], index)
+        roots.sort(key=first.__getitem__)
+        place = {root: index for index, root in enumerate(roots)}
+        final = {value: axis.rename(lambda p: self._final_piece(p, place)) for value, axis in axes.items()}
+        layers: list[dict[str, None]] = [{} for _ in roots]
+        for name, value in makers:
+            for group in final[value].groups:
+                layers[group][name] = None
+        names = _unique([self._members[root].name for root in roots])
+        groups = tuple(
+            ChannelGroup(
+                index=index,
+                name=names[index],
+                size=self._members[root].units * self._members[root].repeat,
+                unit=self._members[root].repeat,
+                frozen="; ".join(self._members[root].reasons) or None,
+                layers=tuple(layers[index]),
+            )
+            for index, root in enumerate(roots)
+        )
+        return _Solution(groups, final)
+
+
+@dataclass(frozen=True)
+class _Solution:
+    groups: tuple[ChannelGroup, ...]
+    axes: dict[int, Axis]  # value id -> axis
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names made distinct by a number behind repetitions (a shared layer makes a group at each call)."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        result.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return result
+
+
+def matches(name: str, patterns: Sequence[str]) -> str | None:
+    """The first shell-style pattern that a layer name matches, or None."""
+    return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)

@@ -1,0 +1,116 @@
+"""What a rule is: everything that autoslim knows about one kind of layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import keras
+
+from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.groups import Grouping
+from autoslim.graph.trace import Node
+
+
+class Unsupported(Exception):
+    """Raised by a rule's `connect` for a setting that it does not cover; the layer is then frozen."""
+
+
+class RunCall(Protocol):
+    """What a rule's `run` may ask about the pass that it is part of."""
+
+    node: Node
+    batch_statistics: bool  # normalise with the batch's own statistics
+    training: bool  # dropout and the like are active
+
+    @property
+    def input_axes(self) -> list[Axis]:
+        """Channel axes of the node's inputs."""
+
+    @property
+    def output_axes(self) -> list[Axis]:
+        """Channel axes of the node's outputs."""
+
+    def channels(self, axis: Axis) -> Any:
+        """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
+
+    def record(self, layer: keras.Layer, statistics: tuple[Any, Any], axis: Axis) -> None:
+        """Report the batch's own (mean, variance) of a normalisation layer."""
+
+
+class LayerRule(NamedTuple):
+    """What autoslim knows about one kind of layer. Every function is pure.
+
+    connect: (op, input axes, node, grouping) -> output axes. Which channels are tied together.
+    weights: (op, input axes, output axes) -> {attribute: dimensions}. Where the channel axes stand in each
+        weight; parameters, slicing and materialising all follow from it.
+    run: (op, inputs, weights at the active widths, call) -> output or list of outputs.
+    positions: (op, node) -> {weight attribute: n}. Multiply-accumulates are n times the weight's entries.
+    config: (op, channels, input axes, output axes) -> constructor arguments that change with the widths;
+        `channels(axis)` is an int.
+    keeps_zero: whether channels that are zero come out as zero.
+    normalizes: whether the layer is a normalisation, four FLOPs an entry in the convention `with_norm`.
+    """
+
+    connect: Callable[[Any, list[Axis], Node, Grouping], list[Axis]]
+    weights: Callable[[Any, list[Axis], list[Axis]], dict[str, tuple[Dimension, ...]]]
+    run: Callable[[Any, list[Any], dict[str, Any], RunCall], Any]
+    positions: Callable[[Any, Node], dict[str, int]]
+    config: Callable[[Any, Callable[[Axis], int], list[Axis], list[Axis]], dict[str, Any]]
+    keeps_zero: bool = False
+    normalizes: bool = False
+
+
+def no_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
+    """The layer has no weights."""
+    return {}
+
+
+def no_products(op: Any, node: Node) -> dict[str, int]:
+    """The layer multiplies nothing by a weight."""
+    return {}
+
+
+def same_config(op: Any, channels: Callable, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
+    """The layer's constructor arguments don't depend on the widths."""
+    return {}
+
+
+def call_layer(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    """Run the layer itself, which works at any number of channels."""
+    if isinstance(op, keras.Layer) and "training" in inspect.signature(op.call).parameters:
+        if "training" not in call.node.kwargs:
+            return call.node.call(inputs, training=call.training)
+    return call.node.call(inputs)
+
+
+def require_channels_last(op: Any) -> None:
+    """Raise Unsupported for a layer that keeps its channels on another axis than the last."""
+    if getattr(op, "data_format", "channels_last") not in (None, "channels_last"):
+        raise Unsupported("data_format='channels_first'")
+
+
+def same_axis(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+    """One input, one output, the same channels."""
+    require_channels_last(op)
+    return [inputs[0]]
+
+
+def freeze_softmax(op: Any, axis: Axis, name: str, grouping: Grouping) -> None:
+    """Freeze channels that a softmax mixes: each then depends on all the others."""
+    if getattr(getattr(op, "activation", None), "__name__", "") in ("softmax", "log_softmax"):
+        grouping.freeze(axis, f"softmax over the channels in {name}")
+
+
+def tie_all(axes: Sequence[Axis], name: str, grouping: Grouping) -> Axis:
+    """Tie axes as broadcasting does: an axis of size 1 goes with any other."""
+    widest = max(axes, key=lambda axis: axis.size)
+    for axis in axes:
+        if axis is not widest and axis.size != 1:
+            grouping.tie(widest, axis, name)
+    return widest
+
+
+PASS = LayerRule(same_axis, no_weights, call_layer, no_products, same_config)
+PASS_ZERO = PASS._replace(keeps_zero=True)

@@ -1,0 +1,183 @@
+"""Rules of convolution and dense layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.groups import Grouping
+from autoslim.graph.rules.base import (
+    LayerRule,
+    RunCall,
+    freeze_softmax,
+    require_channels_last,
+    same_axis,
+)
+from autoslim.graph.trace import Node
+
+
+def _connect_conv(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+    require_channels_last(op)
+    if op.groups == 1:
+        output = grouping.new(node.name, op.filters)
+    else:  # inputs and outputs come and go in whole blocks, one for each convolution group
+        blocks = grouping.new(node.name, op.groups, op.filters // op.groups)
+        block = blocks.pieces[0]
+        per_block = inputs[0].size // op.groups
+        entering = Axis((block.__class__(block.group, inputs[0].size, per_block),))
+        grouping.tie(inputs[0], entering, node.name)
+        output = blocks
+    freeze_softmax(op, output, node.name, grouping)
+    return [output]
+
+
+def _conv_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
+    entering: Dimension = inputs[0] if op.groups == 1 else inputs[0].size // op.groups
+    weights: dict[str, tuple[Dimension, ...]] = {"kernel": (*op.kernel_size, entering, outputs[0])}
+    if op.use_bias:
+        weights["bias"] = (outputs[0],)
+    return weights
+
+
+def _finish(op: Any, y: Any, weights: dict[str, Any]) -> Any:
+    if op.use_bias:
+        y = y + weights["bias"]
+    return y if op.activation is None else op.activation(y)
+
+
+def _run_conv(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    if op.groups > 1:
+        y = _grouped_convolution(op, inputs[0], weights["kernel"])
+    else:
+        padding = "VALID"
+        x = inputs[0]
+        if op.padding == "causal":
+            x = tf.pad(x, [[0, 0], [op.dilation_rate[0] * (op.kernel_size[0] - 1), 0], [0, 0]])
+        else:
+            padding = op.padding.upper()
+        y = tf.nn.convolution(
+            x, weights["kernel"], strides=list(op.strides), padding=padding, dilations=list(op.dilation_rate)
+        )
+    return _finish(op, y, weights)
+
+
+def _grouped_convolution(op: Any, x: Any, kernel: Any) -> Any:
+    """Grouped 2-D convolution of a number of groups that may be a tensor.
+
+    TensorFlow has no grouped convolution on the CPU. Entry i of every block is convolved with its own filters
+    depthwise, and the results are summed over i: [N, H, W, blocks * filters], block by block.
+    """
+    per_block, filters = op._kernel.shape[2], op.filters // op.groups
+    kh, kw = op.kernel_size
+    blocks = tf.shape(kernel)[-1] // filters
+    kernel = tf.reshape(kernel, [kh, kw, per_block, blocks, filters])
+    total = None
+    for i in range(per_block):
+        y = _depthwise(x[..., i::per_block], kernel[:, :, i], op.strides, op.padding, op.dilation_rate)
+        total = y if total is None else total + y
+    return total
+
+
+def _depthwise(x: Any, kernel: Any, strides: Any, padding: str, dilation: Any) -> Any:
+    return keras.ops.depthwise_conv(x, kernel, strides, padding, "channels_last", dilation)
+
+
+def _connect_grouped_conv2d_only(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+    from autoslim.graph.rules.base import Unsupported
+
+    if op.groups > 1:
+        raise Unsupported("grouped convolution in other than two dimensions")
+    return _connect_conv(op, inputs, node, grouping)
+
+
+def _conv_positions(op: Any, node: Node) -> dict[str, int]:
+    return {"kernel": node.positions(node.output_shapes[0])}
+
+
+def _conv_config(op: Any, channels: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
+    config = {"filters": channels(outputs[0])}
+    if op.groups > 1:
+        config["groups"] = channels(inputs[0]) * op.groups // inputs[0].size
+    return config
+
+
+CONV2D = LayerRule(_connect_conv, _conv_weights, _run_conv, _conv_positions, _conv_config)
+CONV = CONV2D._replace(connect=_connect_grouped_conv2d_only)
+
+
+def _connect_depthwise(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+    require_channels_last(op)
+    m = op.depth_multiplier
+    output = inputs[0].rename(lambda p: p.__class__(p.group, p.size * m, p.repeat * m, p.unit))
+    freeze_softmax(op, output, node.name, grouping)
+    return [output]
+
+
+def _depthwise_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
+    weights: dict[str, tuple[Dimension, ...]] = {"kernel": (*op.kernel_size, inputs[0], op.depth_multiplier)}
+    if op.use_bias:
+        weights["bias"] = (outputs[0],)
+    return weights
+
+
+def _run_depthwise(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    y = _depthwise(inputs[0], weights["kernel"], op.strides, op.padding, op.dilation_rate)
+    return _finish(op, y, weights)
+
+
+DEPTHWISE = LayerRule(
+    _connect_depthwise,
+    _depthwise_weights,
+    _run_depthwise,
+    _conv_positions,
+    lambda op, channels, inputs, outputs: {},
+)
+
+
+def _connect_dense(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+    output = grouping.new(node.name, op.units)
+    freeze_softmax(op, output, node.name, grouping)
+    return [output]
+
+
+def _dense_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
+    weights: dict[str, tuple[Dimension, ...]] = {"kernel": (inputs[0], outputs[0])}
+    if op.use_bias:
+        weights["bias"] = (outputs[0],)
+    return weights
+
+
+def _run_dense(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    x, kernel = inputs[0], weights["kernel"]
+    y = tf.matmul(x, kernel) if len(x.shape) == 2 else tf.tensordot(x, kernel, axes=[[-1], [0]])
+    return _finish(op, y, weights)
+
+
+DENSE = LayerRule(
+    _connect_dense,
+    _dense_weights,
+    _run_dense,
+    lambda op, node: {"kernel": node.positions(node.output_shapes[0])},
+    lambda op, channels, inputs, outputs: {"units": channels(outputs[0])},
+)
+
+
+def _prelu_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
+    return {"alpha": (*op.alpha.shape[:-1], inputs[0] if op.alpha.shape[-1] != 1 else 1)}
+
+
+def _run_prelu(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    return tf.nn.relu(inputs[0]) - weights["alpha"] * tf.nn.relu(-inputs[0])
+
+
+PRELU = LayerRule(
+    same_axis,
+    _prelu_weights,
+    _run_prelu,
+    lambda op, node: {},
+    lambda op, channels, inputs, outputs: {},
+    keeps_zero=True,
+)

@@ -1,0 +1,157 @@
+"""Run a channel graph at given widths: sliced, or masked at full shapes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from autoslim.errors import AutoslimError
+from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.trace import Node
+
+if TYPE_CHECKING:
+    from autoslim.graph.channel_graph import ChannelGraph
+
+Statistics = list[tuple[keras.Layer, Axis, Any, Any]]  # (layer, its axis, batch mean, batch variance)
+
+
+def forward(
+    graph: ChannelGraph, images: Any, widths: Any, *, batch_statistics: bool, training: bool, mode: str
+) -> tuple[Any, Statistics]:
+    """See `ChannelGraph.run_with_statistics`."""
+    if mode not in ("slice", "mask"):
+        raise AutoslimError(f"mode={mode!r}: expected 'slice' or 'mask'.")
+    run = _Pass(graph, _as_widths(graph, widths), mode == "mask", batch_statistics, training)
+    outputs = graph.trace.walk([tf.convert_to_tensor(x) for x in keras.tree.flatten(images)], run.visit)
+    return (outputs[0] if len(outputs) == 1 else outputs), run.statistics
+
+
+def _as_widths(graph: ChannelGraph, widths: Any) -> Any:
+    """Widths as NumPy where their values are known, so that shapes are static; else as a tensor."""
+    if widths is None:
+        return graph.full
+    if tf.is_tensor(widths) or isinstance(widths, tf.Variable):
+        static = None if isinstance(widths, tf.Variable) else tf.get_static_value(widths)
+        return tf.convert_to_tensor(widths, tf.int32) if static is None else graph.check(static)
+    return graph.check(widths)
+
+
+class _Pass:
+    """One pass through the graph, and one node of it at a time as the rules see it (`RunCall`)."""
+
+    node: Node
+
+    def __init__(
+        self, graph: ChannelGraph, widths: Any, mask: bool, batch_statistics: bool, training: bool
+    ) -> None:
+        self.graph = graph
+        self.widths = widths
+        self.mask = mask
+        self.batch_statistics = batch_statistics
+        self.training = training
+        self.statistics: Statistics = []
+        self._masks: dict[Axis, Any] = {}
+        self._counts: dict[Axis, Any] = {}
+
+    @property
+    def input_axes(self) -> list[Axis]:
+        return self.graph.input_axes(self.node)
+
+    @property
+    def output_axes(self) -> list[Axis]:
+        return self.graph.output_axes(self.node)
+
+    def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
+        self.node = node
+        rule = self.graph.rule(node)
+        if rule is None:
+            from autoslim.graph.rules.base import call_layer
+
+            return keras.tree.flatten(call_layer(node.op, inputs, {}, cast(Any, self)))
+        weights = {
+            name: self._weight(getattr(node.op, name), dimensions)
+            for name, dimensions in self.graph.weight_dimensions(node).items()
+        }
+        outputs = keras.tree.flatten(rule.run(node.op, inputs, weights, cast(Any, self)))
+        if self.mask and not rule.keeps_zero:
+            outputs = [self._masked(y, axis) for y, axis in zip(outputs, self.output_axes, strict=True)]
+        return outputs
+
+    def channels(self, axis: Axis) -> Any:
+        """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
+        return axis.size if self.mask else self._active(axis)
+
+    def record(self, layer: keras.Layer, statistics: tuple[Any, Any], axis: Axis) -> None:
+        """Keep a batch normalisation's batch statistics."""
+        self.statistics.append((layer, axis, *statistics))
+
+    def _active(self, axis: Axis) -> Any:
+        """Active entries of an axis: an int where it is known, else a scalar tensor."""
+        if axis not in self._counts:
+            if isinstance(self.widths, np.ndarray):
+                self._counts[axis] = int(axis.active(self.widths))
+            elif all(self.graph.groups[g].frozen for g in axis.groups):
+                self._counts[axis] = axis.size
+            else:
+                self._counts[axis] = axis.active(self.widths)
+        return self._counts[axis]
+
+    def _weight(self, variable: Any, dimensions: tuple[Dimension, ...]) -> Any:
+        """A weight at the active widths, in the layer's compute type."""
+        value = tf.convert_to_tensor(variable)
+        if not self.mask:
+            value = self._slice(value, dimensions)
+        op = self.node.op
+        if isinstance(op, keras.layers.BatchNormalization):
+            return value  # statistics and their scale stay in float32
+        return tf.cast(value, op.compute_dtype)
+
+    def _slice(self, value: Any, dimensions: tuple[Dimension, ...]) -> Any:
+        begin_size: list[Any] = []
+        for place, dimension in enumerate(dimensions):
+            size: Any = -1
+            if isinstance(dimension, Axis) and not self._is_full(dimension):
+                if len(dimension.pieces) == dimension.tiles == 1:
+                    size = self._active(dimension)
+                else:
+                    value = self._slice_pieces(value, place, dimension)
+            begin_size.append(size)
+        if all(isinstance(size, int) and size == -1 for size in begin_size):
+            return value
+        return tf.slice(value, [0] * len(dimensions), begin_size)
+
+    def _is_full(self, axis: Axis) -> bool:
+        active = self._active(axis)
+        return isinstance(active, int) and active == axis.size
+
+    def _slice_pieces(self, value: Any, place: int, axis: Axis) -> Any:
+        """Slice every piece of a concatenated or tiled axis that stands at `place` of a weight."""
+        shape = value.shape.as_list()
+        tiles = axis.tiles
+        before, after = tf.shape(value)[:place], tf.shape(value)[place + 1 :]
+        sizes = [piece.size for piece in axis.pieces]
+        tiled = tf.reshape(value, tf.concat([before, [tiles, sum(sizes)], after], 0)) if tiles > 1 else value
+        at = place + (tiles > 1)
+        parts = []
+        for piece, part in zip(axis.pieces, tf.split(tiled, sizes, axis=at), strict=True):
+            size = [-1] * (len(shape) + (tiles > 1))
+            size[at] = piece.active(self.widths[piece.group])
+            parts.append(tf.slice(part, [0] * len(size), size))
+        joined = tf.concat(parts, at)
+        if tiles == 1:
+            return joined
+        return tf.reshape(joined, tf.concat([before, [-1], after], 0))
+
+    def _masked(self, y: Any, axis: Axis) -> Any:
+        """`y` with its inactive channels at zero."""
+        if self._is_full(axis):
+            return y
+        if axis not in self._masks:
+            parts = [
+                tf.sequence_mask(piece.active(self.widths[piece.group]), piece.size) for piece in axis.pieces
+            ]
+            self._masks[axis] = tf.tile(tf.concat(parts, 0), [axis.tiles])
+        return tf.where(self._masks[axis], y, tf.zeros([], y.dtype))
