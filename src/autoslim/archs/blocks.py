@@ -1,0 +1,68 @@
+"""The Keras layers that the architectures share, with one choice of initialiser and batch-norm constants."""
+
+from collections.abc import Sequence
+
+import keras
+
+from autoslim.errors import AutoslimError
+
+# The constants of the CIFAR literature; Keras' own (0.99, 1e-3) need more steps than a short training has.
+BATCH_NORM_MOMENTUM = 0.9
+BATCH_NORM_EPSILON = 1e-5
+
+
+def image_input(input_shape: Sequence[int]) -> keras.KerasTensor:
+    """Input layer "image", [batch, height, width, channels]; AutoslimError for another kind of shape."""
+    shape = tuple(input_shape)
+    if len(shape) != 3 or not all(is_count(size) for size in shape):
+        raise AutoslimError(
+            f"input_shape={shape} is not the shape of an image: expected (height, width, channels), three "
+            "whole numbers of at least 1. A grey image has 1 channel: (28, 28, 1)."
+        )
+    return keras.Input(shape, name="image")
+
+
+def is_count(value: object) -> bool:
+    """Whether `value` is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def conv(
+    x: keras.KerasTensor, filters: int, kernel: int, strides: int = 1, *, name: str
+) -> keras.KerasTensor:
+    """Convolution without bias, padding "same", He-normal weights (He et al., 2015)."""
+    layer = keras.layers.Conv2D(
+        filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+    )
+    return layer(x)
+
+
+def depthwise_conv(x: keras.KerasTensor, kernel: int, strides: int = 1, *, name: str) -> keras.KerasTensor:
+    """Depthwise convolution without bias, padding "same", He-normal weights.
+
+    An output reads kernel * kernel inputs. Keras counts that number as the fan-out of a depthwise kernel
+    [kernel, kernel, channels, 1], and kernel * kernel * channels as its fan-in.
+    """
+    he_normal = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")
+    layer = keras.layers.DepthwiseConv2D(
+        kernel, strides, padding="same", use_bias=False, depthwise_initializer=he_normal, name=name
+    )
+    return layer(x)
+
+
+def batch_norm(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+    """Batch normalisation over the last axis, with gamma and beta."""
+    layer = keras.layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name
+    )
+    return layer(x)
+
+
+def logits(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
+    """Global average pooling, then the dense layer "logits": [batch, H, W, channels] -> [batch, classes]."""
+    if not is_count(classes):
+        raise AutoslimError(
+            f"classes={classes} is not a number of classes: expected a whole number of at least 1."
+        )
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.layers.Dense(classes, name="logits")(x)
