@@ -1,7 +1,7 @@
 """The typed configuration: every key, its type, default, unit and range. One door: :func:`validate`.
 
-The YAML files in ``conf/`` fill these dataclasses; behind ``validate`` only the dataclasses travel. Nothing here
-imports TensorFlow, so that a mistake on the command line is answered at once.
+The YAML files in ``conf/`` fill these dataclasses; behind ``validate`` only the dataclasses travel. Nothing
+here imports TensorFlow, so that a mistake on the command line is answered at once.
 """
 
 import dataclasses
@@ -327,7 +327,7 @@ class Config:
     output: str = _key("outputs", "folder for all that is written")
     lock_wait: float | None = _key(
         None,
-        "seconds to wait for another process in the same stage folder; null: 0 in a single run, no limit in a sweep",
+        "seconds to wait for another process in a stage folder; null: 0 in a single run, no limit in a sweep",
     )
     arch: ArchConfig = _group(ArchConfig, "the network")
     dataset: DatasetConfig = _group(DatasetConfig, "the images")
@@ -401,7 +401,7 @@ def _strangers(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _strangers(node[key], name + ".")
 
 
-def validate(cfg: DictConfig | Config) -> Config:
+def validate(cfg: object) -> Config:
     """The composed configuration as checked dataclasses.
 
     Args:

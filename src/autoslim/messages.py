@@ -1,4 +1,4 @@
-"""One line for people out of what Hydra, OmegaConf and PyYAML raise: what came, what was expected, the way out."""
+"""One line for people out of what Hydra, OmegaConf and PyYAML raise."""
 
 import difflib
 import re
@@ -47,10 +47,12 @@ def unknown_key(key: str, keys: Iterable[str]) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The exception and its causes, outermost first."""
-    found = [error]
-    while found[-1].__cause__ is not None:
-        found.append(found[-1].__cause__)
+    """The exception and what led to it, outermost first."""
+    found = []
+    link: BaseException | None = error
+    while link is not None and link not in found:
+        found.append(link)
+        link = link.__cause__ or link.__context__
     return found
 
 

@@ -1,0 +1,42 @@
+# make run                     environment, installation, then the default run on bundled images
+# make run ARGS="arch=resnet56 slim.target=0.3"
+# make test                    environment, installation, lint, all tests
+# make fast                    the same without the slow tests
+# make format                  let ruff lay out the code
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: run test fast lint format clean
+.DEFAULT_GOAL = run
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Again whenever what is installed changes.
+$(READY): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[joblib,test]"
+	touch $(READY)
+
+run: $(READY)
+	$(BIN)/python -m autoslim $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -q $(ARGS)
+
+fast: lint
+	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

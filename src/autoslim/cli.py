@@ -1,0 +1,246 @@
+"""The command line: compose, validate, run the stages; one line for every mistake; a summary after a sweep.
+
+TensorFlow is imported by the stages, after the configuration was found good. Exit status: 0 done, 2 bad input
+or a job of a sweep failed, 130 interrupted, 1 anything else (with its traceback).
+"""
+
+import errno
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from autoslim import sweep
+from autoslim.config import Config, documentation, validate
+from autoslim.errors import AutoslimError
+from autoslim.messages import FAMILY, describe, one_line
+
+log = logging.getLogger(__name__)
+
+GROUPS = {"arch": "arch", "dataset": "dataset", "optimizer": "optimizer", "slimming": "slim"}
+"""The config groups and the keys at which they stand."""
+
+KEYS = (
+    "seed",
+    "stages",
+    "output",
+    "baseline.epochs",
+    "supernet.epochs",
+    "supernet.arms",
+    "retrain.epochs",
+    "retrain.init",
+    "train.batch_size",
+    "slim.target",
+    "slim.resource",
+    "slim.levels",
+    "slim.min_width",
+    "slim.divisor",
+    "slim.freeze",
+    "slim.channels",
+    "dataset.path",
+)
+"""The keys that ``--help`` explains."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass
+class _Call:
+    """What one call of :func:`main` learns on the way, in this process."""
+
+    started: bool = False  # the task function was entered: the configuration was composed
+    error: BaseException | None = None  # what stopped a single run, for one line on stderr
+    sweep: Path | None = None  # the folder of the sweep
+
+
+_call = _Call()
+
+
+class SweepFolder(Callback):
+    """Notes the folder of a sweep, whose summary :func:`main` writes after the launcher is through."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _call.sweep = Path(config.hydra.sweep.dir).absolute()
+
+
+def help_groups() -> str:
+    """One line per config group: its name, meaning and options."""
+    docs, root = documentation(), resources.files("autoslim.conf")
+    lines = []
+    for group, key in GROUPS.items():
+        files = sorted(item.name for item in root.joinpath(group).iterdir() if item.name.endswith(".yaml"))
+        options = ", ".join(name.removesuffix(".yaml") for name in files)
+        lines.append(f"  {group:<11}{docs[key]}: {options}")
+    return "\n".join(lines)
+
+
+def help_keys() -> str:
+    """A line or two per key of ``KEYS`` with what it means."""
+    docs, indent = documentation(), " " * 20
+    wrap = textwrap.TextWrapper(width=100, subsequent_indent=indent)
+    return "\n".join(wrap.fill(f"  {key:<18}{docs[key]}") for key in KEYS)
+
+
+OmegaConf.register_new_resolver("autoslim_groups", help_groups, replace=True)
+OmegaConf.register_new_resolver("autoslim_keys", help_keys, replace=True)
+
+
+def _see_current_folder() -> None:
+    """Let ``arch._target_=my.module.net`` find a module in the folder where the command was typed."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def _write_to_log_file(message: str) -> None:
+    """An error into the run's log file alone; the terminal gets it from :func:`main`."""
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+@contextmanager
+def _room_needed() -> Iterator[None]:
+    """Turn a full or read-only folder into a message with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise AutoslimError(
+            f"cannot write {error.filename}: {error.strerror}. Make room or choose another folder with "
+            "output=FOLDER; the same command then goes on where it stopped."
+        ) from error
+
+
+def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> None:
+    """The stages of one job; what came out goes into the record."""
+    record.arch, record.dataset, record.seed = config.arch.name, config.dataset.name, config.seed
+    record.write(folder)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notes about the processor
+    from autoslim.stages import run_stages  # imports TensorFlow: seconds
+
+    outcome = run_stages(config, run_dir=folder, sweep=in_sweep)
+    record.rows, record.folders = list(outcome.rows), dict(outcome.folders)
+
+
+def job(cfg: DictConfig) -> None:
+    """Hydra's task function: one job, in this process or in a launcher's worker.
+
+    It does not raise what it can report: in a sweep nothing at all, so that every launcher goes on with the
+    other jobs; in a single run nothing of ``FAMILY``, which :func:`main` prints.
+    """
+    _call.started = True
+    _see_current_folder()
+    settings = HydraConfig.get()
+    in_sweep = settings.mode == RunMode.MULTIRUN
+    folder = Path(settings.runtime.output_dir)
+    record = sweep.Job(number=settings.job.num if in_sweep else 0, overrides=list(settings.overrides.task))
+    record.status = "failed"  # until it is known better: also what a kill leaves behind
+    record.error = "it ended without a word: killed, or out of memory"
+    try:
+        with _room_needed():
+            record.write(folder)
+            _run(validate(cfg), folder, in_sweep, record)
+        record.status, record.error = "done", None
+    except KeyboardInterrupt:
+        record.status, record.error = "interrupted", "interrupted from the keyboard"
+        raise
+    except FAMILY as error:
+        record.error = describe(error, documentation())
+        if in_sweep:
+            log.error("job %d failed: %s", record.number, record.error)
+        else:
+            _call.error = error
+            _write_to_log_file(record.error)
+    except Exception as error:
+        record.error = f"{type(error).__name__}: {one_line(error)}"
+        if not in_sweep:
+            raise
+        log.exception("job %d failed", record.number)
+    finally:
+        record.write_if_possible(folder)
+
+
+app = hydra.main(version_base="1.3", config_path="pkg://autoslim.conf", config_name="config")(job)
+
+
+def _say(kind: str, message: str) -> None:
+    print(f"autoslim: {kind}{message}", file=sys.stderr, flush=True)
+
+
+def _call_hydra(full_traceback: bool) -> int:
+    """Run Hydra's application; the exit status, after one line on stderr where something was wrong."""
+    try:
+        app()
+        if _call.error is not None:
+            raise _call.error
+    except KeyboardInterrupt:
+        _say("", "stopped. The same command goes on where it stopped.")
+        return 130
+    except FAMILY as error:
+        if full_traceback:
+            raise
+        _say("error: ", describe(error, documentation()))
+        return 2
+    except OSError as error:
+        if _call.started or error.filename is None:
+            raise
+        _say("error: ", f"cannot write {error.filename}: {error.strerror}. Choose another: output=FOLDER.")
+        return 2
+    except ValueError as error:  # Hydra's own about its flags, such as --multirun with --cfg
+        if _call.started:
+            raise
+        _say("error: ", describe(error))
+        return 2
+    return 0
+
+
+def _summarise(folder: Path, cut_short: bool) -> int:
+    """Write and print the summary of a sweep; the exit status that its jobs deserve."""
+    summary = sweep.summarise(folder)
+    if not summary.jobs:
+        return 0
+    try:
+        sweep.write_summary(summary, folder)
+        where = f"Summary: {folder / 'summary.md'} (also .csv and .json)"
+    except OSError as error:
+        _say("error: ", f"cannot write the summary into {folder}: {error.strerror}.")
+        where = ""
+    print("\n" + "\n".join(sweep.table_lines(summary)) + f"\n\n{where}", flush=True)
+    for line in sweep.failure_lines(summary):
+        _say("error: ", line)
+    if cut_short:
+        _say("error: ", "the sweep ended early: jobs that had not begun are not in the summary.")
+    return 2 if summary.failed else 0
+
+
+def main() -> None:
+    """``python -m autoslim`` and the command ``autoslim``. Ends the process with an exit status."""
+    global _call
+    _call = _Call()
+    _see_current_folder()
+    wanted = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, in place of printing and ending the process
+    status = 1
+    try:
+        status = _call_hydra(full_traceback=wanted not in (None, "", "0"))
+    finally:
+        if _call.sweep is not None:
+            status = max(status, _summarise(_call.sweep, cut_short=status in (1, 130)))
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if wanted is not None:
+            os.environ["HYDRA_FULL_ERROR"] = wanted
+    sys.exit(status)

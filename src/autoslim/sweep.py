@@ -1,0 +1,219 @@
+"""What the jobs of a sweep leave in their folders, and the summary over all of them.
+
+Each job, in whatever process, writes ``job.json`` into its run folder. When the launcher is through, the main
+process reads them and writes ``summary.md``, ``summary.csv`` and ``summary.json`` beside them.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MEASURES = ("top1", "flops", "params")
+"""What is averaged over seeds: top-1 accuracy in [0, 1], multiply-accumulates, parameters."""
+
+_SHARED = ("arch", "dataset", "seed", "slim.target")
+"""Overrides that do not set groups apart by themselves: they stand in columns of their own."""
+
+
+@dataclass
+class Job:
+    """One job: what was asked, what came of it."""
+
+    number: int
+    overrides: list[str]
+    status: str = "done"  # done, failed or interrupted
+    error: str | None = None
+    arch: str = "?"
+    dataset: str = "?"
+    seed: int | None = None
+    rows: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # network, target, top1, flops, params, memory, folder
+    folders: dict[str, str] = field(default_factory=dict)  # stage name -> its folder
+
+    def write(self, folder: Path) -> None:
+        """Put the record into ``folder``, as ``job.json``, whole or not at all."""
+        _write(folder / "job.json", json.dumps(dataclasses.asdict(self), indent=1, default=str) + "\n")
+
+    def write_if_possible(self, folder: Path) -> None:
+        """As :meth:`write`; a full disk is reported by the stage that met it, not once more here."""
+        with contextlib.suppress(OSError):
+            self.write(folder)
+
+
+class Group(NamedTuple):
+    """The same network and settings over several seeds."""
+
+    arch: str
+    dataset: str
+    network: str  # baseline, autoslim or uniform
+    target: float | None  # share of the full network's resource that was asked for
+    settings: str  # other overrides in which the jobs of the sweep differ
+    seeds: tuple[int, ...]
+    mean: dict[str, float]  # per measure
+    std: dict[str, float | None]  # sample standard deviation (n - 1); None for a single seed
+
+
+class Summary(NamedTuple):
+    """Everything that is known after a sweep."""
+
+    jobs: list[Job]
+    groups: list[Group]
+
+    @property
+    def failed(self) -> list[Job]:
+        return [job for job in self.jobs if job.status != "done"]
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file by renaming, so that nobody ever reads half of it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """The records under a sweep's folder, by job number. A record that cannot be read counts as failed."""
+    jobs = []
+    for path in sorted(folder.glob("**/job.json")):
+        try:
+            jobs.append(Job(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
+            jobs.append(
+                Job(number=-1, overrides=[], status="failed", error=f"{path} cannot be read: {error}")
+            )
+    return sorted(jobs, key=lambda job: job.number)
+
+
+def _settings(jobs: Sequence[Job]) -> dict[int, str]:
+    """Job number -> the overrides in which the jobs differ, those with columns of their own left out."""
+    pairs = {job.number: dict(text.partition("=")[::2] for text in job.overrides) for job in jobs}
+    keys = sorted({key for values in pairs.values() for key in values if key not in _SHARED})
+    varied = [key for key in keys if len({values.get(key) for values in pairs.values()}) > 1]
+    return {
+        number: " ".join(f"{key}={values[key]}" for key in varied if key in values)
+        for number, values in pairs.items()
+    }
+
+
+def _spread(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Mean and sample standard deviation of every measure that all rows have."""
+    mean: dict[str, float] = {}
+    std: dict[str, float | None] = {}
+    for name in MEASURES:
+        values = [float(row[name]) for row in rows if row.get(name) is not None]
+        if len(values) == len(rows):
+            mean[name] = statistics.fmean(values)
+            std[name] = statistics.stdev(values) if len(values) > 1 else None
+    return mean, std
+
+
+def group_jobs(jobs: Sequence[Job]) -> list[Group]:
+    """Rows of all jobs that are done, gathered over seeds.
+
+    A network that several jobs share (one baseline for all targets) counts once per seed.
+    """
+    settings = _settings(jobs)
+    found: dict[tuple[Any, ...], dict[tuple[Any, ...], Mapping[str, Any]]] = {}
+    for job in jobs:
+        for row in job.rows if job.status == "done" else ():
+            key = (job.arch, job.dataset, row["network"], row.get("target"), settings[job.number])
+            found.setdefault(key, {}).setdefault((job.seed, row.get("folder") or job.number), row)
+    groups = []
+    for key, rows in found.items():
+        mean, std = _spread(list(rows.values()))
+        groups.append(Group(*key, tuple(seed for seed, _ in rows), mean, std))
+    order = {"baseline": 0, "autoslim": 1, "uniform": 2}
+    return sorted(
+        groups,
+        key=lambda g: (g.arch, g.dataset, g.settings, -(g.target or 2.0), order.get(g.network, 3), g.network),
+    )
+
+
+def summarise(folder: Path) -> Summary:
+    """Read all jobs of a sweep and gather them over seeds."""
+    jobs = read_jobs(folder)
+    return Summary(jobs, group_jobs(jobs))
+
+
+def _measured(group: Group, name: str, scale: float, digits: int) -> str:
+    """Mean and deviation as people read them; ``-`` where nothing was measured."""
+    if name not in group.mean:
+        return "-"
+    std = group.std[name]
+    text = f"{group.mean[name] * scale:.{digits}f}"
+    return text if not std else f"{text} ± {std * scale:.{digits}f}"
+
+
+def table_lines(summary: Summary) -> list[str]:
+    """The groups as a Markdown table whose columns also line up in a terminal."""
+    if not summary.groups:
+        return ["No job has a result."]
+    head = ["arch", "dataset", "network", "target", "n", "top-1 %", "MFLOPs", "params (k)", "settings"]
+    rows = [head]
+    for g in summary.groups:
+        target = "-" if g.target is None else f"{g.target:g}"
+        measures = (("top1", 100.0, 2), ("flops", 1e-6, 2), ("params", 1e-3, 1))
+        cells = [_measured(g, name, scale, digits) for name, scale, digits in measures]
+        rows.append([g.arch, g.dataset, g.network, target, str(len(g.seeds)), *cells, g.settings])
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    rows.insert(1, ["-" * width for width in widths])
+    return ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+
+
+def failure_lines(summary: Summary) -> list[str]:
+    """How many jobs failed, then each with its overrides and the reason."""
+    if not summary.failed:
+        return []
+    lines = [f"{len(summary.failed)} of {len(summary.jobs)} jobs are not done:"]
+    return lines + [
+        f"job {job.number} ({' '.join(job.overrides) or 'no overrides'}): {job.error}"
+        for job in summary.failed
+    ]
+
+
+def _csv(summary: Summary) -> str:
+    """One line per group, full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    measured = [f"{name}_{kind}" for name in MEASURES for kind in ("mean", "std")]
+    writer.writerow(["arch", "dataset", "network", "target", "settings", "n", "seeds", *measured])
+    for g in summary.groups:
+        numbers = [part.get(name) for name in MEASURES for part in (g.mean, g.std)]
+        seeds = " ".join(map(str, g.seeds))
+        writer.writerow([g.arch, g.dataset, g.network, g.target, g.settings, len(g.seeds), seeds, *numbers])
+    return text.getvalue()
+
+
+def write_summary(summary: Summary, folder: Path) -> None:
+    """Write ``summary.md``, ``summary.csv`` and ``summary.json`` into the sweep's folder."""
+    done = len(summary.jobs) - len(summary.failed)
+    lines = ["# Summary of the sweep", "", f"{done} of {len(summary.jobs)} jobs are done.", ""]
+    lines += table_lines(summary)
+    lines += [
+        "",
+        "Mean ± sample standard deviation (n - 1) over n seeds; no deviation where it is 0 or n is 1.",
+    ]
+    if summary.failed:
+        lines += ["", "## Not done", "", *(f"- {line}" for line in failure_lines(summary)[1:])]
+    lines += ["", "## Jobs", ""]
+    for job in summary.jobs:
+        lines.append(f"- {job.number}: `{' '.join(job.overrides)}` {job.status}")
+        lines += [f"  - {stage}: {path}" for stage, path in job.folders.items()]
+    _write(folder / "summary.md", "\n".join(lines) + "\n")
+    _write(folder / "summary.csv", _csv(summary))
+    data = {
+        "jobs": [dataclasses.asdict(job) for job in summary.jobs],
+        "groups": [{**group._asdict(), "n": len(group.seeds)} for group in summary.groups],
+    }
+    _write(folder / "summary.json", json.dumps(data, indent=1) + "\n")
