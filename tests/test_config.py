@@ -1,0 +1,238 @@
+"""The typed configuration: defaults, documentation, ranges, and messages for what is refused."""
+
+import dataclasses
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+import autoslim.conf
+from autoslim import schema
+from autoslim.config import Config, compose, documentation, validate
+from autoslim.errors import AutoslimError
+
+CONF = Path(autoslim.conf.__file__).parent
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(AutoslimError) as caught:
+        compose(overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    config = compose()
+    assert type(config) is Config and type(config.arch) is schema.ResNet
+    assert config.arch.arguments() == {"depth": 20, "width": 16}
+    assert (config.dataset.name, config.optimizer.name, config.slim.targets) == ("digits", "sgd", (0.5,))
+    assert config.stages == ["baseline", "supernet", "search", "retrain", "uniform", "report"]
+
+
+def test_every_key_is_documented_in_one_line() -> None:
+    docs = documentation()
+    assert len(docs) > 60
+    for key, doc in docs.items():
+        assert doc and "\n" not in doc and not doc.endswith("."), key
+
+
+@pytest.mark.parametrize("name", [name for name in options("arch") if name != "custom"])
+def test_arch_files_are_named_as_their_network(name: str) -> None:
+    arch = compose([f"arch={name}"]).arch
+    assert arch.name == name
+    assert arch._target_.startswith("autoslim.archs.")
+    assert arch.arguments()
+
+
+def test_name_follows_depth() -> None:
+    assert compose(["arch=resnet20", "arch.depth=32"]).arch.name == "resnet32"
+    assert compose(["arch=wresnet40_4", "arch.widen=2"]).arch.name == "wresnet40_2"
+
+
+@pytest.mark.parametrize("group", ["dataset", "optimizer"])
+def test_group_files_are_named_as_what_they_set(group: str) -> None:
+    for name in options(group):
+        assert getattr(compose([f"{group}={name}"]), group).name == name
+    assert set(options("dataset")) == set(schema.DATASETS)
+
+
+def test_the_one_slimming_option_restates_the_schema() -> None:
+    assert compose().slim == schema.SlimConfig()
+
+
+def test_custom_arch_takes_any_arguments() -> None:
+    config = compose(
+        ["arch=custom", "arch._target_=my.module.net", "+arch.args.depth=3", "+arch.args.wide=true"]
+    )
+    assert config.arch == schema.CustomArch("my.module.net", "custom", {"depth": 3, "wide": True})
+    assert config.arch.arguments() == {"depth": 3, "wide": True}
+
+
+def test_stages_run_in_their_order() -> None:
+    assert compose(["stages=[report,search,supernet]"]).stages == ["supernet", "search", "report"]
+
+
+def test_overrides_as_a_mapping() -> None:
+    config = compose({"slim.target": [0.3, 0.7], "dataset.path": None, "train.checkpoint_seconds": 0})
+    assert config.slim.targets == (0.7, 0.3)
+    assert config.dataset.path is None and config.train.checkpoint_seconds == 0.0
+
+
+def test_own_folder_and_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    text = "# @package _global_\nbaseline: {epochs: 7}\nslim: {levels: 5}\n"
+    (tmp_path / "recipe" / "resnet56_cifar100.yaml").write_text(text)
+    pair = ["arch=resnet56", "dataset=cifar100"]
+    found = compose(pair, config_dir=str(tmp_path))
+    assert (found.baseline.epochs, found.slim.levels) == (7, 5)
+    assert compose([*pair, "slim.levels=6"], config_dir=str(tmp_path)).slim.levels == 6
+    assert compose(["arch=resnet20", "dataset=cifar100"], config_dir=str(tmp_path)).slim.levels == 8
+
+
+def test_recipes_name_a_pair_that_exists() -> None:
+    pairs = {f"{arch}_{dataset}" for arch in options("arch") for dataset in options("dataset")}
+    for name in options("recipe"):
+        assert name in pairs
+        assert yaml.safe_load((CONF / "recipe" / f"{name}.yaml").read_text())
+
+
+OUT_OF_RANGE = [
+    ("seed=-1", "seed=-1 is out of range: a whole number in [0, 2147483647]."),
+    ("stages=[]", "stages=[] is out of range: expected some of: describe, baseline, supernet, search, "),
+    ("lock_wait=-1", "lock_wait=-1.0 is out of range: seconds, 0 or more, or null."),
+    ("output=' '", "output=' ' is out of range: expected the name of a folder."),
+    (
+        "arch.name=a/b",
+        "arch.name='a/b' is out of range: it names folders, so no slash, blank or leading dot.",
+    ),
+    (
+        "arch.depth=21",
+        "arch.depth=21 is out of range: a residual network has 6n + 2 layers: 8, 14, 20, ... 56.",
+    ),
+    ("arch.width=0", "arch.width=0 is out of range: channels of the first stage, at least 1."),
+    (
+        "dataset.name=mnist",
+        "unknown dataset.name 'mnist'. There are: digits, fashion_mnist, cifar10, cifar100.",
+    ),
+    (
+        "dataset.shape=[8,8]",
+        "dataset.shape=[8, 8] is out of range: expected [height, width, channels], each ",
+    ),
+    ("dataset.classes=1", "dataset.classes=1 is out of range: a classifier needs at least 2 classes."),
+    ("dataset.holdout=0.6", "dataset.holdout=0.6 is out of range: a share in (0, 0.5]."),
+    ("dataset.pad=-1", "dataset.pad=-1 is out of range: pixels, 0 or more."),
+    ("dataset.train_images=9", "dataset.train_images=9 is out of range: at least one per class."),
+    ("optimizer.name=adam", "unknown optimizer.name 'adam'. Did you mean adamw? There are: sgd, adamw."),
+    ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan is out of range: a number above 0."),
+    ("optimizer.momentum=1", "optimizer.momentum=1.0 is out of range: a number in [0, 1)."),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0 is out of range: a number of 0 or more."),
+    ("optimizer.clipnorm=0", "optimizer.clipnorm=0.0 is out of range: a number above 0, or null."),
+    (
+        "slim.target=0",
+        "slim.target=0 is outside (0, 1]: it is the share of the full network's flops to keep.",
+    ),
+    ("slim.target=[0.5,1.2]", "slim.target=1.2 is outside (0, 1]: it is the share of the full network's "),
+    (
+        "slim.target=[]",
+        "slim.target=[] names no target: it is the share of the full network's flops to keep.",
+    ),
+    (
+        "slim.target=true",
+        "slim.target=True is not a number or a list of numbers: it is the share of the full ",
+    ),
+    (
+        "slim.target=null",
+        "slim.target=None is not a number or a list of numbers: it is the share of the full ",
+    ),
+    ("slim.resource=latency", "unknown slim.resource 'latency'. There are: flops, params, memory."),
+    ("slim.convention=mac", "unknown slim.convention 'mac'. Did you mean macs? There are: macs, with_norm."),
+    ("slim.search=fast", "unknown slim.search 'fast'. There are: naive."),
+    ("slim.score=acc", "unknown slim.score 'acc'. There are: loss, top1."),
+    ("slim.levels=1", "slim.levels=1 is out of range: a group needs at least 2 widths to choose from."),
+    ("slim.min_width=0", "slim.min_width=0.0 is out of range: a share in (0, 1]."),
+    ("slim.divisor=0", "slim.divisor=0 is out of range: a whole number of 1 or more."),
+    ("slim.images=0", "slim.images=0 is out of range: at least 1, or null for all."),
+    ("slim.batch_size=1", "slim.batch_size=1 is out of range: batch statistics need at least 2 images."),
+    ("train.batch_size=0", "train.batch_size=0 is out of range: a whole number of 1 or more."),
+    ("train.checkpoint_seconds=-1", "train.checkpoint_seconds=-1.0 is out of range: seconds, 0 or more."),
+    ("baseline.epochs=0", "baseline.epochs=0 is out of range: at least 1."),
+    (
+        "supernet.schedule=cos",
+        "unknown supernet.schedule 'cos'. Did you mean cosine? There are: constant, cosine, ",
+    ),
+    ("retrain.warmup_epochs=31", "retrain.warmup_epochs=31.0 is out of range: 0 to the epochs."),
+    ("retrain.learning_rate=0", "retrain.learning_rate=0.0 is out of range: a number above 0, or null."),
+    ("baseline.label_smoothing=1", "baseline.label_smoothing=1.0 is out of range: a share in [0, 1)."),
+    ("supernet.arms=1", "supernet.arms=1 is out of range: at least 2, the largest and the smallest width."),
+    ("retrain.init=random", "unknown retrain.init 'random'. There are: supernet, scratch."),
+    ("retrain.teacher=me", "unknown retrain.teacher 'me'. There are: none, baseline, supernet."),
+    ("retrain.distill_weight=2", "retrain.distill_weight=2.0 is out of range: a share in [0, 1]."),
+    ("retrain.temperature=0", "retrain.temperature=0.0 is out of range: a number above 0."),
+]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"), OUT_OF_RANGE, ids=[override for override, _ in OUT_OF_RANGE]
+)
+def test_out_of_range(override: str, message: str) -> None:
+    assert refusal(override).startswith(message)
+
+
+def test_other_architectures_have_ranges_too() -> None:
+    assert "6n + 4 layers" in refusal("arch=wresnet40_4", "arch.depth=20")
+    assert "widening factor" in refusal("arch=wresnet40_4", "arch.widen=0")
+    assert "arch.width=0.0 is out of range" in refusal("arch=mobilenet_v2", "arch.width=0")
+
+
+def test_keys_that_do_not_exist() -> None:
+    assert refusal("slimming.target=0.3").startswith("unknown key slimming.target. Did you mean slim.target?")
+    assert refusal("arch.dept=14").startswith("unknown key arch.dept. Did you mean arch.depth?")
+    assert refusal("+nosuch=1").startswith("unknown key nosuch.")
+    assert refusal("++arch.x=1").startswith("unknown key arch.x.")
+    assert refusal("+baseline.nosuch=1").startswith("unknown key baseline.nosuch.")
+
+
+def test_values_of_the_wrong_type() -> None:
+    assert refusal("seed=3.5").startswith(
+        "seed: Value '3.5' of type 'float' could not be converted to Integer."
+    )
+    assert refusal("train=3").startswith(
+        "train: Invalid type assigned: int is not a subclass of TrainConfig."
+    )
+    assert refusal("arch.name=${nosuch}").startswith("arch.name: Interpolation key 'nosuch' not found.")
+    assert "A list is typed so: 'slim.freeze=[a,b]'." in refusal("slim.freeze=stem")
+
+
+def test_validate_takes_only_the_schema() -> None:
+    config = compose()
+    assert validate(config) is config
+    with pytest.raises(
+        AutoslimError, match=r"expected a configuration composed from autoslim's schema, got dict\."
+    ):
+        validate({"seed": 1})
+    with pytest.raises(AutoslimError, match="got DictConfig"):
+        validate(OmegaConf.create({"seed": 1}))
+
+
+def test_dataclasses_check_themselves_in_python() -> None:
+    assert schema.SlimConfig(target=(0.5, 0.7)).targets == (0.7, 0.5)
+    with pytest.raises(AutoslimError, match=r"retrain\.epochs=0 is out of range"):
+        dataclasses.replace(compose().retrain, epochs=0)
+
+
+def test_packages_are_all_listed() -> None:
+    root = CONF.parent
+    listed = ConfigParser()
+    listed.read(root / "setup.cfg")
+    names = set(listed["options"]["packages"].split())
+    source = root / "src"
+    found = {
+        ".".join(path.parent.relative_to(source).parts) for path in source.glob("autoslim/**/__init__.py")
+    }
+    assert names == found | {"autoslim.conf"}
