@@ -1,0 +1,34 @@
+"""autoslim: the channel numbers of a convolutional network under a budget, found in one shot."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# TensorFlow takes seconds to import: it is loaded when one of these is first used, not before.
+_PUBLIC = {
+    "ChannelGraph": "autoslim.graph",
+    "Levels": "autoslim.slimming.levels",
+    "train": "autoslim.training.loop",
+    "train_supernet": "autoslim.slimming.supernet",
+    "search": "autoslim.slimming.search",
+    "calibrate": "autoslim.slimming.calibrate",
+    "evaluate": "autoslim.training.evaluate",
+    "AutoslimError": "autoslim.errors",
+}
+_MODULES = ("archs", "datasets")
+__all__ = [*_PUBLIC, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"autoslim.{name}")
+    raise AttributeError(f"module 'autoslim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

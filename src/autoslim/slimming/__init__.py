@@ -1,0 +1,1 @@
+"""Slimming: levels of widths, the sandwich rule, the greedy search, batch-norm calibration."""

@@ -1,0 +1,77 @@
+"""The widths that each channel group may take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph, ChannelGroup
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Per channel group the widths that it may take, distinct and ascending; the last is its full width."""
+
+    widths: tuple[tuple[int, ...], ...]  # [G], each of its own length
+
+    @classmethod
+    def spaced(
+        cls, graph: ChannelGraph, count: int = 8, min_width: float = 0.25, divisor: int = 4
+    ) -> Levels:
+        """At most `count` widths per group, evenly spaced from `min_width` of its size to all of it.
+
+        Args:
+            graph: whose groups; frozen ones keep their full width.
+            count: number of levels, at least 2; fewer where the divisor leaves fewer.
+            min_width: smallest width as a share of the full one, in (0, 1].
+            divisor: widths are multiples of this (and of the group's own unit); the full width always stays.
+
+        Raises:
+            AutoslimError: if no group is left with a choice.
+        """
+        levels = cls(tuple(_group_levels(group, count, min_width, divisor) for group in graph.groups))
+        if all(len(widths) == 1 for widths in levels.widths):
+            sizes = [group.size for group in graph.slimmable]
+            raise AutoslimError(
+                f"No channel group can be slimmed: {len(graph.slimmable)} of {len(graph.groups)} groups are not "
+                f"frozen{f', the largest of {max(sizes)} channels' if sizes else ''}, and none has a second width at "
+                f"slim.min_width={min_width}, slim.divisor={divisor}. Freeze less, or lower slim.divisor."
+            )
+        return levels
+
+    @property
+    def largest(self) -> np.ndarray:
+        """Every group at its full width: int32 [G]."""
+        return np.array([widths[-1] for widths in self.widths], np.int32)
+
+    @property
+    def smallest(self) -> np.ndarray:
+        """Every group at its smallest width: int32 [G]."""
+        return np.array([widths[0] for widths in self.widths], np.int32)
+
+    def random(self, generator: np.random.Generator) -> np.ndarray:
+        """Every group at a level of its own, drawn evenly: int32 [G]."""
+        return np.array([generator.choice(widths) for widths in self.widths], np.int32)
+
+    def narrower(self, group: int, width: int) -> int | None:
+        """The next level of a group below `width`, or None at the smallest."""
+        below = [level for level in self.widths[group] if level < width]
+        return below[-1] if below else None
+
+    def uniform(self, ratio: float) -> np.ndarray:
+        """Every group at the level nearest to `ratio` of its size: int32 [G]."""
+        return np.array(
+            [min(widths, key=lambda w: (abs(w - ratio * widths[-1]), w)) for widths in self.widths], np.int32
+        )
+
+
+def _group_levels(group: ChannelGroup, count: int, min_width: float, divisor: int) -> tuple[int, ...]:
+    if group.frozen:
+        return (group.size,)
+    step = math.lcm(divisor, group.unit)
+    shares = np.linspace(min_width, 1.0, count)
+    widths = {max(step, step * round(share * group.size / step)) for share in shares[:-1]}
+    return (*sorted(w for w in widths if w < group.size), group.size)
