@@ -1,0 +1,210 @@
+"""The greedy search: from full width down, always the group whose narrowing hurts least (Yu & Huang 2019, 3.2).
+
+Held-out batches are the outer loop and candidates the inner one; every score is kept per image, so candidates
+are compared on the same images. Each batch is normalised by its own statistics, as in the supernet's training.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.levels import Levels
+from autoslim.slimming.trajectory import Point, Trajectory
+
+log = logging.getLogger(__name__)
+
+Batch = tuple[Any, Any]  # images [B, H, W, C], labels int [B]
+
+
+class Scorer:
+    """Scores of networks at given widths on held-out images.
+
+    Args:
+        graph: of the trained supernet.
+        batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
+    """
+
+    def __init__(self, graph: ChannelGraph, batches: Iterable[Batch]) -> None:
+        self._graph = graph
+        self._batches = [(tf.convert_to_tensor(x), tf.convert_to_tensor(y)) for x, y in batches]
+        if not self._batches:
+            raise AutoslimError("The search got no held-out images. Raise dataset.holdout.")
+        self.images = sum(int(labels.shape[0]) for _, labels in self._batches)
+        shape = self._batches[0][0].shape
+        self._score = tf.function(
+            self._score_batch,
+            input_signature=[
+                tf.TensorSpec([None, *shape[1:]], self._batches[0][0].dtype),
+                tf.TensorSpec([None], self._batches[0][1].dtype),
+                tf.TensorSpec([len(graph.groups)], tf.int32),
+            ],
+            autograph=False,
+        )
+
+    def _score_batch(self, images: Any, labels: Any, widths: Any) -> tuple[Any, Any]:
+        logits = tf.cast(self._graph.run(images, widths, batch_statistics=True), tf.float32)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        right = tf.equal(tf.argmax(logits, -1, labels.dtype), labels)
+        return losses, tf.cast(right, tf.float32)
+
+    @property
+    def traces(self) -> int:
+        """How often the network was traced: once, whatever the widths."""
+        return self._score.experimental_get_tracing_count()
+
+    def __call__(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Per-image cross-entropy and correctness of candidates [K, G]: float32 [K, images] each."""
+        losses, right = [], []
+        for images, labels in self._batches:
+            scores = [self._score(images, labels, tf.constant(w, tf.int32)) for w in candidates]
+            losses.append(np.stack([np.asarray(loss) for loss, _ in scores]))
+            right.append(np.stack([np.asarray(hit) for _, hit in scores]))
+        return np.concatenate(losses, 1), np.concatenate(right, 1)
+
+
+def search(
+    graph: ChannelGraph,
+    levels: Levels,
+    holdout: Iterable[Batch],
+    *,
+    targets: Sequence[float] = (0.5,),
+    resource: str = "flops",
+    convention: str = "macs",
+    score: str = "loss",
+    start: Trajectory | None = None,
+    on_point: Callable[[Trajectory], None] | None = None,
+) -> Trajectory:
+    """Slim greedily until the smallest target is met; one pass serves every larger target on the way.
+
+    Args:
+        graph: of the trained supernet.
+        levels: widths that each group may take.
+        holdout: batches of held-out training images, each normalised by its own statistics.
+        targets: shares of the full network's resource to keep, in (0, 1].
+        resource: "flops", "params" or "memory".
+        convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
+        score: what candidates are compared by, "loss" (held-out cross-entropy) or "top1".
+        start: a trajectory to go on with, from an earlier call with the same arguments.
+        on_point: called after every step with the trajectory so far.
+
+    Returns:
+        The whole path; `Trajectory.at(target)` is the network for a target.
+
+    Raises:
+        AutoslimError: if the network at its smallest widths costs more than a target.
+    """
+    check_reachable(graph, levels, min(targets), resource, convention)
+    scorer = Scorer(graph, holdout)
+    trajectory = start or _first(graph, levels, scorer, resource, convention)
+    while trajectory.points[-1].share > min(targets):
+        trajectory = trajectory.then(
+            _slim_one(graph, levels, scorer, trajectory, resource, convention, score)
+        )
+        if on_point:
+            on_point(trajectory)
+    return trajectory
+
+
+def check_reachable(
+    graph: ChannelGraph, levels: Levels, target: float, resource: str, convention: str = "macs"
+) -> None:
+    """Refuse a target below what the network costs with every group at its smallest level."""
+    least = graph.cost(levels.smallest, convention).of(resource) / graph.cost(None, convention).of(resource)
+    if least > target:
+        raise AutoslimError(
+            f"Cannot reach {resource} <= {target:g}: with every group at its smallest level the network still "
+            f"costs {least:.3f} of the full one's {resource}. Lower slim.min_width or slim.divisor, or raise "
+            f"slim.target to {np.ceil(least * 1000) / 1000:g} or more."
+        )
+
+
+def _first(
+    graph: ChannelGraph, levels: Levels, scorer: Scorer, resource: str, convention: str
+) -> Trajectory:
+    """The trajectory's first point: the full network."""
+    losses, right = scorer(levels.largest[None])
+    full = graph.cost(None, convention)
+    point = _point(levels.largest, None, full, 1.0, losses[0], right[0], scorer.images * full.flops)
+    names = tuple(group.name for group in graph.groups)
+    return Trajectory(names, resource, full.flops, full.params, full.memory, scorer.images, (point,))
+
+
+def _slim_one(
+    graph: ChannelGraph,
+    levels: Levels,
+    scorer: Scorer,
+    trajectory: Trajectory,
+    resource: str,
+    convention: str,
+    score: str,
+) -> Point:
+    """Try every group one level narrower and keep the best candidate."""
+    now = np.array(trajectory.points[-1].widths, np.int32)
+    groups, candidates = narrower_candidates(levels, now)
+    cost = graph.cost(candidates, convention)
+    losses, right = scorer(candidates)
+    badness = losses.mean(1, dtype=np.float64) if score == "loss" else -right.mean(1, dtype=np.float64)
+    # Ties go to the candidate that saves most; then to the first group.
+    best = int(np.lexsort((cost.of(resource), badness))[0])
+    one = graph.cost(candidates[best], convention)
+    share = one.of(resource) / trajectory.full(resource)
+    macs = int(graph.cost(candidates).flops.sum()) * scorer.images
+    return _point(candidates[best], groups[best], one, share, losses[best], right[best], macs)
+
+
+def narrower_candidates(levels: Levels, widths: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """Every group one level narrower, where it has one: (groups [K], widths int32 [K, G])."""
+    groups, candidates = [], []
+    for group, width in enumerate(widths):
+        level = levels.narrower(group, int(width))
+        if level is not None:
+            candidate = widths.copy()
+            candidate[group] = level
+            groups.append(group)
+            candidates.append(candidate)
+    return groups, np.stack(candidates)
+
+
+def _point(
+    widths: np.ndarray, group: int | None, cost: Any, share: float, losses: Any, right: Any, macs: int
+) -> Point:
+    error = float(losses.std(ddof=1, dtype=np.float64) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
+    return Point(
+        widths=tuple(int(w) for w in widths),
+        group=group,
+        flops=int(cost.flops),
+        params=int(cost.params),
+        memory=int(cost.memory),
+        share=float(share),
+        loss=float(losses.mean(dtype=np.float64)),
+        loss_error=error,
+        top1=float(right.mean(dtype=np.float64)),
+        macs=int(macs),
+    )
+
+
+def uniform_widths(
+    graph: ChannelGraph, target: float, resource: str = "flops", convention: str = "macs"
+) -> np.ndarray:
+    """The widest network with every group at the same ratio that keeps within a target: int32 [G].
+
+    Raises:
+        AutoslimError: if even one channel per group costs more.
+    """
+    ratios = np.linspace(0.0, 1.0, 2001)
+    widths = np.stack([graph.uniform(ratio) for ratio in ratios])
+    shares = graph.cost(widths, convention).of(resource) / graph.cost(None, convention).of(resource)
+    within = np.flatnonzero(shares <= target)
+    if len(within) == 0:
+        raise AutoslimError(
+            f"Cannot reach {resource} <= {target:g} uniformly: with one channel in every group the network still "
+            f"costs {shares.min():.3f} of the full one's {resource}. Raise slim.target."
+        )
+    return widths[within[-1]]

@@ -1,0 +1,102 @@
+"""The path of a search: widths, cost and score after every step. Every budget is a point on it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autoslim.errors import AutoslimError
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network on the path."""
+
+    widths: tuple[int, ...]  # [G]
+    group: int | None  # the group that was narrowed to come here; None: the full network
+    flops: int
+    params: int
+    memory: int  # bytes
+    share: float  # of the full network's resource
+    loss: float  # mean cross-entropy on the held-out images
+    loss_error: float  # its standard error
+    top1: float  # share of held-out images that are right
+    macs: int  # multiply-accumulates spent on this step
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A greedy path from the full network down, and what it was measured on."""
+
+    groups: tuple[str, ...]  # names of the channel groups [G]
+    resource: str  # what the targets limit
+    full_flops: int
+    full_params: int
+    full_memory: int
+    images: int  # held-out images that every candidate was scored on
+    points: tuple[Point, ...]  # the full network first
+
+    def full(self, resource: str) -> int:
+        """The full network's cost: "flops", "params" or "memory"."""
+        return {"flops": self.full_flops, "params": self.full_params, "memory": self.full_memory}[resource]
+
+    def at(self, target: float) -> Point:
+        """The first point whose share of the resource is at most `target`.
+
+        Raises:
+            AutoslimError: if the path does not reach so far.
+        """
+        for point in self.points:
+            if point.share <= target:
+                return point
+        raise AutoslimError(
+            f"The search reached {self.points[-1].share:.3f} of the full {self.resource}, not {target:g}. "
+            "Search on with this target."
+        )
+
+    def reaches(self, target: float) -> bool:
+        """Whether the path has a point for the target."""
+        return self.points[-1].share <= target
+
+    def channels(self, point: Point) -> dict[str, int]:
+        """{group name: width} of a point."""
+        return dict(zip(self.groups, point.widths, strict=True))
+
+    def then(self, point: Point) -> Trajectory:
+        """The path with one more point."""
+        return dataclasses.replace(self, points=(*self.points, point))
+
+    @property
+    def passes(self) -> float:
+        """What the search has spent, in full-network passes over the held-out images."""
+        return float(sum(point.macs for point in self.points) / (self.full_flops * self.images))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Trajectory:
+        """From what `to_dict` returned."""
+        points = tuple(Point(**{**point, "widths": tuple(point["widths"])}) for point in data["points"])
+        return cls(**{**data, "groups": tuple(data["groups"]), "points": points})
+
+    def to_csv(self) -> str:
+        """One row a point: step, group narrowed, costs, scores, spending, and a column of widths per group."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        figures = [f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group")]
+        writer.writerow(["step", "group", *figures, *self.groups])
+        for step, point in enumerate(self.points):
+            group = "" if point.group is None else self.groups[point.group]
+            writer.writerow([step, group, *(getattr(point, name) for name in figures), *point.widths])
+        return out.getvalue()
+
+    def widths(self) -> np.ndarray:
+        """Widths of all points: int32 [points, G]."""
+        return np.array([point.widths for point in self.points], np.int32)
