@@ -1,0 +1,69 @@
+"""One trained network of a run, as the report, the figures and the sweep's summary read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autoslim.graph.cost import Cost
+
+NAMES = {"baseline": "baseline", "autoslim": "AutoSlim", "uniform": "uniform"}
+"""Kinds of networks, and what people call them."""
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """A trained network: what it costs, and how good it is on the test images."""
+
+    network: str  # "baseline", "autoslim" or "uniform"
+    target: float | None  # share of the full network's resource that was asked for; None: the baseline
+    top1: float  # share of test images that are right
+    loss: float  # mean cross-entropy on the test images
+    flops: int  # multiply-accumulates for one image
+    params: int
+    memory: int  # bytes: peak of live activations for one image
+    channels: dict[str, int]  # group name -> width
+    folder: str  # of the stage that trained it
+    files: dict[str, str] = field(default_factory=dict)  # "model", "channels", ... -> path
+
+    @property
+    def label(self) -> str:
+        """Its name for people: "baseline", "AutoSlim 0.5", "uniform 0.5"."""
+        name = NAMES.get(self.network, self.network)
+        return name if self.target is None else f"{name} {self.target:g}"
+
+    def cost(self, resource: str) -> int:
+        """Its "flops", "params" or "memory"."""
+        return {"flops": self.flops, "params": self.params, "memory": self.memory}[resource]
+
+    def share(self, resource: str, full: Cost) -> float:
+        """Its cost as a share of the full network's."""
+        return float(self.cost(resource) / full.of(resource))
+
+    def row(self, full: Cost) -> dict[str, Any]:
+        """The figures that a sweep gathers over seeds, with the shares of the full network."""
+        return {
+            "network": self.network,
+            "target": self.target,
+            "top1": self.top1,
+            "loss": self.loss,
+            "flops": self.flops,
+            "params": self.params,
+            "memory": self.memory,
+            "folder": self.folder,
+            **{f"{name}_share": self.share(name, full) for name in ("flops", "params", "memory")},
+        }
+
+
+def in_order(results: list[NetworkResult]) -> list[NetworkResult]:
+    """The baseline first, then by target from large to small, AutoSlim before uniform."""
+    kinds = list(NAMES)
+    return sorted(
+        results,
+        key=lambda r: (
+            r.network != "baseline",
+            -(r.target if r.target is not None else 2.0),
+            kinds.index(r.network) if r.network in kinds else len(kinds),
+        ),
+    )

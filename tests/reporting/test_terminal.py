@@ -1,0 +1,198 @@
+"""Headings, tables and progress: in a terminal, in a log, nested, and when an exception passes through."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from autoslim.reporting import terminal
+from autoslim.reporting.network import NetworkResult
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(terminal, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    console = Console(file=io.StringIO(), width=120, highlight=False)
+    monkeypatch.setattr(terminal, "console", console)
+    return console
+
+
+@pytest.fixture
+def tty(monkeypatch):
+    console = Console(file=io.StringIO(), width=140, force_terminal=True, highlight=False)
+    monkeypatch.setattr(terminal, "console", console)
+    return console
+
+
+def lines(caplog):
+    return [record.message for record in caplog.records if record.name == "autoslim"]
+
+
+@pytest.fixture(autouse=True)
+def info(caplog):
+    caplog.set_level(logging.INFO, logger="autoslim")
+
+
+def test_a_line_every_ten_seconds_and_one_at_the_end(clock, plain, caplog):
+    with terminal.progress("supernet", total=110, start=10) as advance:
+        for _ in range(100):
+            clock.now += 0.25
+            advance(loss=0.5, arm="smallest")
+    assert lines(caplog) == [
+        "supernet: 50/110 steps (45%), 4 step/s, 0:15 left, loss 0.5  arm smallest",
+        "supernet: 90/110 steps (82%), 4 step/s, 0:05 left, loss 0.5  arm smallest",
+        "supernet: 110/110 steps in 0:25, 4 step/s, loss 0.5  arm smallest",
+    ]
+    assert plain.file.getvalue() == ""
+
+
+def test_the_rate_is_recent(clock, plain, caplog):
+    with terminal.progress("training", total=1000) as advance:
+        clock.now += 600  # the first step compiles
+        advance()
+        for _ in range(200):
+            clock.now += 1
+            advance()
+    assert lines(caplog)[0] == "training: 1/1,000 steps (0%), 600 s/step, 166:30:00 left"
+    assert lines(caplog)[1] == "training: 11/1,000 steps (1%), 1 step/s, 16:29 left"
+    assert lines(caplog)[-2] == "training: 201/1,000 steps (20%), 1 step/s, 13:19 left"
+
+
+def test_short_work_says_nothing(clock, plain, caplog):
+    with terminal.progress("calibration", total=4) as advance:
+        clock.now += 4.9
+        advance(4)
+    assert lines(caplog) == []
+
+
+def test_without_a_total_and_slow(clock, plain, caplog):
+    with terminal.progress("search", total=None, unit="candidate") as advance:
+        clock.now += 20
+        advance(2)
+    assert lines(caplog) == [
+        "search: 2 candidates, 10 s/candidate",
+        "search: 2 candidates in 0:20, 10 s/candidate",
+    ]
+
+
+def test_an_exception_passes_and_says_where_it_stopped(clock, plain, caplog):
+    with pytest.raises(KeyboardInterrupt), terminal.progress("baseline", total=10) as advance:
+        clock.now += 8
+        advance(3)
+        raise KeyboardInterrupt
+    assert lines(caplog) == ["baseline: stopped at 3/10 steps in 0:08, 2.67 s/step"]
+    assert terminal._shared.depth == 0
+
+
+def test_nested_lines_share_the_interval(clock, plain, caplog):
+    with terminal.progress("search", total=2) as outer:
+        for _ in range(2):
+            with terminal.progress("candidates", total=10, unit="candidate") as inner:
+                for _ in range(10):
+                    clock.now += 1.5
+                    inner()
+            outer()
+    assert [line.split(",")[0] for line in lines(caplog)] == [
+        "candidates: 7/10 candidates (70%)",
+        "candidates: 4/10 candidates (40%)",
+        "search: 2/2 steps in 0:30",
+    ]
+
+
+def test_nested_bars_share_one_display(tty, caplog):
+    with terminal.progress("outer [0.5]", total=2) as outer:
+        display = terminal._shared.display
+        with terminal.progress("inner", total=3) as inner:
+            assert terminal._shared.display is display and len(display.tasks) == 2
+            inner(2, loss=0.125)
+            display.refresh()
+            written = tty.file.getvalue()
+            assert "outer [0.5]" in written and "2/3" in written and "loss 0.125" in written
+        assert len(display.tasks) == 1
+        outer()
+    assert terminal._shared.display is None and not display.live.is_started
+    assert lines(caplog) == []
+
+
+def test_a_bar_is_taken_down_by_an_exception(tty):
+    with pytest.raises(ZeroDivisionError), terminal.progress("outer", total=2):
+        display = terminal._shared.display
+        with terminal.progress("inner", total=2):
+            raise ZeroDivisionError
+    assert not display.live.is_started and terminal._shared.display is None and terminal._shared.depth == 0
+    with terminal.progress("again", total=1) as advance:
+        advance()
+
+
+def test_log_records_go_above_the_bar(tty):
+    handler = terminal.TerminalHandler()
+    with terminal.progress("training", total=2):
+        handler.emit(
+            logging.LogRecord("autoslim", logging.WARNING, "", 0, "no [rule] covers %s", ("x",), None)
+        )
+    assert "no [rule] covers x" in tty.file.getvalue()
+
+
+def result(network, target, top1, flops):
+    return NetworkResult(network, target, top1, 0.3, flops, 270_000, 131_072, {"conv": 8}, "/out/x")
+
+
+FULL = SimpleNamespace(flops=40_000_000, params=540_000, memory=262_144)
+
+
+def test_the_final_table(plain):
+    results = [result("uniform", 0.5, 0.9, 19_990_000), result("autoslim", 0.5, 0.91234, 20_000_000)]
+    terminal.show(terminal.results_table([*results, result("baseline", None, 0.93, 40_000_000)], fake(FULL)))
+    rows = [line.split() for line in plain.file.getvalue().splitlines() if line.strip()]
+    assert rows[0] == ["network", "top-1", "%", "FLOPs", "params", "memory", "FLOPs", "/", "full"]
+    assert rows[2] == ["baseline", "93.00", "40", "M", "270", "k", "128", "KiB", "1.000"]
+    assert rows[3] == ["AutoSlim", "0.5", "91.23", "20", "M", "270", "k", "128", "KiB", "0.500"]
+    assert rows[4] == ["uniform", "0.5", "90.00", "20", "M", "270", "k", "128", "KiB", "0.500"]
+
+
+def fake(full):
+    full.of = lambda resource: getattr(full, resource)
+    return full
+
+
+def test_long_paths_stay_whole(plain):
+    terminal.heading("supernet", "already done")
+    terminal.where({"report": "/" + "a" * 200, "TensorBoard": "tensorboard --logdir outputs"})
+    text = plain.file.getvalue()
+    assert "supernet  already done\n" in text
+    assert "report       /" + "a" * 200 + "\n" in text
+
+
+def test_a_row_has_what_a_sweep_gathers():
+    row = result("autoslim", 0.5, 0.9, 20_000_000).row(fake(FULL))
+    keys = ("network", "target", "top1", "flops", "params", "memory", "folder")
+    assert [row[key] for key in keys] == ["autoslim", 0.5, 0.9, 20_000_000, 270_000, 131_072, "/out/x"]
+    assert (row["flops_share"], row["params_share"], row["memory_share"]) == (0.5, 0.5, 0.5)
+
+
+def test_tensorflow_is_not_imported():
+    code = (
+        "import sys, autoslim.reporting.terminal; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert done.stdout.split() == ["False", "False"]
