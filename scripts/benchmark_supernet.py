@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -113,16 +112,16 @@ def measure_memory(name: str, which: str, steps: int, arms: int) -> None:
     """Print the peak resident MB above the base, over `steps` steps; run in a process of its own."""
     graph, images, labels = build(name)
     step = keras_step(graph) if which == "plain" else sandwich_step(graph, arms)
-    base = resident()
+    base = memory("VmRSS")
     for number in range(steps):
         step(images, labels, number)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - base)
+    print(memory("VmHWM") - base)
 
 
-def resident() -> float:
-    """Resident memory of this process now, MB."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def memory(field: str) -> float:
+    """This process's resident memory in MB: VmRSS now, VmHWM at its peak (Linux)."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(field))
 
 
 def memory_of(name: str, which: str, arguments: argparse.Namespace) -> float:

@@ -1,0 +1,45 @@
+"""Batch-norm calibration: moving statistics of a subnetwork, taken anew over training batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from autoslim.graph import ChannelGraph
+
+
+def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
+    """Set every batch norm's moving mean and variance to the average over `batches` at full width.
+
+    A supernet's moving averages mean nothing at any one width; this gives a subnetwork its own, as a cumulative
+    average (Yu & Huang 2019, "Universally Slimmable Networks", section 3.2).
+
+    Args:
+        graph: of the network (materialised at the widths of interest), whose statistics are set.
+        batches: (images [B, H, W, C], labels) of training images.
+
+    Returns:
+        The number of batches that were averaged.
+    """
+
+    layers: list[Any] = []
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def statistics_of(images):
+        _, statistics = graph.run_with_statistics(images)
+        layers[:] = [layer for layer, _, _, _ in statistics]  # the same at every trace
+        return [(mean, variance) for _, _, mean, variance in statistics]
+
+    sums: list[Any] = []
+    count = 0
+    for images, _ in batches:
+        found = tf.nest.flatten(statistics_of(images))
+        sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+        count += 1
+    for layer in {id(layer): layer for layer in layers}.values():
+        calls = [i for i, other in enumerate(layers) if other is layer]  # a shared layer has several
+        layer.moving_mean.assign(tf.add_n([sums[2 * i] for i in calls]) / (count * len(calls)))
+        layer.moving_variance.assign(tf.add_n([sums[2 * i + 1] for i in calls]) / (count * len(calls)))
+    return count

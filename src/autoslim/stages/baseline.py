@@ -1,0 +1,62 @@
+"""Stage `baseline`: train the full network, to compare with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.calibrate import calibrate
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.store import StageFolder
+from autoslim.training.evaluate import evaluate
+from autoslim.training.loop import train
+from autoslim.training.steps import PlainStep
+
+
+def run_baseline(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
+    """Train the full network on all training images; resumes from the last checkpoint in the folder."""
+    config = experiment.config
+    model = experiment.build()
+    batches = experiment.training_batches()
+    optimizer = experiment.optimizer(model, config.baseline, batches.steps_per_epoch)
+    step = PlainStep(ChannelGraph(model), optimizer, smoothing=config.baseline.label_smoothing)
+    history = train(
+        step,
+        batches,
+        config.baseline.epochs,
+        folder=folder.path,
+        checkpoint_seconds=config.train.checkpoint_seconds,
+        log_steps=config.train.log_steps,
+        description="baseline",
+    )
+    return finish_network(experiment, folder, step.graph, history, config.baseline.epochs)
+
+
+def finish_network(
+    experiment: Experiment, folder: StageFolder, graph: ChannelGraph, history: list, epochs: int
+) -> dict[str, Any]:
+    """Calibrate, save and evaluate a trained network, and write the stage's result."""
+    batches = experiment.training_batches()
+    count = experiment.config.train.calibration_batches
+    passes = -(-count // batches.steps_per_epoch)
+    calibrate(graph, batches.dataset(passes).take(count))
+    model = graph.model
+    model.save(folder.path / "model.keras")
+    model.save_weights(folder.path / "full.weights.h5")
+    final = evaluate(model, experiment.test_batches())
+    convention = experiment.config.slim.convention
+    cost = graph.cost(None, convention)
+    return folder.finish(
+        {
+            "top1": final.top1,
+            "loss": final.loss,
+            "test_images": len(final.right),
+            "right": "".join("1" if hit else "0" for hit in final.right),
+            "flops": cost.flops,
+            "params": cost.params,
+            "memory": cost.memory,
+            "macs": 3 * graph.cost().flops * batches.steps_per_epoch * batches.batch_size * epochs,
+            "normalization": experiment.normalization(),
+            "history": history,
+        }
+    )

@@ -1,0 +1,214 @@
+"""What the stages of one run share: the configuration, the images, the network, and who depends on what."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from autoslim import archs, datasets
+from autoslim.config import Config, StageConfig
+from autoslim.datasets import TrainingBatches, evaluation_batches
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.levels import Levels
+from autoslim.stages.store import StageFolder, stage_hash
+from autoslim.training.optimizers import make_optimizer, make_schedule
+
+RUNNING_ONLY = ("log_steps", "checkpoint_seconds", "eval_batch_size", "deterministic")  # change no result
+
+
+class Experiment:
+    """One configuration, with images and network loaded when they are first asked for."""
+
+    def __init__(self, config: Config, in_sweep: bool = False) -> None:
+        self.config = config
+        self.root = Path(config.output) / f"{config.arch.name}-{config.dataset.name}"
+        self.lock_wait = config.lock_wait if config.lock_wait is not None else (None if in_sweep else 0.0)
+
+    # -- images --------------------------------------------------------------------------------------
+
+    @cached_property
+    def data(self) -> datasets.Dataset:
+        """All images and labels."""
+        c = self.config.dataset
+        return datasets.load(
+            c.name, c.path, train_images=c.train_images, shape=tuple(c.shape), classes=c.classes
+        )
+
+    @cached_property
+    def split(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the training images: (to train the supernet on, held out for the search)."""
+        return datasets.split_holdout(
+            self.data.train_labels, self.config.dataset.holdout, self.config.seed
+        )
+
+    def training_batches(self, index: np.ndarray | None = None) -> TrainingBatches:
+        """Batches of the training images at `index`; None: of all."""
+        data, c = self.data, self.config
+        images, labels = data.train_images, data.train_labels
+        if index is not None:
+            images, labels = images[index], labels[index]
+        return TrainingBatches(
+            images,
+            labels,
+            c.train.batch_size,
+            c.seed,
+            data.mean,
+            data.std,
+            c.dataset.pad,
+            c.dataset.flip,
+        )
+
+    def test_batches(self) -> tf.data.Dataset:
+        """The test images; for final evaluation only."""
+        data = self.data
+        return evaluation_batches(
+            data.test_images, data.test_labels, self.config.train.eval_batch_size, data.mean, data.std
+        )
+
+    def holdout_batches(self) -> tf.data.Dataset:
+        """The held-out training images, in batches of nearly equal size."""
+        index = self.split[1]
+        labels = self.data.train_labels[index]
+        if self.config.slim.images is not None and self.config.slim.images < len(index):
+            index = index[datasets.balanced_subset(labels, self.config.slim.images, self.config.seed)]
+        size = -(-len(index) // -(-len(index) // self.config.slim.batch_size))
+        return evaluation_batches(
+            self.data.train_images[index], self.data.train_labels[index], size, self.data.mean, self.data.std
+        )
+
+    def normalization(self) -> dict[str, list[float]]:
+        """Per-channel constants: a network's input is (pixels / 255 - mean) / std."""
+        return {"mean": self.data.mean.tolist(), "std": self.data.std.tolist()}
+
+    # -- network -------------------------------------------------------------------------------------
+
+    def build(self) -> keras.Model:
+        """The full network with fresh weights, the same whatever was built before in this process."""
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(self.config.seed)
+        c = self.config
+        return archs.build(c.arch._target_, tuple(c.dataset.shape), c.dataset.classes, **c.arch.arguments())
+
+    def graph_of(self, model: keras.Model) -> ChannelGraph:
+        """The channel graph with the user's frozen layers."""
+        return ChannelGraph(model, tuple(self.config.slim.freeze))
+
+    @cached_property
+    def plan(self) -> ChannelGraph:
+        """A graph for names and costs; its weights are never trained."""
+        return self.graph_of(self.build())
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The widths that each group may take."""
+        s = self.config.slim
+        return Levels.spaced(self.plan, s.levels, s.min_width, s.divisor)
+
+    def optimizer(self, model: keras.Model, stage: StageConfig, steps_per_epoch: int) -> Any:
+        """The optimizer of a stage, with its schedule."""
+        o = self.config.optimizer
+        steps = stage.epochs * steps_per_epoch
+        warmup = round(stage.warmup_epochs * steps_per_epoch)
+        rate = stage.learning_rate if stage.learning_rate is not None else o.learning_rate
+        return make_optimizer(
+            model,
+            make_schedule(stage.schedule, rate, steps, warmup),
+            name=o.name,
+            momentum=o.momentum,
+            nesterov=o.nesterov,
+            weight_decay=o.weight_decay,
+            clipnorm=o.clipnorm,
+        )
+
+    # -- who depends on what -------------------------------------------------------------------------
+
+    @cached_property
+    def _common(self) -> dict[str, Any]:
+        c = self.config
+        train = {k: v for k, v in dataclasses.asdict(c.train).items() if k not in RUNNING_ONLY}
+        data = dataclasses.asdict(c.dataset)
+        del data["holdout"]
+        return {
+            "arch": dataclasses.asdict(c.arch),
+            "dataset": data,
+            "optimizer": dataclasses.asdict(c.optimizer),
+            "train": train,
+            "seed": c.seed,
+        }
+
+    def baseline_folder(self) -> StageFolder:
+        key = {**self._common, "baseline": dataclasses.asdict(self.config.baseline)}
+        return StageFolder(self.root, "baseline", key)
+
+    def supernet_folder(self) -> StageFolder:
+        s = self.config.slim
+        widths = {name: getattr(s, name) for name in ("levels", "min_width", "divisor", "freeze")}
+        key = {
+            **self._common,
+            "holdout": self.config.dataset.holdout,
+            "slim": widths,
+            "supernet": dataclasses.asdict(self.config.supernet),
+        }
+        return StageFolder(self.root, "supernet", key)
+
+    def search_folder(self) -> StageFolder:
+        """One folder for all targets: a search that went further serves the nearer ones too."""
+        s = self.config.slim
+        names = ("resource", "convention", "search", "score", "images", "batch_size")
+        key = {
+            "supernet": stage_hash(self.supernet_folder().key),
+            "slim": {name: getattr(s, name) for name in names},
+        }
+        return StageFolder(self.root, "search", key)
+
+    def network_folder(self, stage: str, widths: np.ndarray) -> StageFolder:
+        """The folder in which the network at `widths` is retrained; `stage` is "retrain" or "uniform"."""
+        r = self.config.retrain
+        key = {
+            **self._common,
+            "retrain": dataclasses.asdict(r),
+            "channels": self.plan.channels(widths),
+            "supernet": stage_hash(self.supernet_folder().key)
+            if "supernet" in (r.init, r.teacher)
+            else None,
+            "baseline": stage_hash(self.baseline_folder().key) if r.teacher == "baseline" else None,
+        }
+        return StageFolder(self.root, stage, key)
+
+    def need(self, folder: StageFolder, why: str) -> dict[str, Any]:
+        """The result of an earlier stage.
+
+        Raises:
+            AutoslimError: if it was not run.
+        """
+        if not folder.done:
+            raise AutoslimError(
+                f"{why} needs the result of stage {folder.stage}, and {folder.path} has none: run it first, or "
+                f"together with this one: stages=[{folder.stage},...]."
+            )
+        return folder.result()
+
+    def load_weights(self, folder: StageFolder) -> keras.Model:
+        """The full network with the weights that a finished stage saved.
+
+        Raises:
+            AutoslimError: for a damaged file, or weights of another network.
+        """
+        model = self.build()
+        path = folder.path / "full.weights.h5"
+        try:
+            model.load_weights(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise AutoslimError(
+                f"The weights in {path} are damaged or of another network "
+                f"({str(error).splitlines()[0][:120]}). Remove the folder {folder.path} to run stage "
+                f"{folder.stage} anew."
+            ) from error
+        return model

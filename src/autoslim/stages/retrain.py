@@ -1,0 +1,72 @@
+"""Stages `retrain` and `uniform`: train the network at given widths, by the same recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import yaml
+
+from autoslim.graph import ChannelGraph
+from autoslim.stages.baseline import finish_network
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.store import StageFolder, write_atomically
+from autoslim.training.loop import train
+from autoslim.training.steps import PlainStep
+
+
+def run_retrain(experiment: Experiment, folder: StageFolder, widths: np.ndarray, label: str) -> dict[str, Any]:
+    """Train the network at `widths` on all training images; resumes from the last checkpoint.
+
+    Args:
+        experiment: of the run.
+        folder: of this network.
+        widths: int32 [G], of the full network's groups.
+        label: for the progress bar.
+    """
+    config, r = experiment.config, experiment.config.retrain
+    model = initial_model(experiment, widths)
+    write_atomically(
+        folder.path / "channels.yaml", yaml.safe_dump(experiment.plan.channels(widths), sort_keys=False)
+    )
+    batches = experiment.training_batches()
+    step = PlainStep(
+        ChannelGraph(model),
+        experiment.optimizer(model, r, batches.steps_per_epoch),
+        smoothing=r.label_smoothing,
+        teacher=teacher_of(experiment),
+        distill_weight=r.distill_weight,
+        temperature=r.temperature,
+    )
+    history = train(
+        step,
+        batches,
+        r.epochs,
+        folder=folder.path,
+        checkpoint_seconds=config.train.checkpoint_seconds,
+        log_steps=config.train.log_steps,
+        description=label,
+    )
+    return finish_network(experiment, folder, step.graph, history, r.epochs)
+
+
+def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:
+    """The small network with the supernet's weights, or with fresh ones."""
+    if experiment.config.retrain.init == "scratch":
+        return experiment.graph_of(experiment.build()).materialize(widths, weights=False)
+    folder = experiment.supernet_folder()
+    experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
+    return experiment.graph_of(experiment.load_weights(folder)).materialize(widths)
+
+
+def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:
+    """Images -> logits of the teacher that retraining asks for."""
+    which = experiment.config.retrain.teacher
+    if which == "none":
+        return None
+    folder = experiment.baseline_folder() if which == "baseline" else experiment.supernet_folder()
+    experiment.need(folder, f"retrain.teacher={which}")
+    graph = ChannelGraph(experiment.load_weights(folder))
+    return lambda images: graph.run(images, batch_statistics=which == "supernet")

@@ -1,0 +1,123 @@
+"""Stage folders: named by what they depend on, locked while written, done when `result.json` stands in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from autoslim.errors import AutoslimError
+
+log = logging.getLogger(__name__)
+
+RESULT = "result.json"
+HASH_LENGTH = 10
+
+
+def stage_hash(key: dict[str, Any]) -> str:
+    """A short hash of all that a stage's result depends on."""
+    text = json.dumps(key, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]
+
+
+class StageFolder:
+    """The folder of one stage.
+
+    Args:
+        root: `outputs/<arch>-<dataset>`.
+        stage: name of the stage.
+        key: all that the result depends on, JSON-able; its hash is in the folder's name.
+    """
+
+    def __init__(self, root: Path, stage: str, key: dict[str, Any]) -> None:
+        self.stage = stage
+        self.key = key
+        self.path = Path(root) / f"{stage}-{stage_hash(key)}"
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage has finished."""
+        return (self.path / RESULT).exists()
+
+    def result(self) -> dict[str, Any]:
+        """What the finished stage wrote.
+
+        Raises:
+            AutoslimError: if the file is damaged.
+        """
+        path = self.path / RESULT
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise AutoslimError(
+                f"{path} can't be read ({error}). Remove the folder {self.path} to run this stage anew."
+            ) from error
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Write the result, atomically: from then on the stage is done."""
+        write_atomically(self.path / RESULT, json.dumps(result, indent=1))
+        return result
+
+    @contextmanager
+    def locked(self, wait: float | None) -> Iterator[StageFolder]:
+        """Hold the folder alone within the block.
+
+        Args:
+            wait: seconds to wait for another process that holds it; None: without limit.
+
+        Raises:
+            AutoslimError: if another process still holds it after that.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(self.path / ".lock"))
+        owner = self.path / ".owner"
+        try:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if wait == 0:
+                    raise
+                log.info("%s is being written by %s: waiting for it.", self.path, _read_owner(owner))
+                lock.acquire(timeout=-1 if wait is None else wait)
+        except Timeout:
+            raise AutoslimError(
+                f"{self.path} is being written by {_read_owner(owner)}. Let that finish, or wait for it with "
+                "lock_wait=SECONDS."
+            ) from None
+        try:
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            if not (self.path / "config.yaml").exists():
+                write_atomically(self.path / "config.yaml", yaml.safe_dump(self.key, sort_keys=False))
+            yield self
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_owner(path: Path) -> str:
+    try:
+        return path.read_text() or "another process"
+    except OSError:
+        return "another process"

@@ -1,0 +1,53 @@
+"""Stage `supernet`: train one network that works at every width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from autoslim.slimming.sandwich import draw_arms
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.store import StageFolder
+from autoslim.training.loop import train
+from autoslim.training.steps import SandwichStep, floor
+
+FLOOR_STEPS = 200  # steps over which the arms' mean cost is taken for the bill
+
+
+def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
+    """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
+    config, c = experiment.config, experiment.config.supernet
+    levels = experiment.levels  # before building: the plan's own build starts the session anew
+    model = experiment.build()
+    graph = experiment.graph_of(model)
+    batches = experiment.training_batches(experiment.split[0])
+    step = SandwichStep(
+        graph,
+        levels,
+        experiment.optimizer(model, c, batches.steps_per_epoch),
+        seed=config.seed,
+        arms=c.arms,
+        distill=c.distill,
+        smoothing=c.label_smoothing,
+    )
+    history = train(
+        step,
+        batches,
+        c.epochs,
+        folder=folder.path,
+        checkpoint_seconds=config.train.checkpoint_seconds,
+        log_steps=config.train.log_steps,
+        description="supernet",
+    )
+    model.save_weights(folder.path / "full.weights.h5")
+    images = batches.steps_per_epoch * batches.batch_size * c.epochs
+    steps = min(FLOOR_STEPS, batches.steps_per_epoch * c.epochs)
+    arms = np.mean([floor(graph, draw_arms(levels, c.arms, config.seed, k)) for k in range(steps)])
+    return folder.finish(
+        {
+            "arms_cost": float(arms),
+            "macs": int(3 * graph.cost().flops * images * arms),
+            "history": history,
+        }
+    )
