@@ -15,7 +15,7 @@ from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.cost import Cost, LayerCost, layer_costs, total_cost
 from autoslim.graph.groups import ChannelGroup, Grouping, matches
 from autoslim.graph.materialize import materialize
-from autoslim.graph.rules import LayerRule, Unsupported, rule_for
+from autoslim.graph.rules import LayerRule, Unsupported, rule_for, same_config
 from autoslim.graph.run import Statistics, forward
 from autoslim.graph.trace import Node, Trace, trace
 
@@ -47,38 +47,41 @@ class ChannelGraph:
         AutoslimError: for a subclassed model, or a pattern that matches no layer.
     """
 
-    def __init__(self, model: keras.Model, freeze: Sequence[str] = ()) -> None:
+    def __init__(self, model: keras.Model, freeze: Sequence[str] | str = ()) -> None:
         self.model = model
         self.trace: Trace = trace(model)
-        self._axes: dict[int, Axis]
         self.groups: tuple[ChannelGroup, ...]
         self.uncovered: dict[str, str] = {}  # layer name -> why no rule covers it
+        self._axes: dict[int, Axis]
         self._rules: list[LayerRule | None] = []
+        self._connect((freeze,) if isinstance(freeze, str) else tuple(freeze))
         self._weights: list[dict[str, tuple[Dimension, ...]]] = []
-        self._connect(tuple(freeze))
-        if self.uncovered:
-            what = ", ".join(f"{name} ({reason})" for name, reason in self.uncovered.items())
-            log.warning("No rule covers these layers; the channels they touch keep their full width: %s", what)
+        self._keeps_zero: list[bool] = []
+        for node, rule in zip(self.trace.nodes, self._rules, strict=True):
+            inputs, outputs = self.input_axes(node), self.output_axes(node)
+            self._weights.append(rule.weights(node.op, inputs, outputs) if rule else {})
+            self._keeps_zero.append(rule is not None and rule.keeps_zero(node.op, inputs))
+        self._sizes = self.full
+        self._units = np.array([group.unit for group in self.groups], np.int32)
+        self._frozen = np.array([group.frozen is not None for group in self.groups])
+        self._warn()
 
     # -- building ------------------------------------------------------------------------------------
 
     def _connect(self, freeze: tuple[str, ...]) -> None:
+        """Find the axis of every value, and the groups."""
         grouping = Grouping()
         axes: dict[int, Axis] = {}
         traced = self.trace
         self._check_patterns(freeze)
         for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
-            axes[value] = grouping.new(name, shape[-1] or 1)
+            axes[value] = grouping.new(name, (shape[-1] if shape else 1) or 1)
             grouping.freeze(axes[value], "model input")
-
-        first_calls: dict[int, tuple[list[Axis], list[Axis]]] = {}
+        first_calls: dict[int, list[Axis]] = {}
 
         def visit(node: Node, inputs: list[Axis]) -> list[Axis]:
             outputs = self._connect_node(node, inputs, grouping)
-            if getattr(node.op, "weights", None):  # a shared layer has one set of weights for all its calls
-                first = first_calls.setdefault(id(node.op), (inputs, outputs))
-                for axis, earlier in zip([*inputs, *outputs], [*first[0], *first[1]], strict=True):
-                    grouping.tie(earlier, axis, node.name)
+            self._tie_calls(node, [*inputs, *outputs], first_calls, grouping)
             pattern = matches(node.name, freeze)
             for value, axis in zip(node.outputs, outputs, strict=True):
                 axes[value] = axis
@@ -91,31 +94,55 @@ class ChannelGraph:
         makers = [(node.name, value) for node in traced.nodes for value in node.outputs]
         solution = grouping.solve(axes, makers)
         self.groups, self._axes = solution.groups, solution.axes
-        self._weights = [
-            rule.weights(node.op, self.input_axes(node), self.output_axes(node)) if rule else {}
-            for node, rule in zip(traced.nodes, self._rules, strict=True)
-        ]
 
     def _connect_node(self, node: Node, inputs: list[Axis], grouping: Grouping) -> list[Axis]:
+        """Let the node's rule connect it; where there is none, freeze all that it touches."""
         rule = rule_for(node.op)
-        reason = f"a {type(node.op).__name__} layer"
+        reason = f"a {type(node.op).__name__} {'layer' if isinstance(node.op, keras.Layer) else 'operation'}"
         if rule is not None and inputs:
             try:
                 outputs = rule.connect(node.op, inputs, node, grouping)
+                _require_own_weights(rule, node, inputs, outputs)
                 self._rules.append(rule)
                 return outputs
             except Unsupported as why:
                 reason += f" with {why}"
         self._rules.append(None)
         self.uncovered[node.name] = reason
-        for axis in inputs:
+        outputs = [grouping.new(node.name, (s[-1] if s else 1) or 1) for s in node.output_shapes]
+        for axis in [*inputs, *outputs]:
             grouping.freeze(axis, f"no rule covers {node.name}, {reason}")
-        outputs = []
-        for shape in node.output_shapes:
-            axis = grouping.new(node.name, (shape[-1] if shape else 1) or 1)
-            grouping.freeze(axis, f"no rule covers {node.name}, {reason}")
-            outputs.append(axis)
         return outputs
+
+    def _tie_calls(
+        self, node: Node, axes: list[Axis], first_calls: dict[int, list[Axis]], grouping: Grouping
+    ) -> None:
+        """Tie the calls of a shared layer: it has one set of weights, and one configuration, for all."""
+        rule = self._rules[node.index]
+        if rule is None or (rule.config is same_config and not getattr(node.op, "weights", None)):
+            return
+        for axis, earlier in zip(axes, first_calls.setdefault(id(node.op), axes), strict=True):
+            if axis is not earlier:
+                grouping.tie(earlier, axis, node.name)
+
+    def _warn(self) -> None:
+        """Tell, once, which layers no rule covers, if that costs anything.
+
+        It does not where all they touch is fixed anyway: preprocessing that stands before the first weights.
+        """
+        weighted = {n.name for n in self.trace.nodes if self._weights[n.index]}
+        told = []
+        for node in self.trace.nodes:
+            axes = [*self.input_axes(node), *self.output_axes(node)]
+            touched = {name for axis in axes for g in axis.groups for name in self.groups[g].layers}
+            if node.name in self.uncovered and touched & weighted:
+                told.append(f"{node.name} ({self.uncovered[node.name]})")
+        if told:
+            log.warning(
+                "No rule covers these layers; the channels they touch keep their full width, and their own "
+                "operations count as 0 FLOPs: %s",
+                ", ".join(dict.fromkeys(told)),
+            )
 
     def _check_patterns(self, freeze: tuple[str, ...]) -> None:
         names = [node.name for node in self.trace.nodes]
@@ -145,6 +172,10 @@ class ChannelGraph:
         """The rule that covers a node, or None."""
         return self._rules[node.index]
 
+    def keeps_zero(self, node: Node) -> bool:
+        """Whether channels that are zero in the node's inputs are zero in its outputs."""
+        return self._keeps_zero[node.index]
+
     def weight_dimensions(self, node: Node) -> dict[str, tuple[Dimension, ...]]:
         """Weight attribute -> its dimensions, for a node that a rule covers."""
         return self._weights[node.index]
@@ -173,20 +204,23 @@ class ChannelGraph:
         Raises:
             AutoslimError: naming the first group whose width is not possible.
         """
-        array = np.asarray(widths)
+        try:
+            array = np.asarray(widths)
+        except ValueError:  # a ragged list
+            array = np.empty(0)
         if array.shape[-1:] != (len(self.groups),) or not np.issubdtype(array.dtype, np.integer):
             raise AutoslimError(
                 f"Widths of shape {array.shape} and type {array.dtype} were given; expected integers "
                 f"[{len(self.groups)}], one for each group of graph.groups."
             )
-        for group in self.groups:
-            column = array[..., group.index]
-            wrong = (column < 1) | (column > group.size) | (column % group.unit != 0)
-            if group.frozen:
-                wrong = column != group.size
-            if np.any(wrong):
-                width = int(np.atleast_1d(column)[np.flatnonzero(np.atleast_1d(wrong).ravel())[0]])
-                raise AutoslimError(f"Width {width} of group {group.name!r} is not possible: {_possible(group)}.")
+        wrong = (array < 1) | (array > self._sizes) | (array % self._units != 0)
+        wrong |= self._frozen & (array != self._sizes)
+        if wrong.any():
+            place = np.argwhere(wrong)[0]
+            group = self.groups[place[-1]]
+            raise AutoslimError(
+                f"Width {array[tuple(place)]} of group {group.name!r} is not possible: {_possible(group)}."
+            )
         return array.astype(np.int32)
 
     def widths_from(self, channels: dict[str, int]) -> np.ndarray:
@@ -201,9 +235,10 @@ class ChannelGraph:
             if name not in index:
                 near = difflib.get_close_matches(str(name), index, 3)
                 raise AutoslimError(
-                    f"No channel group is named {name!r}. Nearest: {', '.join(near) or ', '.join(list(index)[:5])}."
+                    f"No channel group is named {name!r}. "
+                    f"Nearest: {', '.join(near) or ', '.join(list(index)[:5])}."
                 )
-            if isinstance(width, bool) or not isinstance(width, int):
+            if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
                 raise AutoslimError(f"Width {width!r} of group {name!r} is not a whole number of channels.")
             widths[index[name]] = width
         return self.check(widths)
@@ -227,7 +262,7 @@ class ChannelGraph:
         """The network's outputs at given widths.
 
         Args:
-            images: tensor [N, H, W, C] (a list of tensors for a model of several inputs).
+            images: tensor [N, H, W, C]; for a model of several inputs a list or a dict of them, as it takes.
             widths: int32 [G], an array or a tensor; under `tf.function` one trace serves all values of a
                 tensor. None: full width.
             batch_statistics: normalise with the batch's own statistics, not the moving ones.
@@ -236,7 +271,12 @@ class ChannelGraph:
                 static shapes. Both give the same outputs and gradients.
 
         Returns:
-            The model's output tensor, or list of them.
+            What the model returns: a tensor, or a list or a dict of them. A `training=False` or
+            `training=True` that the model's author wrote at a layer holds in every pass.
+
+        Raises:
+            AutoslimError: for images or widths that don't fit. Inside a `tf.function` the values of a tensor
+                of widths can't be checked.
         """
         return self.run_with_statistics(
             images, widths, batch_statistics=batch_statistics, training=training, mode=mode
@@ -252,12 +292,12 @@ class ChannelGraph:
         mode: str = "slice",
     ) -> tuple[Any, Statistics]:
         """As `run`, with the batch's (mean, variance) of every batch normalisation that used its own."""
-        return forward(
-            self, images, widths, batch_statistics=batch_statistics, training=training, mode=mode
-        )
+        return forward(self, images, widths, batch_statistics=batch_statistics, training=training, mode=mode)
 
     def cost(self, widths: Any = None, convention: str = "macs") -> Cost:
         """Exact cost at widths int [..., G] (None: full): whole numbers, or int64 arrays [...].
+
+        Operations of layers that no rule covers count as 0 FLOPs.
 
         Args:
             widths: int [..., G].
@@ -270,7 +310,9 @@ class ChannelGraph:
         """Cost of each layer at widths int [G] (None: full), in topological order."""
         return layer_costs(self, self.full if widths is None else self.check(widths), convention)
 
-    def materialize(self, widths: Any = None, *, weights: bool = True, name: str | None = None) -> keras.Model:
+    def materialize(
+        self, widths: Any = None, *, weights: bool = True, name: str | None = None
+    ) -> keras.Model:
         """A plain Keras model at the given widths, which loads without autoslim.
 
         Args:
@@ -279,6 +321,14 @@ class ChannelGraph:
             name: of the new model; None: the traced model's.
         """
         return materialize(self, self.full if widths is None else self.check(widths), weights, name)
+
+
+def _require_own_weights(rule: LayerRule, node: Node, inputs: list[Axis], outputs: list[Axis]) -> None:
+    """Raise Unsupported if the layer holds weights that its rule doesn't know: an activation's, LoRA's."""
+    known = {id(getattr(node.op, name)) for name in rule.weights(node.op, inputs, outputs)}
+    unknown = [weight.path for weight in getattr(node.op, "weights", []) if id(weight) not in known]
+    if unknown:
+        raise Unsupported(f"the additional weight {unknown[0]}")
 
 
 def _possible(group: ChannelGroup) -> str:

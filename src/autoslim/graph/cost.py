@@ -44,7 +44,7 @@ class LayerCost:
     shape: tuple[int | None, ...]  # output shape at the widths asked for, batch first
     groups: tuple[str, ...]  # channel groups of the output
     flops: int
-    params: int
+    params: int  # 0 at the second call of a shared layer
 
 
 def total_cost(graph: ChannelGraph, widths: np.ndarray, convention: str) -> Cost:
@@ -69,7 +69,10 @@ def layer_costs(graph: ChannelGraph, widths: np.ndarray, convention: str) -> lis
     _check_convention(convention)
     widths = widths.astype(np.int64)
     rows = []
+    counted: set[int] = set()
     for node in graph.trace.nodes:
+        params = 0 if id(node.op) in counted else int(_node_params(graph, node, widths, convention))
+        counted.add(id(node.op))
         axis = graph.output_axes(node)[0]
         rows.append(
             LayerCost(
@@ -78,7 +81,7 @@ def layer_costs(graph: ChannelGraph, widths: np.ndarray, convention: str) -> lis
                 shape=(*node.output_shapes[0][:-1], int(axis.active(widths))),
                 groups=tuple(graph.groups[g].name for g in axis.groups),
                 flops=int(_node_flops(graph, node, widths, convention)),
-                params=int(_node_params(graph, node, widths, convention)),
+                params=params,
             )
         )
     return rows
@@ -146,6 +149,7 @@ def _peak_memory(graph: ChannelGraph, widths: np.ndarray) -> Any:
 def _bytes(graph: ChannelGraph, value: int, shape: tuple[int | None, ...], widths: np.ndarray) -> Any:
     if any(s is None for s in shape[1:-1]):
         raise AutoslimError(
-            f"A tensor of the dynamic shape {shape} has no known size. Build the model with a fixed input shape."
+            f"A tensor of the dynamic shape {shape} has no known size. "
+            "Build the model with a fixed input shape."
         )
     return BYTES_PER_ENTRY * math.prod(shape[1:-1]) * graph.axis(value).active(widths)  # type: ignore[arg-type]

@@ -105,50 +105,60 @@ class Grouping:
             if reason not in self._members[a].reasons:
                 self._members[a].reasons.append(reason)
 
-    def _final_piece(self, piece: Piece, place: dict[int, int]) -> Piece:
+    def _final_piece(self, piece: Piece, place: dict[int, tuple[int, int]]) -> Piece:
+        """A piece in terms of the final groups; `place` is root -> (group index, unit)."""
         root, factor = self._root(piece.group)
-        return Piece(
-            group=place[root],
-            size=piece.size,
-            repeat=piece.repeat * factor,
-            unit=self._members[root].repeat,
-        )
+        group, unit = place[root]
+        return Piece(group, piece.size, piece.repeat * factor, unit)
 
-    def solve(self, axes: dict[int, Axis], makers: Sequence[tuple[str, int]]) -> _Solution:
+    def solve(self, axes: dict[int, Axis], makers: Sequence[tuple[str, int]]) -> Solution:
         """Close the union-find.
+
+        A group takes its name and its size from its first member.
 
         Args:
             axes: value id -> axis.
             makers: (layer name, value id) in topological order: whose outputs are members of what.
         """
-        roots = [i for i, m in enumerate(self._members) if m.parent == i]
-        first: dict[int, int] = {}
-        for index in range(len(self._members)):
-            first.setdefault(self._root(index)[0], index)
-        roots.sort(key=first.__getitem__)
-        place = {root: index for index, root in enumerate(roots)}
+        first: dict[int, _Member] = {}  # root -> first member, in the order of first members
+        for index, member in enumerate(self._members):
+            first.setdefault(self._root(index)[0], member)
+        place = {root: (index, self._unit(root, first[root])) for index, root in enumerate(first)}
         final = {value: axis.rename(lambda p: self._final_piece(p, place)) for value, axis in axes.items()}
-        layers: list[dict[str, None]] = [{} for _ in roots]
+        layers: list[dict[str, None]] = [{} for _ in first]
         for name, value in makers:
             for group in final[value].groups:
                 layers[group][name] = None
-        names = _unique([self._members[root].name for root in roots])
+        names = _unique([member.name for member in first.values()])
         groups = tuple(
             ChannelGroup(
                 index=index,
                 name=names[index],
-                size=self._members[root].units * self._members[root].repeat,
-                unit=self._members[root].repeat,
-                frozen="; ".join(self._members[root].reasons) or None,
+                size=first[root].units * first[root].repeat,
+                unit=unit,
+                frozen=self._frozen(root),
                 layers=tuple(layers[index]),
             )
-            for index, root in enumerate(roots)
+            for root, (index, unit) in place.items()
         )
-        return _Solution(groups, final)
+        return Solution(groups, final)
+
+    def _unit(self, root: int, first: _Member) -> int:
+        """Channels of the group's first member in one unit of the group."""
+        return first.units * first.repeat // self._members[root].units
+
+    def _frozen(self, root: int) -> str | None:
+        """Why a group keeps its full width, or None."""
+        member = self._members[root]
+        if not member.reasons and member.units == 1:
+            return "it has a single channel" if member.repeat == 1 else "its channels form a single block"
+        return "; ".join(member.reasons) or None
 
 
 @dataclass(frozen=True)
-class _Solution:
+class Solution:
+    """What `Grouping.solve` finds."""
+
     groups: tuple[ChannelGroup, ...]
     axes: dict[int, Axis]  # value id -> axis
 

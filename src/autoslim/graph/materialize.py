@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.trace import Node
 
@@ -18,48 +20,75 @@ def materialize(graph: ChannelGraph, widths: np.ndarray, weights: bool, name: st
     """See `ChannelGraph.materialize`."""
     traced = graph.trace
     inputs = [
-        keras.Input(batch_shape=shape, name=name_)
-        for shape, name_ in zip(traced.input_shapes, traced.input_names, strict=True)
+        keras.Input(batch_shape=shape, dtype=dtype, name=name_)
+        for shape, dtype, name_ in zip(
+            traced.input_shapes, traced.input_dtypes, traced.input_names, strict=True
+        )
     ]
-    layers: dict[int, Any] = {}  # id(original) -> its slimmed copy; a shared layer has one
+    copies: dict[int, Any] = {}  # id(original) -> its slimmed copy; a shared layer has one
+    taken = set(traced.input_names)
 
     def visit(node: Node, tensors: list[Any]) -> list[Any]:
-        if id(node.op) not in layers:
-            layers[id(node.op)] = _slimmed(graph, node, widths)
-        return keras.tree.flatten(node.call(tensors, op=layers[id(node.op)]))
+        if id(node.op) not in copies:
+            copies[id(node.op)] = _slimmed(graph, node, widths, _free_name(node.name, taken))
+        return keras.tree.flatten(node.call(tensors, op=copies[id(node.op)]))
 
     outputs = traced.walk(inputs, visit)
     model = keras.Model(
-        inputs[0] if len(inputs) == 1 else inputs,
-        outputs[0] if len(outputs) == 1 else outputs,
-        name=name or graph.model.name,
+        traced.pack_inputs(inputs), traced.pack_outputs(outputs), name=name or graph.model.name
     )
     if weights:
         for node in traced.nodes:
-            _copy_weights(graph, node, layers[id(node.op)], widths)
+            _copy_weights(graph, node, copies[id(node.op)], widths)
     return model
 
 
-def _slimmed(graph: ChannelGraph, node: Node, widths: np.ndarray) -> Any:
+def _free_name(name: str, taken: set[str]) -> str:
+    """The layer's name, with that of the nested models around it, made distinct and then taken."""
+    base = candidate = name.replace("/", "_")
+    number = 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{base}_{number}"
+    taken.add(candidate)
+    return candidate
+
+
+def _slimmed(graph: ChannelGraph, node: Node, widths: np.ndarray, name: str) -> Any:
     """The same layer for the channels that are left."""
     op = node.op
-    if not isinstance(op, keras.Layer):
-        return op
     rule = graph.rule(node)
-    changes: dict[str, Any] = {"name": node.name.replace("/", "_")}
+    if isinstance(op, keras.layers.Lambda):
+        return op  # holds no weights, and Keras refuses to build a lambda from its configuration
+    try:
+        config = op.get_config()
+    except NotImplementedError as error:
+        raise AutoslimError(
+            f"Layer {node.name!r}, a {type(op).__name__}, can't be copied into the small model: it has no "
+            "get_config(). Write one that returns its constructor's arguments."
+        ) from error
     if rule is not None:
         count = lambda axis: int(axis.active(widths))  # noqa: E731
-        changes |= rule.config(op, count, graph.input_axes(node), graph.output_axes(node))
-    layer = type(op).from_config({**op.get_config(), **changes})
+        config |= rule.config(op, count, graph.input_axes(node), graph.output_axes(node))
+    if inspect.isfunction(getattr(op, "activation", None)):
+        config["activation"] = op.activation  # as it is: a function of the user's need not be registered
+    if not isinstance(op, keras.Layer):
+        copy = type(op).from_config(config)
+        copy.name = name
+        return copy
+    layer = type(op).from_config({**config, "name": name})
     layer.trainable = op.trainable
     return layer
 
 
 def _copy_weights(graph: ChannelGraph, node: Node, layer: Any, widths: np.ndarray) -> None:
-    if not isinstance(node.op, keras.Layer):
+    if not isinstance(node.op, keras.Layer) or layer is node.op:
         return
     if graph.rule(node) is None:
         layer.set_weights(node.op.get_weights())
+        store: dict[str, Any] = {}  # loading lets the layer prepare itself; Normalization does
+        node.op.save_own_variables(store)
+        layer.load_own_variables(store)
         return
     for name, dimensions in graph.weight_dimensions(node).items():
         value = keras.ops.convert_to_numpy(getattr(node.op, name))

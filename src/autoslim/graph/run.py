@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
-from autoslim.graph.trace import Node
+from autoslim.graph.rules.base import call_layer
+from autoslim.graph.trace import Node, Trace
 
 if TYPE_CHECKING:
     from autoslim.graph.channel_graph import ChannelGraph
@@ -25,8 +26,31 @@ def forward(
     if mode not in ("slice", "mask"):
         raise AutoslimError(f"mode={mode!r}: expected 'slice' or 'mask'.")
     run = _Pass(graph, _as_widths(graph, widths), mode == "mask", batch_statistics, training)
-    outputs = graph.trace.walk([tf.convert_to_tensor(x) for x in keras.tree.flatten(images)], run.visit)
-    return (outputs[0] if len(outputs) == 1 else outputs), run.statistics
+    outputs = graph.trace.walk(_as_images(graph.trace, images), run.visit)
+    return graph.trace.pack_outputs(outputs), run.statistics
+
+
+def _as_images(traced: Trace, images: Any) -> list[Any]:
+    """The model's inputs as tensors of the types that it declares."""
+    flat = (
+        [images] if len(traced.inputs) == 1 and not isinstance(images, dict) else keras.tree.flatten(images)
+    )
+    if len(flat) != len(traced.inputs):
+        raise AutoslimError(
+            f"{len(flat)} input tensors were given; the model has {len(traced.inputs)} inputs: "
+            f"{', '.join(traced.input_names)}."
+        )
+    tensors = []
+    for x, shape, dtype, name in zip(
+        flat, traced.input_shapes, traced.input_dtypes, traced.input_names, strict=True
+    ):
+        tensor = tf.cast(tf.convert_to_tensor(x), dtype)
+        if not tensor.shape.is_compatible_with((None, *shape[1:])):
+            raise AutoslimError(
+                f"Input {name!r} has shape {tuple(tensor.shape)}; expected {('N', *shape[1:])}, N images."
+            )
+        tensors.append(tensor)
+    return tensors
 
 
 def _as_widths(graph: ChannelGraph, widths: Any) -> Any:
@@ -37,6 +61,13 @@ def _as_widths(graph: ChannelGraph, widths: Any) -> Any:
         static = None if isinstance(widths, tf.Variable) else tf.get_static_value(widths)
         return tf.convert_to_tensor(widths, tf.int32) if static is None else graph.check(static)
     return graph.check(widths)
+
+
+def _autocast(op: Any, inputs: list[Any]) -> list[Any]:
+    """Floating-point inputs in the layer's compute type, as Keras hands them to `call`."""
+    if not isinstance(op, keras.Layer) or not op.autocast:
+        return inputs
+    return [tf.cast(x, op.compute_dtype) if x.dtype.is_floating else x for x in inputs]
 
 
 class _Pass:
@@ -68,17 +99,26 @@ class _Pass:
         self.node = node
         rule = self.graph.rule(node)
         if rule is None:
-            from autoslim.graph.rules.base import call_layer
-
             return keras.tree.flatten(call_layer(node.op, inputs, {}, cast(Any, self)))
+        inputs = _autocast(node.op, inputs)
         weights = {
             name: self._weight(getattr(node.op, name), dimensions)
             for name, dimensions in self.graph.weight_dimensions(node).items()
         }
         outputs = keras.tree.flatten(rule.run(node.op, inputs, weights, cast(Any, self)))
-        if self.mask and not rule.keeps_zero:
+        self._fix_shapes(outputs)
+        if self.mask and not self.graph.keeps_zero(node):
             outputs = [self._masked(y, axis) for y, axis in zip(outputs, self.output_axes, strict=True)]
         return outputs
+
+    def _fix_shapes(self, outputs: list[Any]) -> None:
+        """Tell TensorFlow, in a `tf.function`, the sizes that are known: some layers rely on them."""
+        if tf.executing_eagerly():
+            return
+        for y, shape, axis in zip(outputs, self.node.output_shapes, self.output_axes, strict=True):
+            channels = self.channels(axis)
+            if len(shape) > 1:
+                y.set_shape((None, *shape[1:-1], channels if isinstance(channels, int) else None))
 
     def channels(self, axis: Axis) -> Any:
         """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
@@ -110,18 +150,21 @@ class _Pass:
         return tf.cast(value, op.compute_dtype)
 
     def _slice(self, value: Any, dimensions: tuple[Dimension, ...]) -> Any:
-        begin_size: list[Any] = []
+        """The active part of a weight; the sizes that are known stay known to TensorFlow."""
+        sizes: list[Any] = value.shape.as_list()
+        sliced = False
         for place, dimension in enumerate(dimensions):
-            size: Any = -1
             if isinstance(dimension, Axis) and not self._is_full(dimension):
                 if len(dimension.pieces) == dimension.tiles == 1:
-                    size = self._active(dimension)
+                    sizes[place] = self._active(dimension)
+                    sliced = True
                 else:
                     value = self._slice_pieces(value, place, dimension)
-            begin_size.append(size)
-        if all(isinstance(size, int) and size == -1 for size in begin_size):
+                    sizes[place] = -1
+        if not sliced:
             return value
-        return tf.slice(value, [0] * len(dimensions), begin_size)
+        sizes = [tf.shape(value)[i] if isinstance(s, int) and s == -1 else s for i, s in enumerate(sizes)]
+        return tf.slice(value, [0] * len(sizes), sizes)
 
     def _is_full(self, axis: Axis) -> bool:
         active = self._active(axis)
@@ -129,8 +172,7 @@ class _Pass:
 
     def _slice_pieces(self, value: Any, place: int, axis: Axis) -> Any:
         """Slice every piece of a concatenated or tiled axis that stands at `place` of a weight."""
-        shape = value.shape.as_list()
-        tiles = axis.tiles
+        shape, tiles = value.shape.as_list(), axis.tiles
         before, after = tf.shape(value)[:place], tf.shape(value)[place + 1 :]
         sizes = [piece.size for piece in axis.pieces]
         tiled = tf.reshape(value, tf.concat([before, [tiles, sum(sizes)], after], 0)) if tiles > 1 else value
@@ -141,9 +183,11 @@ class _Pass:
             size[at] = piece.active(self.widths[piece.group])
             parts.append(tf.slice(part, [0] * len(size), size))
         joined = tf.concat(parts, at)
-        if tiles == 1:
-            return joined
-        return tf.reshape(joined, tf.concat([before, [-1], after], 0))
+        if tiles > 1:
+            joined = tf.reshape(joined, tf.concat([before, [-1], after], 0))
+        active = self._active(axis)
+        shape[place] = active if isinstance(active, int) else None
+        return tf.ensure_shape(joined, shape)
 
     def _masked(self, y: Any, axis: Axis) -> Any:
         """`y` with its inactive channels at zero."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +34,22 @@ class Node:
 
     def call(self, inputs: Sequence[Any], op: keras.Operation | None = None, **extra: Any) -> Any:
         """Call the operation (or `op` in its place) on `inputs`, as the traced model did."""
+        if len(self.args) == 1 and isinstance(self.args[0], Slot) and not self.kwargs:
+            return (op or self.op)(*inputs, **extra)
         fill = lambda x: inputs[x] if isinstance(x, Slot) else x  # noqa: E731
         args = keras.tree.map_structure(fill, self.args)
         kwargs = keras.tree.map_structure(fill, self.kwargs)
         return (op or self.op)(*args, **{**kwargs, **extra})
+
+    @property
+    def training(self) -> bool | None:
+        """The `training` that the model's author passed to this call, or to a nested model around it."""
+        return self.kwargs.get("training")
+
+    @property
+    def takes_training(self) -> bool:
+        """Whether the operation behaves differently in training."""
+        return "training" in _parameters(self.op.__class__)
 
     def positions(self, shape: tuple[int | None, ...]) -> int:
         """Number of spatial positions of a tensor shape: the product of all axes but batch and channels.
@@ -51,6 +65,12 @@ class Node:
         return math.prod(shape[1:-1])  # type: ignore[arg-type]
 
 
+@functools.lru_cache(maxsize=1024)
+def _parameters(kind: Hashable) -> tuple[str, ...]:
+    """Names of the call arguments of a class of layers or operations."""
+    return tuple(inspect.signature(kind.call).parameters)[1:]  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True)
 class Trace:
     """A functional model as nodes in topological order; values are numbered tensors."""
@@ -60,6 +80,9 @@ class Trace:
     outputs: tuple[int, ...]  # value ids of the model's outputs
     input_shapes: tuple[tuple[int | None, ...], ...]
     input_names: tuple[str, ...]
+    input_dtypes: tuple[str, ...]
+    input_structure: Any  # of the model: a tensor, or nested lists and dicts
+    output_structure: Any
     last_use: dict[int, int]  # value id -> index of the last node that reads it
 
     def walk(self, inputs: Sequence[Any], visit: Callable[[Node, list[Any]], Sequence[Any]]) -> list[Any]:
@@ -78,6 +101,20 @@ class Trace:
                     del values[i]
         return [values[i] for i in self.outputs]
 
+    def pack_inputs(self, flat: Sequence[Any]) -> Any:
+        """A flat list in the structure of the model's inputs."""
+        return _pack(self.input_structure, flat)
+
+    def pack_outputs(self, flat: Sequence[Any]) -> Any:
+        """A flat list in the structure of the model's outputs; a list of one as its entry, as Keras does."""
+        return _pack(self.output_structure, flat)
+
+
+def _pack(structure: Any, flat: Sequence[Any]) -> Any:
+    if len(flat) == 1 and not isinstance(structure, dict):
+        return flat[0]
+    return keras.tree.pack_sequence_as(structure, list(flat))
+
 
 def trace(model: keras.Model) -> Trace:
     """Trace a functional (or Sequential) Keras model; nested models are traced through.
@@ -89,26 +126,38 @@ def trace(model: keras.Model) -> Trace:
         raise AutoslimError(
             f"Sequential model {model.name!r} has no input shape yet. Begin it with keras.Input(shape)."
         )
-    if not isinstance(model, keras.Sequential) and not _is_functional(model):
+    if not _is_functional(model):
         raise AutoslimError(
-            f"Model {getattr(model, 'name', model)!r} is a {type(model).__name__}, not a Keras functional model: "
-            "its channels can't be traced. Write its call as a functional graph: "
+            f"Model {getattr(model, 'name', model)!r} is a {type(model).__name__}, not a Keras functional "
+            "model: its channels can't be traced. Write its call as a functional graph: "
             "x = keras.Input(shape); model = keras.Model(x, layers_applied_to(x))."
         )
     recorder = _Recorder()
     inputs = keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), model.input
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), _inputs_of(model)
     )
     flat_inputs = keras.tree.flatten(inputs)
     for tensor in flat_inputs:
         recorder.number(tensor)
-    outputs = recorder.inline(model, inputs, prefix="")
-    return recorder.finish(flat_inputs, keras.tree.flatten(outputs))
+    outputs = recorder.inline(model, inputs, prefix="", training=None)
+    return recorder.finish(model, flat_inputs, keras.tree.flatten(outputs))
 
 
 def _is_functional(model: Any) -> bool:
+    """Whether the model is a graph of layers and nothing else: a subclass must keep its base's `call`."""
+    if not isinstance(model, keras.Model):
+        return False
     # keras.Model(inputs, outputs) makes a Functional, a class that Keras doesn't export.
-    return isinstance(model, keras.Model) and any(c.__name__ == "Functional" for c in type(model).__mro__)
+    bases = [c for c in type(model).__mro__ if c is keras.Sequential or c.__name__ == "Functional"]
+    return bool(bases) and type(model).call is bases[0].call  # type: ignore[attr-defined]
+
+
+def _inputs_of(model: keras.Model) -> Any:
+    return model.inputs if isinstance(model, keras.Sequential) else model.input
+
+
+def _outputs_of(model: keras.Model) -> Any:
+    return model.outputs if isinstance(model, keras.Sequential) else model.output
 
 
 class _Recorder:
@@ -117,7 +166,8 @@ class _Recorder:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.ids: dict[int, int] = {}  # id(KerasTensor) -> value id
-        self.tensors: list[Any] = []  # keeps the tensors alive, so that their id() stays theirs
+        self.tensors: list[Any] = []  # by value id; keeps the tensors alive, so that their id() stays theirs
+        self.aliases: list[Any] = []  # kept alive too
 
     def number(self, tensor: Any) -> int:
         if id(tensor) not in self.ids:
@@ -125,23 +175,61 @@ class _Recorder:
             self.tensors.append(tensor)
         return self.ids[id(tensor)]
 
-    def inline(self, model: keras.Model, inputs: Any, prefix: str) -> Any:
-        """Record every layer of a functional or Sequential model and return its symbolic outputs."""
+    def alias(self, tensor: Any, known: Any) -> None:
+        """Give a tensor the number of another one."""
+        self.ids[id(tensor)] = self.number(known)
+        self.aliases.append(tensor)
+
+    def inline(self, model: keras.Model, inputs: Any, prefix: str, training: bool | None) -> Any:
+        """Record every layer of a functional or Sequential model and return its symbolic outputs.
+
+        A `training` that was passed to a nested model holds for all layers in it.
+        """
         if isinstance(model, keras.Sequential):
+            (x,) = keras.tree.flatten(inputs)
             for layer in model.layers:
-                inputs = self.record(prefix, layer, (inputs,), {})
-            return inputs
+                x = self.record(prefix, layer, (x,), {}, training)
+            return x
 
         def record(op, *args, **kwargs):
-            return self.record(prefix, op, args, kwargs)
+            return self.record(prefix, op, args, kwargs, training)
 
         return keras.models.clone_model(
             model, input_tensors=inputs, clone_function=lambda layer: layer, call_function=record
         ).output
 
-    def record(self, prefix: str, op: keras.Operation, args: tuple, kwargs: dict) -> Any:
-        if isinstance(op, keras.Sequential) or _is_functional(op):
-            return self.inline(op, args[0], f"{prefix}{op.name}/")
+    def nested(self, prefix: str, model: keras.Model, args: tuple, kwargs: dict) -> Any:
+        """Record the layers of a nested model in its place.
+
+        They are traced from inputs of their own, whose numbers are those of the tensors that come in.
+        """
+        own_inputs = []
+        given = keras.tree.flatten(args[0] if args else kwargs["inputs"])
+        expected = keras.tree.flatten(_inputs_of(model))
+        for tensor, own in zip(given, expected, strict=True):
+            source = tensor
+            if tensor.dtype != own.dtype:  # a nested model converts what it is given
+                cast = keras.ops.cast(tensor, own.dtype)._keras_history.operation
+                source = self.record(prefix, cast, (tensor,), {}, None)
+            own_input = keras.Input(batch_shape=tensor.shape, dtype=own.dtype)
+            self.alias(own_input, source)
+            own_inputs.append(own_input)
+        packed = keras.tree.pack_sequence_as(_inputs_of(model), own_inputs)
+        inner = self.inline(model, packed, f"{prefix}{model.name}/", kwargs.get("training"))
+        outputs = model(*args, **kwargs)
+        for outer, tensor in zip(keras.tree.flatten(outputs), keras.tree.flatten(inner), strict=True):
+            self.alias(outer, tensor)
+        return outputs
+
+    def record(
+        self, prefix: str, op: keras.Operation, args: tuple, kwargs: dict, training: bool | None
+    ) -> Any:
+        """Call an operation on symbolic tensors and keep the call as a node."""
+        args, kwargs = _training_as_keyword(op, args, kwargs)
+        if training is not None and "training" in _parameters(op.__class__):
+            kwargs["training"] = training
+        if _is_functional(op):
+            return self.nested(prefix, op, args, kwargs)
         inputs: list[Any] = []
 
         def slot(x):
@@ -169,13 +257,25 @@ class _Recorder:
         )
         return outputs
 
-    def finish(self, inputs: list[Any], outputs: list[Any]) -> Trace:
-        last_use = {i: node.index for node in self.nodes for i in node.inputs}
+    def finish(self, model: keras.Model, inputs: list[Any], outputs: list[Any]) -> Trace:
+        """The trace of all that was recorded."""
         return Trace(
             nodes=tuple(self.nodes),
             inputs=tuple(self.number(x) for x in inputs),
             outputs=tuple(self.number(x) for x in outputs),
             input_shapes=tuple(tuple(x.shape) for x in inputs),
             input_names=tuple(x.name for x in inputs),
-            last_use=last_use,
+            input_dtypes=tuple(x.dtype for x in inputs),
+            input_structure=keras.tree.map_structure(lambda x: 0, _inputs_of(model)),
+            output_structure=keras.tree.map_structure(lambda x: 0, _outputs_of(model)),
+            last_use={i: node.index for node in self.nodes for i in node.inputs},
         )
+
+
+def _training_as_keyword(op: keras.Operation, args: tuple, kwargs: dict) -> tuple[tuple, dict[str, Any]]:
+    """The same call with `training` (None is left out), and what stands behind it, passed by name."""
+    names = _parameters(op.__class__)
+    if "training" in names[: len(args)]:
+        place = names.index("training")
+        args, kwargs = args[:place], {**dict(zip(names[place:], args[place:], strict=False)), **kwargs}
+    return args, {name: x for name, x in kwargs.items() if name != "training" or x is not None}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import keras
 
-from autoslim.graph.rules.base import PASS, PASS_ZERO, LayerRule, Unsupported
+from autoslim.graph.rules.activation import ACTIVATION, DROPOUT, RELU, RESCALING, SOFTMAX
+from autoslim.graph.rules.base import PASS, PASS_ZERO, LayerRule, Unsupported, same_config
 from autoslim.graph.rules.convolution import CONV, CONV2D, DENSE, DEPTHWISE, PRELU
-from autoslim.graph.rules.merging import CONCATENATE, MERGE, MERGE_ZERO
+from autoslim.graph.rules.merging import ADD, CONCATENATE, MERGE, MULTIPLY
 from autoslim.graph.rules.normalization import BATCH_NORM
 from autoslim.graph.rules.shape import FLATTEN, RESHAPE
 
-__all__ = ["RULES", "LayerRule", "Unsupported", "rule_for"]
+__all__ = ["OPERATIONS", "RULES", "LayerRule", "Unsupported", "rule_for", "same_config"]
 
 _L = keras.layers
 
@@ -18,25 +19,31 @@ RULES: dict[type, LayerRule] = {
     _L.Conv2D: CONV2D,
     _L.Conv1D: CONV,
     _L.Conv3D: CONV,
+    _L.DepthwiseConv1D: DEPTHWISE,
     _L.DepthwiseConv2D: DEPTHWISE,
     _L.Dense: DENSE,
     _L.PReLU: PRELU,
     _L.BatchNormalization: BATCH_NORM,
-    _L.Add: MERGE_ZERO,
-    _L.Subtract: MERGE_ZERO,
-    _L.Average: MERGE_ZERO,
-    _L.Maximum: MERGE_ZERO,
-    _L.Minimum: MERGE_ZERO,
-    _L.Multiply: MERGE_ZERO,
+    _L.Add: ADD,
+    _L.Subtract: ADD,
+    _L.Average: ADD,
+    _L.Maximum: ADD,
+    _L.Minimum: ADD,
+    _L.Multiply: MULTIPLY,
     _L.Concatenate: CONCATENATE,
     _L.Flatten: FLATTEN,
     _L.Reshape: RESHAPE,
+    _L.Activation: ACTIVATION,
+    _L.ReLU: RELU,
+    _L.Softmax: SOFTMAX,
+    _L.Dropout: DROPOUT,
+    _L.Rescaling: RESCALING,
+    _L.GaussianNoise: PASS,
     **dict.fromkeys(
         (
-            _L.ReLU,
             _L.LeakyReLU,
             _L.ELU,
-            _L.Dropout,
+            _L.GaussianDropout,
             _L.SpatialDropout1D,
             _L.SpatialDropout2D,
             _L.SpatialDropout3D,
@@ -67,25 +74,26 @@ RULES: dict[type, LayerRule] = {
     ),
 }
 
-
-def _connect_activation(op, inputs, node, grouping):
-    from autoslim.graph.rules.base import freeze_softmax, same_axis
-
-    freeze_softmax(op, inputs[0], node.name, grouping)
-    return same_axis(op, inputs, node, grouping)
-
-
-RULES[_L.Activation] = PASS._replace(connect=_connect_activation)
-RULES[_L.GaussianNoise] = PASS
-
 # keras.ops operations in a functional graph are instances of classes that Keras doesn't export.
-OPERATIONS: dict[str, LayerRule] = {"Add": MERGE, "Subtract": MERGE, "Multiply": MERGE, "Maximum": MERGE}
+OPERATIONS: dict[tuple[str, str], LayerRule] = {
+    **{("keras.src.ops.numpy", name): MERGE for name in ("Add", "Subtract", "Maximum", "Minimum")},
+    ("keras.src.ops.numpy", "Multiply"): MULTIPLY,
+    ("keras.src.ops.numpy", "Tanh"): PASS_ZERO,
+    ("keras.src.ops.core", "Cast"): PASS_ZERO,
+    ("keras.src.activations.activations", "ReLU"): RELU,
+    **{
+        ("keras.src.ops.nn", name): PASS_ZERO
+        for name in ("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "HardSilu")
+    },
+    **{("keras.src.ops.nn", name): PASS for name in ("Sigmoid", "HardSigmoid", "Softplus")},
+}
 
 
 def rule_for(op: keras.Operation) -> LayerRule | None:
-    """The rule of a layer or operation, or None. Subclasses of a layer don't inherit its rule: their `call` may differ."""
+    """The rule of a layer or operation, or None.
+
+    Subclasses of a layer don't inherit its rule: their `call` may differ.
+    """
     if isinstance(op, keras.Layer):
         return RULES.get(type(op))
-    if type(op).__module__ == "keras.src.ops.numpy":
-        return OPERATIONS.get(type(op).__name__)
-    return None
+    return OPERATIONS.get((type(op).__module__, type(op).__name__))

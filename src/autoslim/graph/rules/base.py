@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.groups import Grouping
@@ -49,7 +51,7 @@ class LayerRule(NamedTuple):
     positions: (op, node) -> {weight attribute: n}. Multiply-accumulates are n times the weight's entries.
     config: (op, channels, input axes, output axes) -> constructor arguments that change with the widths;
         `channels(axis)` is an int.
-    keeps_zero: whether channels that are zero come out as zero.
+    keeps_zero: (op, input axes) -> whether channels that are zero come out as zero.
     normalizes: whether the layer is a normalisation, four FLOPs an entry in the convention `with_norm`.
     """
 
@@ -58,8 +60,13 @@ class LayerRule(NamedTuple):
     run: Callable[[Any, list[Any], dict[str, Any], RunCall], Any]
     positions: Callable[[Any, Node], dict[str, int]]
     config: Callable[[Any, Callable[[Axis], int], list[Axis], list[Axis]], dict[str, Any]]
-    keeps_zero: bool = False
+    keeps_zero: Callable[[Any, list[Axis]], bool] = lambda op, inputs: False
     normalizes: bool = False
+
+
+def always(op: Any, inputs: list[Axis]) -> bool:
+    """Channels that are zero come out as zero."""
+    return True
 
 
 def no_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
@@ -79,9 +86,8 @@ def same_config(op: Any, channels: Callable, inputs: list[Axis], outputs: list[A
 
 def call_layer(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     """Run the layer itself, which works at any number of channels."""
-    if isinstance(op, keras.Layer) and "training" in inspect.signature(op.call).parameters:
-        if "training" not in call.node.kwargs:
-            return call.node.call(inputs, training=call.training)
+    if call.node.takes_training and call.node.training is None:
+        return call.node.call(inputs, training=call.training)
     return call.node.call(inputs)
 
 
@@ -97,10 +103,39 @@ def same_axis(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> li
     return [inputs[0]]
 
 
-def freeze_softmax(op: Any, axis: Axis, name: str, grouping: Grouping) -> None:
-    """Freeze channels that a softmax mixes: each then depends on all the others."""
-    if getattr(getattr(op, "activation", None), "__name__", "") in ("softmax", "log_softmax"):
-        grouping.freeze(axis, f"softmax over the channels in {name}")
+@functools.lru_cache(maxsize=256)
+def mixes_channels(activation: Callable, rank: int) -> bool:
+    """Whether entries of `activation(x)`, x of this rank, depend on other channels than their own.
+
+    Softmax does. Tried on a small tensor, so that functions of the user's own are judged too. What fails, or
+    draws at random, counts as mixing.
+    """
+    with tf.init_scope():
+        x = np.random.default_rng(0).normal(size=(2,) * (rank - 1) + (8,)).astype(np.float32)
+        try:
+            whole = np.asarray(activation(tf.constant(x)), np.float32)
+            part = np.asarray(activation(tf.constant(x[..., :5])), np.float32)
+        except Exception:  # a function of the user's may raise anything
+            return True
+    return whole.shape != x.shape or not np.allclose(whole[..., :5], part, 1e-3, 1e-3, equal_nan=True)
+
+
+@functools.lru_cache(maxsize=256)
+def zero_at_zero(activation: Callable) -> bool:
+    """Whether `activation(0)` is 0."""
+    with tf.init_scope():
+        try:
+            return not np.any(np.asarray(activation(tf.zeros([1, 1]))))
+        except Exception:  # a function of the user's may raise anything
+            return False
+
+
+def freeze_if_mixed(op: Any, axis: Axis, node: Node, grouping: Grouping) -> None:
+    """Freeze the channels of a layer's output if its activation makes each depend on the others."""
+    activation = op.activation
+    if activation is not None and mixes_channels(activation, len(node.output_shapes[0])):
+        kind = getattr(activation, "__name__", None) or getattr(activation, "name", type(activation).__name__)
+        grouping.freeze(axis, f"{kind} over the channels in {node.name}")
 
 
 def tie_all(axes: Sequence[Axis], name: str, grouping: Grouping) -> Axis:
@@ -113,4 +148,4 @@ def tie_all(axes: Sequence[Axis], name: str, grouping: Grouping) -> Axis:
 
 
 PASS = LayerRule(same_axis, no_weights, call_layer, no_products, same_config)
-PASS_ZERO = PASS._replace(keeps_zero=True)
+PASS_ZERO = PASS._replace(keeps_zero=always)

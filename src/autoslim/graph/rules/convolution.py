@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.axes import Axis, Dimension, Piece
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
     LayerRule,
     RunCall,
-    freeze_softmax,
+    Unsupported,
+    always,
+    freeze_if_mixed,
+    no_products,
     require_channels_last,
     same_axis,
+    same_config,
 )
 from autoslim.graph.trace import Node
 
@@ -25,12 +30,10 @@ def _connect_conv(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -
         output = grouping.new(node.name, op.filters)
     else:  # inputs and outputs come and go in whole blocks, one for each convolution group
         blocks = grouping.new(node.name, op.groups, op.filters // op.groups)
-        block = blocks.pieces[0]
-        per_block = inputs[0].size // op.groups
-        entering = Axis((block.__class__(block.group, inputs[0].size, per_block),))
-        grouping.tie(inputs[0], entering, node.name)
+        entering = Piece(blocks.pieces[0].group, inputs[0].size, inputs[0].size // op.groups)
+        grouping.tie(inputs[0], Axis((entering,)), node.name)
         output = blocks
-    freeze_softmax(op, output, node.name, grouping)
+    freeze_if_mixed(op, output, node, grouping)
     return [output]
 
 
@@ -50,27 +53,37 @@ def _finish(op: Any, y: Any, weights: dict[str, Any]) -> Any:
 
 def _run_conv(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     if op.groups > 1:
-        y = _grouped_convolution(op, inputs[0], weights["kernel"])
+        y = _grouped_convolution(op, inputs[0], weights["kernel"], call.input_axes[0].size // op.groups)
     else:
-        padding = "VALID"
-        x = inputs[0]
-        if op.padding == "causal":
-            x = tf.pad(x, [[0, 0], [op.dilation_rate[0] * (op.kernel_size[0] - 1), 0], [0, 0]])
-        else:
-            padding = op.padding.upper()
+        x, padding = inputs[0], op.padding.upper()
+        if padding == "CAUSAL" or (padding == "SAME" and max(op.dilation_rate) > 1):
+            x, padding = _padded(op, x), "VALID"
         y = tf.nn.convolution(
             x, weights["kernel"], strides=list(op.strides), padding=padding, dilations=list(op.dilation_rate)
         )
     return _finish(op, y, weights)
 
 
-def _grouped_convolution(op: Any, x: Any, kernel: Any) -> Any:
+def _padded(op: Any, x: Any) -> Any:
+    """Padding of a causal convolution, or of a dilated one of stride 1.
+
+    TensorFlow's own padding of dilated convolutions needs a kernel of known width.
+    """
+    before_after = []
+    for size, dilation in zip(op.kernel_size, op.dilation_rate, strict=True):
+        total = dilation * (size - 1)
+        before = total if op.padding == "causal" else total // 2
+        before_after.append([before, total - before])
+    return tf.pad(x, [[0, 0], *before_after, [0, 0]])
+
+
+def _grouped_convolution(op: Any, x: Any, kernel: Any, per_block: int) -> Any:
     """Grouped 2-D convolution of a number of groups that may be a tensor.
 
     TensorFlow has no grouped convolution on the CPU. Entry i of every block is convolved with its own filters
     depthwise, and the results are summed over i: [N, H, W, blocks * filters], block by block.
     """
-    per_block, filters = op._kernel.shape[2], op.filters // op.groups
+    filters = op.filters // op.groups
     kh, kw = op.kernel_size
     blocks = tf.shape(kernel)[-1] // filters
     kernel = tf.reshape(kernel, [kh, kw, per_block, blocks, filters])
@@ -86,14 +99,12 @@ def _depthwise(x: Any, kernel: Any, strides: Any, padding: str, dilation: Any) -
 
 
 def _connect_grouped_conv2d_only(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
-    from autoslim.graph.rules.base import Unsupported
-
     if op.groups > 1:
         raise Unsupported("grouped convolution in other than two dimensions")
     return _connect_conv(op, inputs, node, grouping)
 
 
-def _conv_positions(op: Any, node: Node) -> dict[str, int]:
+def _output_positions(op: Any, node: Node) -> dict[str, int]:
     return {"kernel": node.positions(node.output_shapes[0])}
 
 
@@ -104,15 +115,15 @@ def _conv_config(op: Any, channels: Any, inputs: list[Axis], outputs: list[Axis]
     return config
 
 
-CONV2D = LayerRule(_connect_conv, _conv_weights, _run_conv, _conv_positions, _conv_config)
+CONV2D = LayerRule(_connect_conv, _conv_weights, _run_conv, _output_positions, _conv_config)
 CONV = CONV2D._replace(connect=_connect_grouped_conv2d_only)
 
 
 def _connect_depthwise(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     require_channels_last(op)
     m = op.depth_multiplier
-    output = inputs[0].rename(lambda p: p.__class__(p.group, p.size * m, p.repeat * m, p.unit))
-    freeze_softmax(op, output, node.name, grouping)
+    output = inputs[0].rename(lambda p: replace(p, size=p.size * m, repeat=p.repeat * m))
+    freeze_if_mixed(op, output, node, grouping)
     return [output]
 
 
@@ -128,18 +139,12 @@ def _run_depthwise(op: Any, inputs: list[Any], weights: dict[str, Any], call: Ru
     return _finish(op, y, weights)
 
 
-DEPTHWISE = LayerRule(
-    _connect_depthwise,
-    _depthwise_weights,
-    _run_depthwise,
-    _conv_positions,
-    lambda op, channels, inputs, outputs: {},
-)
+DEPTHWISE = LayerRule(_connect_depthwise, _depthwise_weights, _run_depthwise, _output_positions, same_config)
 
 
 def _connect_dense(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     output = grouping.new(node.name, op.units)
-    freeze_softmax(op, output, node.name, grouping)
+    freeze_if_mixed(op, output, node, grouping)
     return [output]
 
 
@@ -156,13 +161,11 @@ def _run_dense(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCal
     return _finish(op, y, weights)
 
 
-DENSE = LayerRule(
-    _connect_dense,
-    _dense_weights,
-    _run_dense,
-    lambda op, node: {"kernel": node.positions(node.output_shapes[0])},
-    lambda op, channels, inputs, outputs: {"units": channels(outputs[0])},
-)
+def _dense_config(op: Any, channels: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
+    return {"units": channels(outputs[0])}
+
+
+DENSE = LayerRule(_connect_dense, _dense_weights, _run_dense, _output_positions, _dense_config)
 
 
 def _prelu_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
@@ -173,11 +176,4 @@ def _run_prelu(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCal
     return tf.nn.relu(inputs[0]) - weights["alpha"] * tf.nn.relu(-inputs[0])
 
 
-PRELU = LayerRule(
-    same_axis,
-    _prelu_weights,
-    _run_prelu,
-    lambda op, node: {},
-    lambda op, channels, inputs, outputs: {},
-    keeps_zero=True,
-)
+PRELU = LayerRule(same_axis, _prelu_weights, _run_prelu, no_products, same_config, keeps_zero=always)

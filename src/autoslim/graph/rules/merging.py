@@ -11,13 +11,14 @@ from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
     LayerRule,
     Unsupported,
+    always,
     call_layer,
     no_products,
     no_weights,
     same_config,
     tie_all,
 )
-from autoslim.graph.trace import Node
+from autoslim.graph.trace import Node, Slot
 
 
 def _connect_merge(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -31,15 +32,21 @@ def _connect_merge(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) 
 
 
 def _require_scalars(node: Node) -> None:
-    from autoslim.graph.trace import Slot
-
     for value in keras.tree.flatten((node.args, node.kwargs)):
         if not isinstance(value, (Slot, int, float)) and getattr(value, "shape", ()) != ():
             raise Unsupported("a constant tensor operand")
 
 
-MERGE = LayerRule(_connect_merge, no_weights, call_layer, no_products, same_config)
-MERGE_ZERO = MERGE._replace(keeps_zero=True)
+def _same_sizes(op: Any, inputs: list[Axis]) -> bool:
+    """A single channel that is broadcast is not zero where the others are."""
+    return len({axis.size for axis in inputs}) == 1
+
+
+MERGE = LayerRule(
+    _connect_merge, no_weights, call_layer, no_products, same_config
+)  # constants may be among it
+ADD = MERGE._replace(keeps_zero=_same_sizes)
+MULTIPLY = MERGE._replace(keeps_zero=always)
 
 
 def _connect_concatenate(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -54,5 +61,5 @@ def _connect_concatenate(op: Any, inputs: list[Axis], node: Node, grouping: Grou
 
 
 CONCATENATE = LayerRule(
-    _connect_concatenate, no_weights, call_layer, no_products, same_config, keeps_zero=True
+    _connect_concatenate, no_weights, call_layer, no_products, same_config, keeps_zero=always
 )

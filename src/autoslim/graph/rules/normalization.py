@@ -16,16 +16,18 @@ def _connect(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> lis
     rank = len(node.input_shapes[0])
     if op.axis not in (-1, rank - 1):
         raise Unsupported(f"normalisation over axis {op.axis}")
-    if op.renorm:
+    if getattr(op, "renorm", False):
         raise Unsupported("renorm=True")
-    if "mask" in node.kwargs and node.kwargs["mask"] is not None:
+    if node.kwargs.get("mask") is not None:
         raise Unsupported("a mask")
+    if op.dtype_policy.compute_dtype == "float64":
+        raise Unsupported("float64")
     return [inputs[0]]
 
 
 def _weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
     names = ["gamma"] * op.scale + ["beta"] * op.center + ["moving_mean", "moving_variance"]
-    return {name: (inputs[0],) for name in names}
+    return dict.fromkeys(names, (inputs[0],))
 
 
 def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
@@ -35,7 +37,8 @@ def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> 
     mean, variance = weights["moving_mean"], weights["moving_variance"]
     gamma = weights["gamma"] if op.scale else tf.ones_like(mean)
     beta = weights["beta"] if op.center else tf.zeros_like(mean)
-    own = call.batch_statistics and call.node.kwargs.get("training") is not False and op.trainable
+    asked = call.node.training
+    own = op.trainable and (call.batch_statistics if asked is None else asked)
     shape = tf.shape(x)
     images = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, shape[-1]])
     if own:
@@ -49,7 +52,7 @@ def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> 
         y, _, _ = tf.compat.v1.nn.fused_batch_norm(
             images, gamma, beta, mean, variance, epsilon=op.epsilon, is_training=False
         )
-    return y if len(x.shape) == 4 else tf.reshape(y, shape)
+    return y if len(x.shape) == 4 else tf.ensure_shape(tf.reshape(y, shape), x.shape)
 
 
 BATCH_NORM = LayerRule(_connect, _weights, _run, no_products, same_config, normalizes=True)

@@ -9,18 +9,30 @@ import tensorflow as tf
 
 from autoslim.graph.axes import Axis
 from autoslim.graph.groups import Grouping
-from autoslim.graph.rules.base import LayerRule, RunCall, Unsupported, no_products, no_weights, same_config
-from autoslim.graph.rules.base import require_channels_last
+from autoslim.graph.rules.base import (
+    LayerRule,
+    RunCall,
+    Unsupported,
+    always,
+    no_products,
+    no_weights,
+    require_channels_last,
+    same_config,
+)
 from autoslim.graph.trace import Node
+
+
+def _static(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    if None in shape:
+        raise Unsupported("a dynamic shape")
+    return tuple(size for size in shape if size is not None)
 
 
 def _connect_reshape(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     """Follow the channels where they stay the last axis, are flattened, or come back from being flat."""
     require_channels_last(op)
-    before, after = node.input_shapes[0][1:], node.output_shapes[0][1:]
+    before, after = _static(node.input_shapes[0][1:]), _static(node.output_shapes[0][1:])
     axis = inputs[0]
-    if None in before or None in after:
-        raise Unsupported("a dynamic shape")
     if before[-1] == after[-1]:
         return [axis]
     spatial = math.prod(before[:-1])
@@ -42,6 +54,6 @@ def _reshape_config(op: Any, channels: Any, inputs: list[Axis], outputs: list[Ax
 
 
 RESHAPE = LayerRule(
-    _connect_reshape, no_weights, _run_reshape, no_products, _reshape_config, keeps_zero=True
+    _connect_reshape, no_weights, _run_reshape, no_products, _reshape_config, keeps_zero=always
 )
 FLATTEN = RESHAPE._replace(config=same_config)
