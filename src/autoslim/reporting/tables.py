@@ -1,0 +1,2 @@
+def describe(*a, **k):
+    return []
