@@ -210,7 +210,7 @@ def operations():
     ops, act = keras.ops, keras.activations
     y = conv(6)(x)
     y = act.relu(y) - 0.25 * ops.tanh(conv(6)(y))
-    y = ops.maximum(y, ops.minimum(1.0 - y, 3.0)) + act.sigmoid(y) * act.hard_sigmoid(y)
+    y = ops.relu(y) + ops.maximum(y, ops.minimum(1.0 - y, 3.0)) + act.sigmoid(y) * act.hard_sigmoid(y)
     for function in (act.relu6, act.leaky_relu, act.elu, act.selu, act.gelu, act.silu, ops.hard_silu):
         y = y + function(y)
     y = ops.cast(ops.cast(act.softplus(y), "float64"), "float32")
@@ -265,7 +265,6 @@ def shapes_1d():
         L.AveragePooling1D(2, padding="same"),
         L.SpatialDropout1D(0.2),
         L.Cropping1D(1),
-        L.GlobalMaxPooling1D(),
         shape=(16, 3),
     )
 
@@ -295,9 +294,16 @@ def shapes_3d():
         L.AveragePooling3D(2, strides=1),
         L.SpatialDropout3D(0.2),
         L.Cropping3D(((0, 1), (0, 0), (0, 0))),
-        L.GlobalMaxPooling3D(),
         shape=(4, 4, 4, 2),
     )
+
+
+def global_pooling():
+    line, volume = keras.Input((6, 2), name="line"), keras.Input((3, 3, 3, 2), name="volume")
+    a, b = L.Conv1D(4, 3)(line), L.Conv3D(5, 2)(volume)
+    pools = [L.GlobalMaxPooling1D()(a), L.GlobalAveragePooling1D()(a)]
+    pools += [L.GlobalMaxPooling3D()(b), L.GlobalAveragePooling3D()(b)]
+    return finish([line, volume], L.Concatenate()(pools))
 
 
 def reshapes():
@@ -335,9 +341,7 @@ def dense_on_maps():
 
 def uncovered_in_the_middle():
     """A layer without a rule, with weights, between two slimmable convolutions."""
-    return chain(
-        conv(6, name="before"), L.LayerNormalization(name="norm"), conv(5, name="after"), L.ReLU()
-    )
+    return chain(conv(6, name="before"), L.LayerNormalization(name="norm"), conv(5, name="after"), L.ReLU())
 
 
 CASES = {
@@ -369,6 +373,7 @@ CASES = {
         shapes_1d,
         shapes_2d,
         shapes_3d,
+        global_pooling,
         reshapes,
         batch_norms,
         dense_on_maps,

@@ -27,7 +27,7 @@ def calls_of(model):
 
 
 def macs(op, x, y):
-    """Multiplications by a weight, for one image: for every output entry, the entries that it is a sum over."""
+    """Multiplications by a weight, for one image: of each output entry, the terms of its sum."""
     entries = math.prod(y.shape[1:])
     if isinstance(op, L.DepthwiseConv1D | L.DepthwiseConv2D):
         return entries * math.prod(op.kernel_size)

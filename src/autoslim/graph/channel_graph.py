@@ -101,8 +101,8 @@ class ChannelGraph:
         reason = f"a {type(node.op).__name__} {'layer' if isinstance(node.op, keras.Layer) else 'operation'}"
         if rule is not None and inputs:
             try:
+                _require_known_weights(rule, node, inputs)
                 outputs = rule.connect(node.op, inputs, node, grouping)
-                _require_own_weights(rule, node, inputs, outputs)
                 self._rules.append(rule)
                 return outputs
             except Unsupported as why:
@@ -323,12 +323,13 @@ class ChannelGraph:
         return materialize(self, self.full if widths is None else self.check(widths), weights, name)
 
 
-def _require_own_weights(rule: LayerRule, node: Node, inputs: list[Axis], outputs: list[Axis]) -> None:
+def _require_known_weights(rule: LayerRule, node: Node, inputs: list[Axis]) -> None:
     """Raise Unsupported if the layer holds weights that its rule doesn't know: an activation's, LoRA's."""
-    known = {id(getattr(node.op, name)) for name in rule.weights(node.op, inputs, outputs)}
+    names = rule.weights(node.op, inputs, inputs)  # whatever the axes: only the names count here
+    known = {id(getattr(node.op, name)) for name in names}
     unknown = [weight.path for weight in getattr(node.op, "weights", []) if id(weight) not in known]
     if unknown:
-        raise Unsupported(f"the additional weight {unknown[0]}")
+        raise Unsupported(f"weights that its rule doesn't know ({unknown[0]})")
 
 
 def _possible(group: ChannelGroup) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
@@ -91,7 +92,7 @@ def _copy_weights(graph: ChannelGraph, node: Node, layer: Any, widths: np.ndarra
         layer.load_own_variables(store)
         return
     for name, dimensions in graph.weight_dimensions(node).items():
-        value = keras.ops.convert_to_numpy(getattr(node.op, name))
+        value = tf.convert_to_tensor(getattr(node.op, name)).numpy()
         getattr(layer, name).assign(_take(value, dimensions, widths))
 
 

@@ -210,10 +210,10 @@ def _search(trajectory: Trajectory | None) -> str:
     return (
         "## The search\n\n"
         f"{steps:,} steps from the full network down to {units.percent(last.share)} of its "
-        f"{units.RESOURCES[trajectory.resource]}, every candidate scored on {trajectory.images:,} held-out training "
-        f"images. It computed as much as {trajectory.passes:,.1f} passes of the full network over these images. "
-        f"With the supernet's own weights the held-out top-1 fell from {100 * trajectory.points[0].top1:.2f} % to "
-        f"{100 * last.top1:.2f} %."
+        f"{units.RESOURCES[trajectory.resource]}, every candidate scored on {trajectory.images:,} held-out "
+        f"training images. It computed as much as {trajectory.passes:,.1f} passes of the full network over "
+        "these images. With the supernet's own weights the held-out top-1 went from "
+        f"{100 * trajectory.points[0].top1:.2f} % to {100 * last.top1:.2f} %."
     )
 
 
@@ -224,8 +224,8 @@ def _bill(bill: Mapping[str, float]) -> str:
     ours = [stage for stage in bill if not stage.startswith(("baseline", "uniform"))]
     rows.append(["**all**", f"**{sum(bill.values()):.3f}**"])
     text = (
-        "One unit is the arithmetic of one baseline training: the full network's multiply-accumulates, three times "
-        "(forward and backward), for every training image of every epoch."
+        "One unit is the arithmetic of one baseline training: the full network's multiply-accumulates, three "
+        "times (forward and backward), for every training image of every epoch."
     )
     if ours:
         spent = sum(bill[stage] for stage in ours)

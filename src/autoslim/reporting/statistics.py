@@ -15,7 +15,7 @@ def interval(top1: float, images: int, confidence: float = 0.95) -> tuple[float,
 
     >>> low, high = interval(0.9, 1000)
     >>> f"{low:.4f} {high:.4f}"
-    '0.8799 0.9171'
+    '0.8798 0.9171'
 
     Args:
         top1: share of images that are right.

@@ -1,2 +1,123 @@
-def describe(*a, **k):
-    return []
+"""Tables of a channel graph: its groups, its layers, its exact costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from autoslim.reporting import units
+
+if TYPE_CHECKING:
+    from autoslim.graph import ChannelGraph
+    from autoslim.slimming.levels import Levels
+
+
+def describe(
+    graph: ChannelGraph,
+    widths: Any = None,
+    convention: str = "macs",
+    levels: Levels | None = None,
+) -> list[RenderableType]:
+    """Groups, layers and totals of a network, as tables for `terminal.show`.
+
+    Args:
+        graph: of the network.
+        widths: int [G]; None: full.
+        convention: how FLOPs and parameters are counted: "macs" or "with_norm".
+        levels: the widths that the search may take, for a column of their own.
+    """
+    wide = graph.full if widths is None else graph.check(widths)
+    return [
+        Text(f"Channel groups: {len(graph.groups)}, of which {len(graph.slimmable)} can be slimmed", "bold"),
+        _groups(graph, wide, levels),
+        Text("Layers", "bold"),
+        _layers(graph, wide, convention),
+        Text("Costs", "bold"),
+        _totals(graph, wide, convention),
+        Text(f"{_COUNTED[convention]}\nMemory: peak of live activations for one image in float32."),
+    ]
+
+
+_COUNTED = {
+    "macs": "FLOPs: multiply-accumulates of convolutions and dense layers, one image. "
+    "Parameters: trainable ones.",
+    "with_norm": "FLOPs: multiply-accumulates, and 4 an entry in batch normalisation, one image. "
+    "Parameters: all weights.",
+}
+
+
+def describe_text(
+    graph: ChannelGraph, widths: Any = None, convention: str = "macs", levels: Levels | None = None
+) -> str:
+    """As `describe`, as plain text that is as wide as it needs."""
+    parts = describe(graph, widths, convention, levels)
+    console = Console(width=10_000, color_system=None, force_terminal=False, highlight=False)
+    with console.capture() as capture:
+        console.print(*parts, sep="\n")
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str], loose: Sequence[str] = ()
+) -> Table:
+    """A table whose cells are never cut off; only the columns of `loose` wrap."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=False)
+    for place, title in enumerate(head):
+        needed = max(len(title), *(len(row[place]) for row in rows)) if rows else len(title)
+        if title in loose:
+            table.add_column(title, overflow="fold", max_width=60)
+        else:
+            right = title in numbers
+            table.add_column(title, justify="right" if right else "left", no_wrap=True, min_width=needed)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _groups(graph: ChannelGraph, widths: Any, levels: Levels | None) -> Table:
+    narrowed = bool((widths != graph.full).any())
+    head = ["group", "channels", *(["width"] if narrowed else []), *(["levels"] if levels else [])]
+    head += ["frozen: why", "layers"]
+    rows = []
+    for group in graph.groups:
+        row = [group.name, units.exact(group.size)]
+        row += [units.exact(widths[group.index])] if narrowed else []
+        row += [" ".join(map(str, levels.widths[group.index]))] if levels else []
+        rows.append([*row, group.frozen or "", _members(group.layers)])
+    return _table(head, rows, ("channels", "width"), ("levels", "frozen: why", "layers"))
+
+
+def _members(layers: Sequence[str], most: int = 6) -> str:
+    """A group's layers; of many the middle is left out: the table of layers names each one's groups."""
+    if len(layers) <= most + 2:
+        return ", ".join(layers)
+    return ", ".join([*layers[: most - 1], f"({len(layers) - most:,} more)", layers[-1]])
+
+
+def _layers(graph: ChannelGraph, widths: Any, convention: str) -> Table:
+    rows = []
+    for layer in graph.layer_costs(widths, convention):
+        shape = " x ".join("?" if size is None else str(size) for size in layer.shape[1:])
+        costs = [units.exact(layer.flops), units.exact(layer.params)]
+        rows.append([layer.name, layer.kind, shape, ", ".join(layer.groups), *costs])
+    head = ["layer", "kind", "output", "groups", "FLOPs", "parameters"]
+    return _table(head, rows, ("output", "FLOPs", "parameters"), ("groups",))
+
+
+def _totals(graph: ChannelGraph, widths: Any, convention: str) -> Table:
+    full, here = graph.cost(None, convention), graph.cost(widths, convention)
+    narrowed = bool((widths != graph.full).any())
+    rows = []
+    for resource, name in (("flops", "FLOPs"), ("params", "parameters"), ("memory", "memory, bytes")):
+        row = [name, units.exact(full.of(resource))]
+        if narrowed:
+            share = here.of(resource) / full.of(resource) if full.of(resource) else 1.0
+            row += [units.exact(here.of(resource)), units.percent(share, 2)]
+        rows.append(row)
+    numbers = ["full network", "at these widths", "share"]
+    return _table(["", *(numbers if narrowed else numbers[:1])], rows, numbers)

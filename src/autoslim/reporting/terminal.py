@@ -54,9 +54,14 @@ def heading(stage: str, detail: str = "") -> None:
 
 def show(*renderables: RenderableType) -> None:
     """Print tables; where the output is not a terminal, as wide as they need."""
+    width = console.width
     for renderable in renderables:
-        needed = Measurement.get(console, console.options.update(max_width=10_000), renderable).maximum
-        console.print(renderable, width=None if console.is_terminal else max(console.width, needed))
+        if not console.is_terminal:
+            needed = Measurement.get(console, console.options.update(max_width=10_000), renderable).maximum
+            console.width = max(width, needed)
+        console.print(renderable)
+    if not console.is_terminal:
+        console.width = width
 
 
 _LEVEL_STYLES = ((logging.ERROR, "red"), (logging.WARNING, "yellow"))

@@ -23,6 +23,8 @@ from autoslim.graph.rules.base import (
 )
 from autoslim.graph.trace import Node
 
+_CHANNELS_LAST = {1: "NWC", 2: "NHWC", 3: "NDHWC"}  # by the number of spatial dimensions
+
 
 def _connect_conv(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     require_channels_last(op)
@@ -59,7 +61,12 @@ def _run_conv(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall
         if padding == "CAUSAL" or (padding == "SAME" and max(op.dilation_rate) > 1):
             x, padding = _padded(op, x), "VALID"
         y = tf.nn.convolution(
-            x, weights["kernel"], strides=list(op.strides), padding=padding, dilations=list(op.dilation_rate)
+            x,
+            weights["kernel"],
+            strides=list(op.strides),
+            padding=padding,
+            data_format=_CHANNELS_LAST[len(op.kernel_size)],  # the gradient in three dimensions asks for it
+            dilations=list(op.dilation_rate),
         )
     return _finish(op, y, weights)
 

@@ -1,0 +1,251 @@
+"""Which channels are tied, what is frozen and why, and how groups are named."""
+
+import keras
+import numpy as np
+import pytest
+from cases import CASES, IMAGE, chain, conv, finish, graph_of
+
+from autoslim.graph import ChannelGraph
+
+L = keras.layers
+
+
+def by_name(graph):
+    return {group.name: group for group in graph.groups}
+
+
+def free(graph):
+    return {group.name: group.size for group in graph.slimmable}
+
+
+def test_residual_groups():
+    graph = graph_of("residual")
+    assert free(graph) == {"stem": 8, "a1": 6, "b1": 6}
+    groups = by_name(graph)
+    assert groups["image"].frozen == "model input"
+    assert groups["logits"].frozen == "model output"
+    assert groups["stem"].unit == 1
+    assert {"stem", "stem_bn", "a2", "b2"} <= set(groups["stem"].layers)
+    assert "a1" in groups["a1"].layers
+    assert "stem" not in groups["a1"].layers
+
+
+def test_grouped_convolution_moves_in_blocks_before_and_behind_it():
+    graph = graph_of("grouped")
+    assert free(graph) == {"before": 8, "after": 5}
+    assert by_name(graph)["before"].unit == 2
+    assert {"before", "grouped", "shortcut"} <= set(by_name(graph)["before"].layers)
+    widths = graph.widths_from({"before": 6})
+    small = graph.materialize(widths)
+    assert small.get_layer("grouped").groups == 3
+    assert small.get_layer("shortcut").filters == 9
+
+
+def test_a_group_is_named_and_measured_by_its_first_layer_whatever_joins_it_later():
+    x = keras.Input(IMAGE, name="image")
+    first, second = conv(8, name="first")(x), conv(8, name="second")(x)
+    y = L.Add()([conv(8, groups=4, name="blocks")(first), second])
+    group = ChannelGraph(finish(x, y)).slimmable[0]
+    assert (group.name, group.size, group.unit) == ("first", 8, 2)
+
+    x = keras.Input(IMAGE, name="image")
+    narrow, wide = conv(4, name="narrow")(x), conv(8, name="wide")(x)
+    y = L.Add()([L.DepthwiseConv2D(3, depth_multiplier=2, padding="same")(narrow), wide])
+    group = ChannelGraph(finish(x, y)).slimmable[0]
+    assert (group.name, group.size, group.unit) == ("narrow", 4, 1)
+
+
+def test_granularities_meet_at_the_coarsest_common_unit():
+    (group,) = graph_of("two_granularities").slimmable
+    assert (group.size, group.unit) == (12, 6)
+
+
+def test_squeeze_and_excitation_has_two_groups():
+    assert sorted(free(graph_of("squeeze_and_excitation")).values()) == [3, 8]
+
+
+def test_a_single_channel_is_frozen():
+    graph = graph_of("spatial_attention")
+    reasons = [group.frozen for group in graph.groups if group.size == 1]
+    assert reasons == ["it has a single channel"]
+
+
+def test_a_single_block_is_frozen():
+    x = keras.Input(IMAGE)
+    y = conv(6, name="a")(x)
+    y = L.Add()([conv(6, groups=2)(y), conv(6, groups=3)(y)])
+    graph = ChannelGraph(finish(x, y))
+    assert by_name(graph)["a"].frozen == "its channels form a single block"
+    assert not graph.slimmable
+
+
+def test_concatenations_that_dont_line_up_are_frozen_and_nothing_else():
+    graph = graph_of("misaligned_concatenations")
+    assert free(graph) == {"before": 5, "after": 7}
+    for name in "abcd":
+        assert by_name(graph)[name].frozen == "join joins concatenations whose pieces don't line up"
+
+
+def test_concatenations_that_line_up_are_tied_piece_by_piece():
+    x = keras.Input(IMAGE)
+    left = L.Concatenate()([conv(4, name="a")(x), conv(6, name="b")(x)])
+    right = L.Concatenate()([conv(4, name="c")(x), conv(6, name="d")(x)])
+    graph = ChannelGraph(finish(x, L.Add()([left, right])))
+    assert sorted(free(graph).values()) == [4, 6]
+    assert [{*"abcd"} & set(group.layers) for group in graph.slimmable] in (
+        [{"a", "c"}, {"b", "d"}],
+        [{"b", "d"}, {"a", "c"}],
+    )
+
+
+def test_shared_layers_and_shared_reshapes_tie_their_calls():
+    assert free(graph_of("shared_layer")) == {"first": 6}
+    assert list(free(graph_of("shared_reshape")).values()) == [6]
+
+
+def test_a_shared_layer_without_weights_ties_nothing():
+    x = keras.Input(IMAGE)
+    relu = L.ReLU()
+    graph = ChannelGraph(finish(x, L.Concatenate()([relu(conv(4)(x)), relu(conv(6)(x))])))
+    assert sorted(free(graph).values()) == [4, 6]
+
+
+def test_nested_layers_carry_the_names_of_the_models_around_them():
+    graph = graph_of("nested_deeper")
+    assert {node.name for node in graph.trace.nodes} >= {"middle/innermost/conv", "middle/conv"}
+    assert "middle/conv" in free(graph)
+
+
+def test_a_model_output_inside_is_frozen():
+    graph = graph_of("several_outputs")
+    assert by_name(graph)["seen"].frozen == "model output"
+    assert free(graph) == {"inside": 7}
+
+
+def test_freeze_patterns():
+    model = CASES["residual"]()
+    graph = ChannelGraph(model, freeze=("a*",))
+    assert free(graph) == {"b1": 6}  # a2 is added to the stem
+    assert by_name(graph)["a1"].frozen == "matches 'a*'"
+    assert by_name(graph)["stem"].frozen == "matches 'a*'"
+    assert free(ChannelGraph(model, freeze="stem_bn")) == {"a1": 6, "b1": 6}
+    assert free(ChannelGraph(model, freeze=["[ab]1", "stem"])) == {}
+    assert list(free(ChannelGraph(CASES["nested_deeper"](), freeze=("middle/*",))).values()) == [5]
+
+
+def test_a_layer_without_a_rule_freezes_what_it_touches_and_is_told_once(caplog):
+    model = CASES["uncovered_in_the_middle"]()
+    graph = ChannelGraph(model)
+    assert graph.uncovered == {"norm": "a LayerNormalization layer"}
+    assert free(graph) == {"after": 5}
+    assert by_name(graph)["before"].frozen == "no rule covers norm, a LayerNormalization layer"
+    graph.run(np.zeros((1, *IMAGE)), graph.full)
+    graph.cost()
+    assert [record.getMessage() for record in caplog.records] == [
+        "No rule covers these layers; the channels they touch keep their full width, and their own "
+        "operations count as 0 FLOPs: norm (a LayerNormalization layer)"
+    ]
+
+
+def test_preprocessing_at_the_input_is_not_told(caplog):
+    normalization = L.Normalization(name="normalize")
+    normalization.adapt(np.random.default_rng(0).normal(2.0, 3.0, (20, *IMAGE)))
+    graph = ChannelGraph(
+        chain(L.RandomFlip(), L.Rescaling(1 / 255), normalization, L.ZeroPadding2D(), conv(6, name="conv"))
+    )
+    assert not caplog.records
+    assert "normalize" in graph.uncovered
+    assert free(graph) == {"conv": 6}
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (
+            L.BatchNormalization(axis=1, name="bn"),
+            "a BatchNormalization layer with normalisation over axis 1",
+        ),
+        (L.BatchNormalization(renorm=True, name="bn"), "a BatchNormalization layer with renorm=True"),
+        (L.BatchNormalization(dtype="float64", name="bn"), "a BatchNormalization layer with float64"),
+        (L.Reshape((12, 12, 2), name="r"), "a Reshape layer with reshaping (6, 6, 8) to (12, 12, 2)"),
+        (
+            L.Dropout(0.1, noise_shape=(None, 1, 1, 8), name="d"),
+            "a Dropout layer with noise_shape=(None, 1, 1, 8)",
+        ),
+        (
+            L.Rescaling([1.0] * 8, name="scale"),
+            "a Rescaling layer with a scale or an offset for each channel",
+        ),
+        (
+            conv(4, activation=L.PReLU(name="inner"), name="c"),
+            "a Conv2D layer with weights that its rule doesn't know (inner/alpha)",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_settings_that_a_rule_does_not_cover(layer, reason):
+    graph = ChannelGraph(chain(conv(8, name="before"), layer, conv(5, name="after")))
+    assert graph.uncovered == {layer.name: reason}
+    assert free(graph) == {"after": 5}
+
+
+def test_lora_weights_are_not_overlooked():
+    layer = L.Dense(6, name="dense")
+    model = chain(conv(8), L.GlobalAveragePooling2D(), layer, L.Dense(5, name="next"))
+    layer.enable_lora(2)
+    graph = ChannelGraph(model)
+    assert graph.uncovered == {
+        "dense": "a Dense layer with weights that its rule doesn't know (dense/kernel)"
+    }
+    assert free(graph) == {"next": 5}
+
+
+def test_operations_with_constant_tensors_are_not_covered():
+    x = keras.Input(IMAGE)
+    y = conv(4, name="c")(x)
+    y = y * np.arange(4, dtype="float32")
+    graph = ChannelGraph(finish(x, y))
+    (reason,) = graph.uncovered.values()
+    assert reason == "a Multiply operation with a constant tensor operand"
+
+
+def mixing(x):
+    return x / keras.ops.sum(x * x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (conv(6, activation="softmax", name="c"), "softmax over the channels in c"),
+        (conv(6, activation=L.Softmax(name="s"), name="c"), "s over the channels in c"),
+        (conv(6, activation=mixing, name="c"), "mixing over the channels in c"),
+        (L.Dense(6, activation="sparsemax", name="c"), "sparsemax over the channels in c"),
+    ],
+)
+def test_activations_that_mix_channels_freeze_them(layer, reason):
+    graph = ChannelGraph(chain(layer, L.Softmax(axis=(1, 2)), conv(5, name="after")))
+    assert by_name(graph)["c"].frozen == reason
+    assert free(graph) == {"after": 5}
+
+
+def test_softmax_layers_freeze_their_channels_and_are_covered():
+    graph = ChannelGraph(
+        chain(conv(6, name="a"), L.Activation("softmax", name="s"), conv(5, name="b"), L.Softmax(name="t"))
+    )
+    assert by_name(graph)["a"].frozen == "softmax over the channels in s"
+    assert by_name(graph)["b"].frozen == "softmax over the channels in t"
+    assert not graph.uncovered
+
+
+def test_uniform_widths():
+    graph = graph_of("grouped")
+    assert graph.channels(graph.uniform(0.5)) == {"before": 4, "after": 2}
+    assert graph.channels(graph.uniform(1.0)) == graph.channels(graph.full)
+    assert graph.channels(graph.uniform(0.0)) == {"before": 2, "after": 1}
+    assert graph.uniform(0.5).dtype == np.int32
+
+
+def test_widths_from_channels_and_back():
+    graph = graph_of("residual")
+    widths = graph.widths_from({"a1": 2, "stem": np.int64(3)})
+    assert graph.channels(widths) == {"stem": 3, "a1": 2, "b1": 6}

@@ -1,0 +1,193 @@
+"""What is refused, and the whole text of what is said."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from cases import IMAGE, chain, conv, finish, graph_of
+
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+
+L = keras.layers
+
+
+def refused(message, call, *args, **kwargs):
+    with pytest.raises(AutoslimError) as error:
+        call(*args, **kwargs)
+    assert str(error.value) == message
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+class Overriding(keras.Model):
+    """Functional, but what it computes is not its graph."""
+
+    def call(self, x):
+        return 2 * super().call(x)
+
+
+@pytest.mark.parametrize("kind", [Subclassed, Overriding])
+def test_subclassed_models(kind):
+    model = kind(name="mine")
+    if kind is Overriding:
+        x = keras.Input((4,))
+        model = kind(x, L.Dense(2)(x), name="mine")
+    refused(
+        f"Model 'mine' is a {kind.__name__}, not a Keras functional model: its channels can't be traced. "
+        "Write its call as a functional graph: x = keras.Input(shape); model = keras.Model(x, "
+        "layers_applied_to(x)).",
+        ChannelGraph,
+        model,
+    )
+
+
+def test_sequential_without_a_shape():
+    refused(
+        "Sequential model 'plain' has no input shape yet. Begin it with keras.Input(shape).",
+        ChannelGraph,
+        keras.Sequential([L.Dense(3)], name="plain"),
+    )
+
+
+def test_freeze_pattern_that_matches_nothing():
+    model = chain(conv(4, name="stem_conv"), conv(4, name="head_conv"))
+    refused(
+        "freeze='stem_conf' matches no layer. Nearest names: stem_conv, head_conv; "
+        "stages=[describe] lists all.",
+        ChannelGraph,
+        model,
+        freeze="stem_conf",
+    )
+
+
+def test_mode():
+    graph = graph_of("residual")
+    refused(
+        "mode='masked': expected 'slice' or 'mask'.",
+        graph.run,
+        np.zeros((1, *IMAGE)),
+        graph.full,
+        mode="masked",
+    )
+
+
+@pytest.mark.parametrize("call", ["run", "cost", "materialize", "layer_costs", "channels"])
+def test_impossible_widths(call):
+    graph = graph_of("grouped")
+    use = getattr(graph, call)
+    if call == "run":
+        use = lambda widths: graph.run(np.zeros((1, *IMAGE)), widths)  # noqa: E731
+    before = [group.name for group in graph.groups].index("before")
+
+    def widths(value, index=before):
+        array = graph.full
+        array[index] = value
+        return array
+
+    refused("Width 0 of group 'before' is not possible: it takes 2 to 8 in multiples of 2.", use, widths(0))
+    refused("Width 3 of group 'before' is not possible: it takes 2 to 8 in multiples of 2.", use, widths(3))
+    refused("Width 10 of group 'before' is not possible: it takes 2 to 8 in multiples of 2.", use, widths(10))
+    name = graph.groups[0].name
+    refused(f"Width 2 of group '{name}' is not possible: it is frozen at 3 (model input).", use, widths(2, 0))
+    last = len(graph.groups)
+    for wrong, shape, kind in (
+        (np.ones(last - 1, int), (last - 1,), "int64"),
+        (graph.full.astype(float), (last,), "float64"),
+        (5, (), "int64"),
+        ([[1], [1, 2]], (0,), "float64"),
+    ):
+        refused(
+            f"Widths of shape {shape} and type {kind} were given; expected integers [{last}], "
+            "one for each group of graph.groups.",
+            use,
+            wrong,
+        )
+
+
+def test_an_impossible_width_deep_in_a_batch():
+    graph = graph_of("grouped")
+    widths = np.broadcast_to(graph.full, (2, 3, len(graph.groups))).copy()
+    widths[1, 2, [group.name for group in graph.groups].index("after")] = 6
+    refused("Width 6 of group 'after' is not possible: it takes 1 to 5.", graph.cost, widths)
+
+
+def test_channels_that_dont_exist_or_are_no_numbers():
+    graph = graph_of("residual")
+    refused("No channel group is named 'stern'. Nearest: stem.", graph.widths_from, {"stern": 4})
+    refused(
+        "No channel group is named 'zzz'. Nearest: image, stem, a1, b1, logits.",
+        graph.widths_from,
+        {"zzz": 4},
+    )
+    for wrong in (4.0, True, "4", None):
+        refused(
+            f"Width {wrong!r} of group 'stem' is not a whole number of channels.",
+            graph.widths_from,
+            {"stem": wrong},
+        )
+
+
+def test_resource_and_convention():
+    graph = graph_of("residual")
+    refused("convention='flops': expected one of macs, with_norm.", graph.cost, graph.full, "flops")
+    refused("convention='flops': expected one of macs, with_norm.", graph.layer_costs, None, "flops")
+    refused("resource='latency': expected flops, params or memory.", graph.cost().of, "latency")
+
+
+def test_dynamic_sizes_run_but_have_no_cost():
+    x = keras.Input((None, None, 3), name="image")
+    graph = ChannelGraph(finish(x, conv(4, name="c")(x)))
+    assert graph.run(np.zeros((1, 5, 7, 3)), graph.uniform(0.5)).shape == (1, 4)
+    refused(
+        "Layer 'c' has the dynamic spatial shape (None, None, None, 4): its cost is not a number. "
+        "Build the model with a fixed input shape.",
+        graph.cost,
+    )
+    pooled = ChannelGraph(keras.Model(x, L.GlobalAveragePooling2D()(L.ReLU()(x))))
+    refused(
+        "A tensor of the dynamic shape (None, None, None, 3) has no known size. "
+        "Build the model with a fixed input shape.",
+        pooled.cost,
+    )
+
+
+def test_images_that_dont_fit():
+    graph = graph_of("residual")
+    refused(
+        "Input 'image' has shape (2, 6, 6, 1); expected ('N', 6, 6, 3), N images.",
+        graph.run,
+        np.zeros((2, 6, 6, 1)),
+    )
+    refused(
+        "Input 'image' has shape (6, 6, 3); expected ('N', 6, 6, 3), N images.", graph.run, np.zeros(IMAGE)
+    )
+    refused(
+        "1 input tensors were given; the model has 2 inputs: a, b.",
+        graph_of("several_inputs").run,
+        [np.zeros((1, *IMAGE))],
+    )
+
+
+class Bare(L.Layer):
+    """A layer whose constructor's arguments nobody can ask for."""
+
+    def __init__(self, function):
+        super().__init__(name="bare")
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def test_a_layer_that_cannot_be_copied():
+    graph = ChannelGraph(chain(conv(4), Bare(tf.identity), conv(5)))
+    assert graph.run(np.zeros((1, *IMAGE))).shape == (1, 4)
+    refused(
+        "Layer 'bare', a Bare, can't be copied into the small model: it has no get_config(). "
+        "Write one that returns its constructor's arguments.",
+        graph.materialize,
+    )

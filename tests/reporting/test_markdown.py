@@ -1,0 +1,127 @@
+"""report.md: the tables' numbers, the tests of significance, and that nothing flatters."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from autoslim.errors import AutoslimError
+from autoslim.reporting.markdown import report_markdown
+from autoslim.reporting.statistics import interval, mcnemar
+
+
+def wilson(right, images, z=1.959963984540054):
+    p = right / images
+    centre = p + z * z / (2 * images)
+    half = z * math.sqrt(p * (1 - p) / images + z * z / (4 * images * images))
+    return (centre - half) / (1 + z * z / images), (centre + half) / (1 + z * z / images)
+
+
+@pytest.mark.parametrize("right, images", [(190, 200), (0, 50), (50, 50), (9312, 10000)])
+def test_the_interval_is_wilsons(right, images):
+    assert interval(right / images, images) == pytest.approx(wilson(right, images), abs=1e-12)
+
+
+@pytest.mark.parametrize("only_first, only_second", [(0, 0), (5, 1), (1, 5), (12, 12), (30, 11)])
+def test_mcnemar_is_exact(only_first, only_second):
+    both = 17
+    first = [1] * both + [1] * only_first + [0] * only_second
+    second = [1] * both + [0] * only_first + [1] * only_second
+    differ = only_first + only_second
+    tail = sum(math.comb(differ, k) for k in range(min(only_first, only_second) + 1)) / 2**differ
+    assert mcnemar(first, second) == (only_first, only_second, pytest.approx(min(1.0, 2 * tail)))
+
+
+def test_mcnemar_wants_the_same_images():
+    message = r"Answers of shapes \(3,\) and \(2,\): expected \[N\] both, on the same images\."
+    with pytest.raises(AutoslimError, match=f"^{message}$"):
+        mcnemar([1, 0, 1], [1, 0])
+
+
+def row(text, label):
+    """The cells of the first table row that begins with the label."""
+    line = next(line for line in text.splitlines() if re.match(rf"\| {re.escape(label)} +\|", line))
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+@pytest.fixture
+def text(results, full, trajectory, groups):
+    slim, even = np.ones(200, bool), np.ones(200, bool)
+    slim[:14] = False
+    even[4:16] = False
+    return report_markdown(
+        results,
+        full,
+        arch="resnet20",
+        dataset="digits",
+        seed=3,
+        test_images=200,
+        trajectory=trajectory,
+        correct={"AutoSlim 0.5": slim, "uniform 0.5": even},
+        bill={"baseline": 1.0, "supernet": 0.5, "search": 0.1, "retrain 0.5": 0.25, "uniform 0.5": 0.25},
+        groups=groups,
+        figures={"Accuracy against FLOPs": "outputs/report/accuracy flops.png"},
+        mean=np.array([0.1, 1 / 3], np.float32),
+        std=np.array([0.25, 0.5], np.float32),
+        command="python -m autoslim seed=3",
+        folder="outputs/report",
+    )
+
+
+def test_title_and_order(text):
+    assert text.startswith("# resnet20 on digits, seed 3\n")
+    labels = re.findall(r"^\| (baseline|AutoSlim 0\.\d|uniform 0\.\d) ", text, re.M)[:4]
+    assert labels == ["baseline", "AutoSlim 0.7", "AutoSlim 0.5", "uniform 0.5"]
+
+
+def test_the_results_are_exact(text):
+    low, high = wilson(186, 200)
+    assert row(text, "AutoSlim 0.5") == [
+        *("AutoSlim 0.5", "0.5", "93.00", f"{100 * low:.2f} to {100 * high:.2f}", "-2.00"),
+        *("19,200,000", "48.0 %", "240,000", "48.0 %", "123 KiB", "48.0 %"),
+    ]
+    assert row(text, "AutoSlim 0.7")[4] == "0.00"
+    assert row(text, "baseline")[4] == "-"
+
+
+def test_a_loss_is_called_a_loss(text):
+    assert "At 0.5: AutoSlim is 1.00 points worse than uniform (93.00 % against 94.00 %)" in text
+    assert "may well make (p = 0.69)" in text  # 2 against 4: 2 * (1 + 6 + 15) / 2**6
+    assert row(text, "0.5") == ["0.5", "-1.00", "48.00 %", "49.00 %", "2", "4", "0.69"]
+
+
+def test_search_bill_and_channels(text):
+    assert "3 steps from the full network down to 48.0 % of its FLOPs" in text
+    assert "as much as 8.0 passes of the full network" in text and "200 held-out training images" in text
+    assert row(text, "**all**") == ["**all**", "**2.100**"]
+    assert "(supernet, search, retrain 0.5) took 0.850." in text
+    assert row(text, "block1\\|conv") == ["block1\\|conv", "16", "8", "8", "11"]
+    assert row(text, "**sum**") == ["**sum**", "72", "48", "40", "51"]
+
+
+def test_how_to_load_runs_as_it_stands(text):
+    code = re.search(r"```python\n(.*?)```", text, re.S).group(1)
+    assert 'keras.saving.load_model("outputs/autoslim/model.keras")' in code
+    constants = "\n".join(line for line in code.splitlines() if line.startswith(("mean", "std", "images")))
+    space = {"np": np, "x": np.full((1, 1, 1, 2), 255, np.uint8)}
+    exec(constants, space)
+    assert space["mean"].dtype == np.float32 and space["mean"][1] == np.float32(1 / 3)
+    np.testing.assert_allclose(space["images"].ravel(), [0.9 / 0.25, (2 / 3) / 0.5], rtol=1e-6)
+
+
+def test_figures_by_relative_path_and_the_command(text):
+    assert "![Accuracy against FLOPs](accuracy%20flops.png)" in text
+    assert text.endswith("```sh\npython -m autoslim seed=3\n```\n")
+
+
+def test_what_is_unknown_is_left_out(results, full):
+    text = report_markdown(results[:1], full, arch="net", dataset="digits", seed=0, test_images=200)
+    assert re.findall("^## (.*)", text, re.M) == ["Results", "Loading a network"]
+    assert row(text, "uniform 0.5")[4] == "-"
+
+
+def test_untested_differences_say_so(results, full):
+    text = report_markdown(results, full, arch="net", dataset="digits", seed=0, test_images=200)
+    assert "(93.00 % against 94.00 %); not tested." in text
+    assert row(text, "0.5")[4:] == ["-", "-", "-"]
