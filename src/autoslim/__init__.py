@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ChannelGraph": "autoslim.graph",
     "Levels": "autoslim.slimming.levels",
-    "train": "autoslim.training.loop",
-    "train_supernet": "autoslim.slimming.supernet",
+    "fit": "autoslim.training.fit",
+    "train_supernet": "autoslim.training.fit",
     "search": "autoslim.slimming.search",
     "calibrate": "autoslim.slimming.calibrate",
     "evaluate": "autoslim.training.evaluate",

@@ -165,7 +165,10 @@ def test_preprocessing_at_the_input_is_not_told(caplog):
             L.BatchNormalization(axis=1, name="bn"),
             "a BatchNormalization layer with normalisation over axis 1",
         ),
-        (L.BatchNormalization(renorm=True, name="bn"), "a BatchNormalization layer with renorm=True"),
+        (
+            L.BatchNormalization(renorm=True, name="bn"),
+            "a BatchNormalization layer with weights that its rule doesn't know (bn/moving_stddev)",
+        ),
         (L.BatchNormalization(dtype="float64", name="bn"), "a BatchNormalization layer with float64"),
         (L.Reshape((12, 12, 2), name="r"), "a Reshape layer with reshaping (6, 6, 8) to (12, 12, 2)"),
         (
@@ -178,7 +181,7 @@ def test_preprocessing_at_the_input_is_not_told(caplog):
         ),
         (
             conv(4, activation=L.PReLU(name="inner"), name="c"),
-            "a Conv2D layer with weights that its rule doesn't know (inner/alpha)",
+            "a Conv2D layer with the activation inner, a layer that may make weights later",
         ),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,

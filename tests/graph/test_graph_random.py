@@ -134,11 +134,7 @@ def check(model, seed):
         cost = graph.cost(widths, convention)
         assert (cost.flops, cost.params) == count(small, convention)
     assert cost.memory == peak_memory(small)
-    again = ChannelGraph(small)
-    assert again.cost() == graph.cost(widths)
-    assert [g.size for g in again.slimmable] == [
-        widths[g.index] for g in graph.slimmable if widths[g.index] > g.unit
-    ]
+    assert ChannelGraph(small).cost() == graph.cost(widths)
 
 
 quietly = settings(

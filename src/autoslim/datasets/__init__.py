@@ -1,6 +1,6 @@
 """Datasets: arrays in memory, the class-balanced hold-out, and one input pipeline for all of them."""
 
-from autoslim.datasets.batches import TrainingBatches, evaluation_batches
+from autoslim.datasets.batches import BatchSource, GivenBatches, TrainingBatches, evaluation_batches
 from autoslim.datasets.dataset import Dataset
 from autoslim.datasets.holdout import balanced_subset, split_holdout
 from autoslim.datasets.sources import SOURCES, cifar10, cifar100, digits, fashion_mnist, load
@@ -8,6 +8,8 @@ from autoslim.datasets.sources import SOURCES, cifar10, cifar100, digits, fashio
 __all__ = [
     "SOURCES",
     "Dataset",
+    "BatchSource",
+    "GivenBatches",
     "TrainingBatches",
     "balanced_subset",
     "cifar10",

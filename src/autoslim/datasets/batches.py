@@ -8,6 +8,7 @@ starts. So a resumed run reads what an uninterrupted one reads.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,21 @@ log = logging.getLogger(__name__)
 
 _PARALLEL_CALLS = 2
 _ORDER, _AUGMENTATION = 0, 1  # streams of random numbers within an epoch
+
+
+class BatchSource(Protocol):
+    """Batches of training images that can be read from any batch of any epoch on."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch."""
+
+    def dataset(self, epochs: int, start_epoch: int = 0, start_batch: int = 0) -> tf.data.Dataset:
+        """Batches (images float32 [B, H, W, C], labels int32 [B]) from there to the end of the epochs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +113,39 @@ class TrainingBatches:
         if self.flip:
             columns = tf.where(uniform[:, 2:] < 0.5, columns, columns[:, ::-1])
         return tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenBatches:
+    """Training batches from a tf.data.Dataset of one epoch, as the user batched and augmented it.
+
+    A training that is interrupted goes on bit for bit only if the dataset gives the same batches each time.
+    """
+
+    epoch: tf.data.Dataset  # of (images float32 [B, H, W, C], labels int [B])
+
+    def __post_init__(self) -> None:
+        if int(self.epoch.cardinality()) < 1:
+            raise AutoslimError(
+                "The tf.data.Dataset given has no known, finite number of batches (or none). Leave out repeat(), "
+                "or tell it with dataset.apply(tf.data.experimental.assert_cardinality(n))."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return int(self.epoch.cardinality())
+
+    @property
+    def batch_size(self) -> int:
+        """Images in the first batch."""
+        return int(next(iter(self.epoch.take(1)))[1].shape[0])
+
+    def dataset(self, epochs: int, start_epoch: int = 0, start_batch: int = 0) -> tf.data.Dataset:
+        """The epochs start_epoch to epochs - 1, the first of them from its batch start_batch on."""
+        rest = self.epoch.skip(start_batch)
+        later = epochs - start_epoch - 1
+        return (rest.concatenate(self.epoch.repeat(later)) if later > 0 else rest).prefetch(2)
 
 
 def evaluation_batches(

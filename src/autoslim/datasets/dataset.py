@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import tensorflow as tf
+
+from autoslim.datasets.batches import TrainingBatches, evaluation_batches
+from autoslim.datasets.holdout import split_holdout
 
 SMALLEST_STD = 1e-3
 _IMAGES_AT_ONCE = 1000
@@ -50,3 +54,33 @@ class Dataset:
         variance = np.maximum(squares / pixels - np.square(mean), 0)
         std = np.maximum(np.sqrt(variance) / 255, SMALLEST_STD)
         return (mean / 255).astype(np.float32), std.astype(np.float32)
+
+    def split(self, share: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the training images to train on and of those held out for the search; see `split_holdout`."""
+        return split_holdout(self.train_labels, share, seed)
+
+    def training(
+        self,
+        batch_size: int = 128,
+        *,
+        index: np.ndarray | None = None,
+        seed: int = 0,
+        pad: int = 0,
+        flip: bool = False,
+    ) -> TrainingBatches:
+        """Shuffled, augmented, normalised batches of the training images at `index` (None: of all)."""
+        images, labels = self.train_images, self.train_labels
+        if index is not None:
+            images, labels = images[index], labels[index]
+        return TrainingBatches(images, labels, batch_size, seed, self.mean, self.std, pad, flip)
+
+    def heldout(self, index: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:
+        """The training images at `index`, normalised, in batches of nearly equal size of at most `batch_size`."""
+        size = -(-len(index) // -(-len(index) // batch_size))
+        return evaluation_batches(
+            self.train_images[index], self.train_labels[index], size, self.mean, self.std
+        )
+
+    def test(self, batch_size: int = 500) -> tf.data.Dataset:
+        """The test images, normalised; for final evaluation only."""
+        return evaluation_batches(self.test_images, self.test_labels, batch_size, self.mean, self.std)

@@ -328,6 +328,9 @@ def _require_known_weights(rule: LayerRule, node: Node, inputs: list[Axis]) -> N
     names = rule.weights(node.op, inputs, inputs)  # whatever the axes: only the names count here
     known = {id(getattr(node.op, name)) for name in names}
     unknown = [weight.path for weight in getattr(node.op, "weights", []) if id(weight) not in known]
+    activation = getattr(node.op, "activation", None)
+    if isinstance(activation, keras.Layer) and not activation.built:
+        raise Unsupported(f"the activation {activation.name}, a layer that may make weights later")
     if unknown:
         raise Unsupported(f"weights that its rule doesn't know ({unknown[0]})")
 

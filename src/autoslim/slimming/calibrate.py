@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from autoslim.graph import ChannelGraph
+from autoslim.training.evaluate import traced_for_any_batch
 
 
 def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
@@ -26,16 +27,17 @@ def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
 
     layers: list[Any] = []
 
-    @tf.function(reduce_retracing=True, autograph=False)
     def statistics_of(images):
         _, statistics = graph.run_with_statistics(images)
-        layers[:] = [layer for layer, _, _, _ in statistics]  # the same at every trace
+        layers[:] = [layer for layer, _, _, _ in statistics]
         return [(mean, variance) for _, _, mean, variance in statistics]
 
     sums: list[Any] = []
     count = 0
+    traced = None
     for images, _ in batches:
-        found = tf.nest.flatten(statistics_of(images))
+        traced = traced or traced_for_any_batch(statistics_of, images)
+        found = tf.nest.flatten(traced(images))
         sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
         count += 1
     for layer in {id(layer): layer for layer in layers}.values():

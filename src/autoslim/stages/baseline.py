@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.calibrate import calibrate
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder
 from autoslim.training.evaluate import evaluate
-from autoslim.training.loop import train
-from autoslim.training.steps import PlainStep
+from autoslim.training.fit import fit
 
 
 def run_baseline(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
@@ -19,28 +20,28 @@ def run_baseline(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     model = experiment.build()
     batches = experiment.training_batches()
     optimizer = experiment.optimizer(model, config.baseline, batches.steps_per_epoch)
-    step = PlainStep(ChannelGraph(model), optimizer, smoothing=config.baseline.label_smoothing)
-    history = train(
-        step,
+    history = fit(
+        model,
         batches,
         config.baseline.epochs,
+        optimizer=optimizer,
+        smoothing=config.baseline.label_smoothing,
         folder=folder.path,
-        checkpoint_seconds=config.train.checkpoint_seconds,
-        log_steps=config.train.log_steps,
         description="baseline",
+        **experiment.running(),
     )
-    return finish_network(experiment, folder, step.graph, history, config.baseline.epochs)
+    return finish_network(experiment, folder, model, history, config.baseline.epochs)
 
 
 def finish_network(
-    experiment: Experiment, folder: StageFolder, graph: ChannelGraph, history: list, epochs: int
+    experiment: Experiment, folder: StageFolder, model: keras.Model, history: list, epochs: int
 ) -> dict[str, Any]:
     """Calibrate, save and evaluate a trained network, and write the stage's result."""
     batches = experiment.training_batches()
     count = experiment.config.train.calibration_batches
     passes = -(-count // batches.steps_per_epoch)
+    graph = ChannelGraph(model)
     calibrate(graph, batches.dataset(passes).take(count))
-    model = graph.model
     model.save(folder.path / "model.keras")
     model.save_weights(folder.path / "full.weights.h5")
     final = evaluate(model, experiment.test_batches())

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from autoslim import archs, datasets
 from autoslim.config import Config, StageConfig
-from autoslim.datasets import TrainingBatches, evaluation_batches
+from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
@@ -44,44 +44,26 @@ class Experiment:
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the training images: (to train the supernet on, held out for the search)."""
-        return datasets.split_holdout(
-            self.data.train_labels, self.config.dataset.holdout, self.config.seed
-        )
+        return self.data.split(self.config.dataset.holdout, self.config.seed)
 
     def training_batches(self, index: np.ndarray | None = None) -> TrainingBatches:
         """Batches of the training images at `index`; None: of all."""
-        data, c = self.data, self.config
-        images, labels = data.train_images, data.train_labels
-        if index is not None:
-            images, labels = images[index], labels[index]
-        return TrainingBatches(
-            images,
-            labels,
-            c.train.batch_size,
-            c.seed,
-            data.mean,
-            data.std,
-            c.dataset.pad,
-            c.dataset.flip,
+        c = self.config
+        return self.data.training(
+            c.train.batch_size, index=index, seed=c.seed, pad=c.dataset.pad, flip=c.dataset.flip
         )
 
     def test_batches(self) -> tf.data.Dataset:
         """The test images; for final evaluation only."""
-        data = self.data
-        return evaluation_batches(
-            data.test_images, data.test_labels, self.config.train.eval_batch_size, data.mean, data.std
-        )
+        return self.data.test(self.config.train.eval_batch_size)
 
     def holdout_batches(self) -> tf.data.Dataset:
-        """The held-out training images, in batches of nearly equal size."""
-        index = self.split[1]
-        labels = self.data.train_labels[index]
-        if self.config.slim.images is not None and self.config.slim.images < len(index):
-            index = index[datasets.balanced_subset(labels, self.config.slim.images, self.config.seed)]
-        size = -(-len(index) // -(-len(index) // self.config.slim.batch_size))
-        return evaluation_batches(
-            self.data.train_images[index], self.data.train_labels[index], size, self.data.mean, self.data.std
-        )
+        """The held-out training images that the search scores on."""
+        index, s = self.split[1], self.config.slim
+        if s.images is not None and s.images < len(index):
+            labels = self.data.train_labels[index]
+            index = index[datasets.balanced_subset(labels, s.images, self.config.seed)]
+        return self.data.heldout(index, s.batch_size)
 
     def normalization(self) -> dict[str, list[float]]:
         """Per-channel constants: a network's input is (pixels / 255 - mean) / std."""
@@ -126,6 +108,11 @@ class Experiment:
             weight_decay=o.weight_decay,
             clipnorm=o.clipnorm,
         )
+
+    def running(self) -> dict[str, Any]:
+        """Settings of the training loop that change no result."""
+        t = self.config.train
+        return {"checkpoint_seconds": t.checkpoint_seconds, "log_steps": t.log_steps}
 
     # -- who depends on what -------------------------------------------------------------------------
 

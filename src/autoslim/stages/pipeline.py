@@ -30,6 +30,12 @@ from autoslim.slimming.trajectory import Trajectory
 log = logging.getLogger(__name__)
 
 
+def _files(folder: StageFolder) -> dict[str, str]:
+    """What a trained network's folder holds for its user: name -> path."""
+    paths = {"model": folder.path / "model.keras", "channels": folder.path / "channels.yaml"}
+    return {name: str(path) for name, path in paths.items() if path.exists()}
+
+
 @dataclass
 class Outcome:
     """What a run leaves behind."""
@@ -197,7 +203,7 @@ class _Run:
                 memory=result["memory"],
                 channels=self.experiment.plan.channels(widths),
                 folder=str(folder.path),
-                files={"model": str(folder.path / "model.keras")},
+                files=_files(folder),
             )
         )
 
@@ -207,8 +213,8 @@ class _Run:
                 "stages=[report] alone has nothing to report: name the stages whose results it should read too "
                 "(they are reused where they are done), as in the default stages."
             )
-        heading("report")
         folder = run_report(self.experiment, self.results, self.finished, self.trajectory)
+        heading("report", str(folder / "report.md"))
         self.outcome.folders["report"] = str(folder)
 
     def finish(self) -> None:

@@ -1,2 +1,117 @@
-def run_report(experiment, *a):
-    return experiment.root
+"""Stage `report`: the comparison as report.md, figures, and TensorBoard curves."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoslim.graph import Cost
+from autoslim.reporting.figures import accuracy_against_cost, channels_before_after, save_png, search_curve
+from autoslim.reporting.markdown import report_markdown
+from autoslim.reporting.network import NetworkResult
+from autoslim.reporting.tensorboard import write_report
+from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.store import StageFolder, write_atomically
+
+
+def run_report(
+    experiment: Experiment,
+    results: list[NetworkResult],
+    finished: dict[str, dict[str, Any]],
+    trajectory: Trajectory | None,
+) -> Path:
+    """Write the report on these networks and return its folder. It is made anew each time: it costs seconds.
+
+    Args:
+        experiment: of the run.
+        results: the trained networks.
+        finished: stage label -> its result.json.
+        trajectory: of the search, if there was one.
+    """
+    config = experiment.config
+    key = {
+        "networks": sorted(Path(result.folder).name for result in results),
+        "search": experiment.search_folder().path.name if trajectory else None,
+        "resource": config.slim.resource,
+    }
+    folder = StageFolder(experiment.root, "report", key)
+    with folder.locked(experiment.lock_wait):
+        _write(experiment, folder, results, finished, trajectory)
+    return folder.path
+
+
+def _write(
+    experiment: Experiment,
+    folder: StageFolder,
+    results: list[NetworkResult],
+    finished: dict[str, dict[str, Any]],
+    trajectory: Trajectory | None,
+) -> None:
+    config, plan = experiment.config, experiment.plan
+    resource = config.slim.resource
+    networks = {Path(r.folder).name: r.label for r in results}
+    by_label = {r.label: _result_of(experiment, finished, r) for r in results}
+    test_images = next(iter(by_label.values()))["test_images"]
+    groups = [(group.name, group.size) for group in plan.slimmable]
+    figures = {"accuracy": accuracy_against_cost(results, trajectory, resource, test_images)}
+    if len(results) > 1 or results[0].network != "baseline":
+        figures["channels"] = channels_before_after(groups, results)
+    if trajectory:
+        figures["search"] = search_curve(trajectory, config.slim.targets)
+    paths = {name: save_png(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
+    titles = {
+        "accuracy": f"Accuracy against {resource}",
+        "channels": "Channels before and after",
+        "search": "The search",
+    }
+    full: Cost = plan.cost(None, config.slim.convention)
+    data = next(iter(by_label.values()))["normalization"]
+    text = report_markdown(
+        results,
+        full,
+        arch=config.arch.name,
+        dataset=config.dataset.name,
+        seed=config.seed,
+        test_images=test_images,
+        resource=resource,
+        convention=config.slim.convention,
+        trajectory=trajectory,
+        correct={label: np.array(list(r["right"])) == "1" for label, r in by_label.items()},
+        bill=_bill(experiment, finished),
+        groups=groups,
+        figures={titles[name]: path for name, path in paths.items()},
+        mean=data["mean"],
+        std=data["std"],
+        command=_command(),
+        folder=folder.path,
+    )
+    write_atomically(folder.path / "report.md", text)
+    write_report(folder.path, results, trajectory, figures)
+    folder.finish({"networks": networks, "report": str(folder.path / "report.md")})
+
+
+def _result_of(
+    experiment: Experiment, finished: dict[str, dict[str, Any]], result: NetworkResult
+) -> dict[str, Any]:
+    stage = {"baseline": "baseline", "autoslim": "retrain", "uniform": "uniform"}[result.network]
+    return finished[stage if result.target is None else f"{stage} {result.target:.3g}"]
+
+
+def _bill(experiment: Experiment, finished: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Multiply-accumulates of each stage in units of one baseline training by this configuration."""
+    c = experiment.config
+    batches = experiment.training_batches()
+    images = batches.steps_per_epoch * batches.batch_size * c.baseline.epochs
+    unit = 3 * experiment.plan.cost().flops * images
+    return {label: result["macs"] / unit for label, result in finished.items() if "macs" in result}
+
+
+def _command() -> str:
+    """The command line of this call."""
+    program = sys.argv[0]
+    head = "python -m autoslim" if program.endswith("__main__.py") or program.endswith("-c") else Path(program).name
+    return " ".join([head, *(f"'{a}'" if any(m in a for m in "[]{}* ") else a for a in sys.argv[1:])])

@@ -13,8 +13,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.stages.baseline import finish_network
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder, write_atomically
-from autoslim.training.loop import train
-from autoslim.training.steps import PlainStep
+from autoslim.training.fit import fit
 
 
 def run_retrain(experiment: Experiment, folder: StageFolder, widths: np.ndarray, label: str) -> dict[str, Any]:
@@ -26,30 +25,26 @@ def run_retrain(experiment: Experiment, folder: StageFolder, widths: np.ndarray,
         widths: int32 [G], of the full network's groups.
         label: for the progress bar.
     """
-    config, r = experiment.config, experiment.config.retrain
+    r = experiment.config.retrain
     model = initial_model(experiment, widths)
     write_atomically(
         folder.path / "channels.yaml", yaml.safe_dump(experiment.plan.channels(widths), sort_keys=False)
     )
     batches = experiment.training_batches()
-    step = PlainStep(
-        ChannelGraph(model),
-        experiment.optimizer(model, r, batches.steps_per_epoch),
+    history = fit(
+        model,
+        batches,
+        r.epochs,
+        optimizer=experiment.optimizer(model, r, batches.steps_per_epoch),
         smoothing=r.label_smoothing,
         teacher=teacher_of(experiment),
         distill_weight=r.distill_weight,
         temperature=r.temperature,
-    )
-    history = train(
-        step,
-        batches,
-        r.epochs,
         folder=folder.path,
-        checkpoint_seconds=config.train.checkpoint_seconds,
-        log_steps=config.train.log_steps,
         description=label,
+        **experiment.running(),
     )
-    return finish_network(experiment, folder, step.graph, history, r.epochs)
+    return finish_network(experiment, folder, model, history, r.epochs)
 
 
 def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:

@@ -9,8 +9,8 @@ import numpy as np
 from autoslim.slimming.sandwich import draw_arms
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder
-from autoslim.training.loop import train
-from autoslim.training.steps import SandwichStep, floor
+from autoslim.training.fit import train_supernet
+from autoslim.training.steps import floor
 
 FLOOR_STEPS = 200  # steps over which the arms' mean cost is taken for the bill
 
@@ -22,23 +22,18 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     model = experiment.build()
     graph = experiment.graph_of(model)
     batches = experiment.training_batches(experiment.split[0])
-    step = SandwichStep(
+    history = train_supernet(
         graph,
         levels,
-        experiment.optimizer(model, c, batches.steps_per_epoch),
-        seed=config.seed,
+        batches,
+        c.epochs,
+        optimizer=experiment.optimizer(model, c, batches.steps_per_epoch),
         arms=c.arms,
         distill=c.distill,
         smoothing=c.label_smoothing,
-    )
-    history = train(
-        step,
-        batches,
-        c.epochs,
+        seed=config.seed,
         folder=folder.path,
-        checkpoint_seconds=config.train.checkpoint_seconds,
-        log_steps=config.train.log_steps,
-        description="supernet",
+        **experiment.running(),
     )
     model.save_weights(folder.path / "full.weights.h5")
     images = batches.steps_per_epoch * batches.batch_size * c.epochs

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from autoslim.errors import AutoslimError
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -29,18 +31,26 @@ def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[
     """
     call = (lambda x: model(x, training=False)) if isinstance(model, keras.Model) else model
 
-    @tf.function(reduce_retracing=True, autograph=False)
     def score(images, labels):
         logits = tf.cast(call(images), tf.float32)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return losses, tf.equal(tf.argmax(logits, -1, labels.dtype), labels)
 
+    traced = None
     losses, right = [], []
     for images, labels in batches:
-        loss, hit = score(images, labels)
+        traced = traced or traced_for_any_batch(score, images, labels)
+        loss, hit = traced(images, labels)
         losses.append(np.asarray(loss))
         right.append(np.asarray(hit))
+    if not right:
+        raise AutoslimError("There are no images to evaluate on.")
     hits = np.concatenate(right)
-    return Evaluation(
-        float(hits.mean()), float(np.concatenate(losses).mean(dtype=np.float64)), hits
-    )
+    return Evaluation(float(hits.mean()), float(np.concatenate(losses).mean(dtype=np.float64)), hits)
+
+
+def traced_for_any_batch(function: Callable[..., Any], *tensors: Any) -> Callable[..., Any]:
+    """`function` traced once for tensors like these with any number of images."""
+    like = [tf.convert_to_tensor(x) for x in tensors]
+    specs = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in like]
+    return tf.function(function, autograph=False).get_concrete_function(*specs)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from autoslim.datasets import TrainingBatches
+from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.reporting.terminal import progress
@@ -35,10 +35,10 @@ class Step(Protocol):
 
 def train(
     step: Step,
-    batches: TrainingBatches,
+    batches: BatchSource,
     epochs: int,
     *,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     checkpoint_seconds: float = 60.0,
     log_steps: int = 20,
     description: str = "training",
@@ -85,7 +85,7 @@ class _Training:
     """The progress of one training."""
 
     def __init__(
-        self, step: Step, batches: TrainingBatches, epochs: int, folder: Path | None, log_steps: int
+        self, step: Step, batches: BatchSource, epochs: int, folder: Path | str | None, log_steps: int
     ) -> None:
         self.step, self.batches, self.epochs = step, batches, epochs
         self.per_epoch = batches.steps_per_epoch

@@ -16,8 +16,6 @@ def _connect(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> lis
     rank = len(node.input_shapes[0])
     if op.axis not in (-1, rank - 1):
         raise Unsupported(f"normalisation over axis {op.axis}")
-    if getattr(op, "renorm", False):
-        raise Unsupported("renorm=True")
     if node.kwargs.get("mask") is not None:
         raise Unsupported("a mask")
     if op.dtype_policy.compute_dtype == "float64":
