@@ -43,13 +43,16 @@ class Node:
 
     @property
     def training(self) -> bool | None:
-        """The `training` that the model's author passed to this call, or to a nested model around it."""
+        """The `training` that the model's author passed to this call, or to a nested model around it.
+
+        None where it is the layer's own default, which Keras does not tell apart.
+        """
         return self.kwargs.get("training")
 
     @property
     def takes_training(self) -> bool:
         """Whether the operation behaves differently in training."""
-        return "training" in _parameters(self.op.__class__)
+        return "training" in _call_defaults(self.op.__class__)
 
     def positions(self, shape: tuple[int | None, ...]) -> int:
         """Number of spatial positions of a tensor shape: the product of all axes but batch and channels.
@@ -66,9 +69,10 @@ class Node:
 
 
 @functools.lru_cache(maxsize=1024)
-def _parameters(kind: Hashable) -> tuple[str, ...]:
-    """Names of the call arguments of a class of layers or operations."""
-    return tuple(inspect.signature(kind.call).parameters)[1:]  # type: ignore[attr-defined]
+def _call_defaults(kind: Hashable) -> dict[str, Any]:
+    """Call arguments of a class of layers or operations, and their defaults."""
+    parameters = inspect.signature(kind.call).parameters  # type: ignore[attr-defined]
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -225,9 +229,11 @@ class _Recorder:
         self, prefix: str, op: keras.Operation, args: tuple, kwargs: dict, training: bool | None
     ) -> Any:
         """Call an operation on symbolic tensors and keep the call as a node."""
-        args, kwargs = _training_as_keyword(op, args, kwargs)
-        if training is not None and "training" in _parameters(op.__class__):
-            kwargs["training"] = training
+        defaults = _call_defaults(op.__class__)
+        if "training" in kwargs and kwargs["training"] is defaults.get("training"):
+            kwargs.pop("training")  # Keras records a layer's default as if the author had written it
+        if training is not None and "training" in defaults:
+            kwargs = {**kwargs, "training": training}
         if _is_functional(op):
             return self.nested(prefix, op, args, kwargs)
         inputs: list[Any] = []
@@ -270,12 +276,3 @@ class _Recorder:
             output_structure=keras.tree.map_structure(lambda x: 0, _outputs_of(model)),
             last_use={i: node.index for node in self.nodes for i in node.inputs},
         )
-
-
-def _training_as_keyword(op: keras.Operation, args: tuple, kwargs: dict) -> tuple[tuple, dict[str, Any]]:
-    """The same call with `training` (None is left out), and what stands behind it, passed by name."""
-    names = _parameters(op.__class__)
-    if "training" in names[: len(args)]:
-        place = names.index("training")
-        args, kwargs = args[:place], {**dict(zip(names[place:], args[place:], strict=False)), **kwargs}
-    return args, {name: x for name, x in kwargs.items() if name != "training" or x is not None}
