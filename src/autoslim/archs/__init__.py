@@ -1,7 +1,17 @@
 """Architectures: functions (input_shape, classes, **args) that return a plain Keras model with logits."""
 
+from autoslim.archs.imagenet import mnasnet, mobilenet_v1, mobilenet_v2_imagenet, resnet50
 from autoslim.archs.mobilenets import mobilenet_v2
 from autoslim.archs.resnets import resnet, wide_resnet
 from autoslim.archs.target import build
 
-__all__ = ["build", "mobilenet_v2", "resnet", "wide_resnet"]
+__all__ = [
+    "build",
+    "mnasnet",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v2_imagenet",
+    "resnet",
+    "resnet50",
+    "wide_resnet",
+]

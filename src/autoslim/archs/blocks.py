@@ -66,3 +66,14 @@ def logits(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
         )
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.layers.Dense(classes, name="logits")(x)
+
+
+def scaled(channels: int, width: float) -> int:
+    """The multiple of 8 nearest to channels * width, at least 8; 8 more where over a tenth would be lost."""
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < float("inf"):
+        raise AutoslimError(
+            f"width={width} is not a factor for the channels: expected a number above 0, such as 0.5."
+        )
+    exact = channels * width
+    rounded = max(8, int(exact / 8 + 0.5) * 8)
+    return rounded if rounded >= 0.9 * exact else rounded + 8

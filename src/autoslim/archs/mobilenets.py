@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from autoslim.archs.blocks import batch_norm, conv, depthwise_conv, image_input, logits
-from autoslim.errors import AutoslimError
+from autoslim.archs.blocks import batch_norm, conv, depthwise_conv, image_input, logits, scaled
 
 # A row for each stage: expansion inside a block, output channels, blocks, strides of the first block.
 STAGES = (
@@ -34,27 +33,16 @@ def mobilenet_v2(input_shape: Sequence[int], classes: int, width: float = 1.0) -
     Raises:
         AutoslimError: an argument is out of range.
     """
-    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < float("inf"):
-        raise AutoslimError(
-            f"width={width} is not a factor for the channels: expected a number above 0, such as 0.5."
-        )
     image = image_input(input_shape)
-    x = _conv_bn_relu(image, _scaled(STEM, width), 3, name="stem")
+    x = _conv_bn_relu(image, scaled(STEM, width), 3, name="stem")
     for stage, (expansion, filters, blocks, first_strides) in enumerate(STAGES, start=1):
         for block in range(1, blocks + 1):
             strides = first_strides if block == 1 else 1
             x = _inverted_residual(
-                x, expansion, _scaled(filters, width), strides, f"stage{stage}_block{block}"
+                x, expansion, scaled(filters, width), strides, f"stage{stage}_block{block}"
             )
-    x = _conv_bn_relu(x, _scaled(HEAD, max(1.0, width)), 1, name="head")
+    x = _conv_bn_relu(x, scaled(HEAD, max(1.0, width)), 1, name="head")
     return keras.Model(image, logits(x, classes), name="mobilenet_v2")
-
-
-def _scaled(channels: int, width: float) -> int:
-    """The multiple of 8 nearest to channels * width, at least 8; 8 more where over a tenth would be lost."""
-    exact = channels * width
-    rounded = max(8, int(exact / 8 + 0.5) * 8)
-    return rounded if rounded >= 0.9 * exact else rounded + 8
 
 
 def _conv_bn_relu(x: keras.KerasTensor, filters: int, kernel: int, *, name: str) -> keras.KerasTensor:
