@@ -7,12 +7,16 @@ from typing import Any
 
 import tensorflow as tf
 
+from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.training.evaluate import traced_for_any_batch
 
 
 def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
     """Set every batch norm's moving mean and variance to the average over `batches` at full width.
+
+    Batches count by their number of images. Batch norms that are not trainable, or whose call says
+    `training=False`, keep what they have.
 
     A supernet's moving averages mean nothing at any one width; this gives a subnetwork its own, as a cumulative
     average (Yu & Huang 2019, "Universally Slimmable Networks", section 3.2).
@@ -23,6 +27,9 @@ def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
 
     Returns:
         The number of batches that were averaged.
+
+    Raises:
+        AutoslimError: if there are none.
     """
 
     layers: list[Any] = []
@@ -33,15 +40,19 @@ def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
         return [(mean, variance) for _, _, mean, variance in statistics]
 
     sums: list[Any] = []
-    count = 0
+    count, total = 0, 0
     traced = None
     for images, _ in batches:
+        images = tf.convert_to_tensor(images)
         traced = traced or traced_for_any_batch(statistics_of, images)
-        found = tf.nest.flatten(traced(images))
+        size = int(images.shape[0])
+        found = [size * value for value in tf.nest.flatten(traced(images))]
         sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
-        count += 1
+        count, total = count + 1, total + size
+    if count == 0:
+        raise AutoslimError("There are no batches to calibrate with. Give at least one, of training images.")
     for layer in {id(layer): layer for layer in layers}.values():
         calls = [i for i, other in enumerate(layers) if other is layer]  # a shared layer has several
-        layer.moving_mean.assign(tf.add_n([sums[2 * i] for i in calls]) / (count * len(calls)))
-        layer.moving_variance.assign(tf.add_n([sums[2 * i + 1] for i in calls]) / (count * len(calls)))
+        layer.moving_mean.assign(tf.add_n([sums[2 * i] for i in calls]) / (total * len(calls)))
+        layer.moving_variance.assign(tf.add_n([sums[2 * i + 1] for i in calls]) / (total * len(calls)))
     return count

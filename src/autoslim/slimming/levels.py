@@ -17,6 +17,14 @@ class Levels:
 
     widths: tuple[tuple[int, ...], ...]  # [G], each of its own length
 
+    def __post_init__(self) -> None:
+        for group, widths in enumerate(self.widths):
+            if not widths or list(widths) != sorted(set(widths)) or widths[0] < 1:
+                raise AutoslimError(
+                    f"Levels {tuple(widths)} of group {group} are not distinct, ascending widths of at least 1. "
+                    "Levels.spaced makes them."
+                )
+
     @classmethod
     def spaced(
         cls, graph: ChannelGraph, count: int = 8, min_width: float = 0.25, divisor: int = 4
@@ -26,12 +34,18 @@ class Levels:
         Args:
             graph: whose groups; frozen ones keep their full width.
             count: number of levels, at least 2; fewer where the divisor leaves fewer.
-            min_width: smallest width as a share of the full one, in (0, 1].
-            divisor: widths are multiples of this (and of the group's own unit); the full width always stays.
+            min_width: smallest width as a share of the full one, in (0, 1]; no level is below it.
+            divisor: widths are the nearest multiples of this (and of the group's own unit); the full width
+                always stays.
 
         Raises:
-            AutoslimError: if no group is left with a choice.
+            AutoslimError: for an argument out of range, or if no group is left with a choice.
         """
+        if count < 2 or divisor < 1 or not 0 < min_width <= 1:
+            raise AutoslimError(
+                f"count={count}, min_width={min_width}, divisor={divisor}: expected at least 2 levels, a smallest "
+                "width in (0, 1] and a divisor of at least 1."
+            )
         levels = cls(tuple(_group_levels(group, count, min_width, divisor) for group in graph.groups))
         if all(len(widths) == 1 for widths in levels.widths):
             sizes = [group.size for group in graph.slimmable]
@@ -73,5 +87,6 @@ def _group_levels(group: ChannelGroup, count: int, min_width: float, divisor: in
         return (group.size,)
     step = math.lcm(divisor, group.unit)
     shares = np.linspace(min_width, 1.0, count)
-    widths = {max(step, step * round(share * group.size / step)) for share in shares[:-1]}
+    least = step * math.ceil(min_width * group.size / step - 1e-9)
+    widths = {max(least, step * round(share * group.size / step)) for share in shares[:-1]}
     return (*sorted(w for w in widths if w < group.size), group.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from autoslim.errors import AutoslimError
 from autoslim.slimming.levels import Levels
 
 
@@ -12,7 +13,12 @@ def arm_names(arms: int) -> tuple[str, ...]:
 
     >>> arm_names(4)
     ('largest', 'smallest', 'random1', 'random2')
+
+    Raises:
+        AutoslimError: for less than two.
     """
+    if arms < 2:
+        raise AutoslimError(f"arms={arms}: expected at least 2, the largest and the smallest.")
     return ("largest", "smallest", *(f"random{i}" for i in range(1, arms - 1)))
 
 

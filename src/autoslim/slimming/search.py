@@ -17,8 +17,11 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.trajectory import Point, Trajectory
+from autoslim.training.evaluate import scores
 
 log = logging.getLogger(__name__)
+
+SCORES = ("loss", "top1")
 
 Batch = tuple[Any, Any]  # images [B, H, W, C], labels int [B]
 
@@ -29,6 +32,9 @@ class Scorer:
     Args:
         graph: of the trained supernet.
         batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
+
+    Raises:
+        AutoslimError: if there are none, or one of a single image.
     """
 
     def __init__(self, graph: ChannelGraph, batches: Iterable[Batch]) -> None:
@@ -36,6 +42,11 @@ class Scorer:
         self._batches = [(tf.convert_to_tensor(x), tf.convert_to_tensor(y)) for x, y in batches]
         if not self._batches:
             raise AutoslimError("The search got no held-out images. Raise dataset.holdout.")
+        if any(labels.shape[0] < 2 for _, labels in self._batches):
+            raise AutoslimError(
+                "A held-out batch has one image, whose own statistics mean nothing: expected two images or more. "
+                "Give batches of about equal size, or drop the last one."
+            )
         self.images = sum(int(labels.shape[0]) for _, labels in self._batches)
         shape = self._batches[0][0].shape
         self._score = tf.function(
@@ -49,9 +60,7 @@ class Scorer:
         )
 
     def _score_batch(self, images: Any, labels: Any, widths: Any) -> tuple[Any, Any]:
-        logits = tf.cast(self._graph.run(images, widths, batch_statistics=True), tf.float32)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        right = tf.equal(tf.argmax(logits, -1, labels.dtype), labels)
+        losses, right = scores(labels, self._graph.run(images, widths, batch_statistics=True))
         return losses, tf.cast(right, tf.float32)
 
     @property
@@ -63,9 +72,9 @@ class Scorer:
         """Per-image cross-entropy and correctness of candidates [K, G]: float32 [K, images] each."""
         losses, right = [], []
         for images, labels in self._batches:
-            scores = [self._score(images, labels, tf.constant(w, tf.int32)) for w in candidates]
-            losses.append(np.stack([np.asarray(loss) for loss, _ in scores]))
-            right.append(np.stack([np.asarray(hit) for _, hit in scores]))
+            found = [self._score(images, labels, tf.constant(w, tf.int32)) for w in candidates]
+            losses.append(np.stack([np.asarray(loss) for loss, _ in found]))
+            right.append(np.stack([np.asarray(hit) for _, hit in found]))
         return np.concatenate(losses, 1), np.concatenate(right, 1)
 
 
@@ -98,11 +107,19 @@ def search(
         The whole path; `Trajectory.at(target)` is the network for a target.
 
     Raises:
-        AutoslimError: if the network at its smallest widths costs more than a target.
+        AutoslimError: if the network at its smallest widths costs more than a target, the full network's outputs
+            are not finite, `start` is of another search, or an argument is out of range.
     """
+    if score not in SCORES:
+        raise AutoslimError(f"score={score!r}: expected {' or '.join(SCORES)}.")
+    if not targets or not all(0 < target <= 1 for target in targets):
+        raise AutoslimError(f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1].")
     check_reachable(graph, levels, min(targets), resource, convention)
     scorer = Scorer(graph, holdout)
-    trajectory = start or _first(graph, levels, scorer, resource, convention)
+    if start is None:
+        trajectory = _first(graph, levels, scorer, resource, convention)
+    else:
+        trajectory = _going_on(start, graph, scorer, resource, convention)
     while trajectory.points[-1].share > min(targets):
         trajectory = trajectory.then(
             _slim_one(graph, levels, scorer, trajectory, resource, convention, score)
@@ -130,10 +147,33 @@ def _first(
 ) -> Trajectory:
     """The trajectory's first point: the full network."""
     losses, right = scorer(levels.largest[None])
+    if not np.isfinite(losses).all():
+        raise AutoslimError(
+            "The full network's loss on the held-out images is NaN or infinite: there is nothing to compare "
+            "candidates by. Train the supernet anew, with a lower learning rate."
+        )
     full = graph.cost(None, convention)
-    point = _point(levels.largest, None, full, 1.0, losses[0], right[0], scorer.images * full.flops)
+    macs = scorer.images * graph.cost().flops
+    point = _point(levels.largest, None, full, 1.0, losses[0], right[0], macs)
     names = tuple(group.name for group in graph.groups)
     return Trajectory(names, resource, full.flops, full.params, full.memory, scorer.images, (point,))
+
+
+def _going_on(
+    start: Trajectory, graph: ChannelGraph, scorer: Scorer, resource: str, convention: str
+) -> Trajectory:
+    """`start`, if it is of this network, these costs and as many images."""
+    full = graph.cost(None, convention)
+    there = (start.resource, start.full_flops, start.full_params, start.full_memory, start.images)
+    here = (resource, full.flops, full.params, full.memory, scorer.images)
+    if start.groups != tuple(group.name for group in graph.groups) or there != here:
+        raise AutoslimError(
+            f"start= is of another search: it limits {there[0]} of a network of {len(start.groups)} channel groups, "
+            f"{there[1]:,} FLOPs and {there[2]:,} parameters on {there[4]} images; this one limits {here[0]} with "
+            f"{len(graph.groups)} groups, {here[1]:,} FLOPs and {here[2]:,} parameters on {here[4]} images. Search "
+            "without start=."
+        )
+    return start
 
 
 def _slim_one(

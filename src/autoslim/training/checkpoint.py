@@ -32,42 +32,54 @@ class Checkpoints:
     """Saves and restores a model, its optimizer and a dict of progress in one folder.
 
     The variables are tracked as explicit lists: Keras's own tracking of a model forgets the state of dropout's
-    seed generators.
+    seed generators. A fixed learning rate is not kept: the one that the optimizer was made with holds.
 
     Args:
         folder: made if need be; the last two checkpoints are kept.
         model: whose variables, moving statistics and seed generators included, are kept.
         optimizer: built.
+
+    Raises:
+        AutoslimError: if the folder can't be made.
     """
 
-    def __init__(
-        self, folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer
-    ) -> None:
+    def __init__(self, folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         self.folder = Path(folder)
-        model_variables, optimizer_variables = list(model.variables), list(optimizer.variables)
-        self._layout = [[v.path, list(v.shape)] for v in (*model_variables, *optimizer_variables)]
-        self._variables = model_variables
+        model_variables = list(model.variables)
+        optimizer_variables = [v for v in optimizer.variables if not v.path.endswith("/learning_rate")]
+        self._variables = [*model_variables, *optimizer_variables]
+        self._layout = [[v.path, list(v.shape)] for v in self._variables]
         self._state = _Json()
-        checkpoint = tf.train.Checkpoint(
+        self._layout_only = tf.train.Checkpoint(state=self._state)
+        self._checkpoint = tf.train.Checkpoint(
             model=model_variables, optimizer=optimizer_variables, state=self._state
         )
-        self._layout_only = tf.train.Checkpoint(state=self._state)
-        self._checkpoint = checkpoint
-        self._manager = tf.train.CheckpointManager(checkpoint, str(self.folder), max_to_keep=KEEP)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AutoslimError(self._unwritable(error.strerror or str(error))) from error
+        self._manager = self._new_manager()
+
+    def _new_manager(self) -> Any:
+        return tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=KEEP)
 
     def save(self, progress: dict[str, Any]) -> None:
         """Write a checkpoint; `progress` is JSON-able.
 
         Raises:
-            AutoslimError: if a weight is no longer finite; the last good checkpoint then stays.
+            AutoslimError: if a weight is no longer finite, or the folder can't be written; the last good
+                checkpoint then stays.
         """
-        if not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in self._variables if v.dtype == "float32"):
+        if not _finite(self._variables):
             raise AutoslimError(
-                f"Weights became NaN or infinite before step {progress.get('step')}. The last good checkpoint is in "
-                f"{self.folder}. Lower optimizer.learning_rate, or set optimizer.clipnorm."
+                f"Weights became NaN or infinite in or before step {progress.get('step')}. The last good "
+                f"checkpoint is kept in {self.folder}. Lower optimizer.learning_rate, or set optimizer.clipnorm."
             )
         self._state.data = {"progress": progress, "layout": self._layout}
-        self._manager.save()
+        try:
+            self._manager.save()
+        except (tf.errors.OpError, OSError) as error:
+            raise AutoslimError(self._unwritable(_first_line(error))) from error
 
     def restore(self) -> dict[str, Any] | None:
         """Read the newest checkpoint into model and optimizer: its progress, or None if there is none.
@@ -76,36 +88,69 @@ class Checkpoints:
             AutoslimError: for a damaged checkpoint, or one of another network or optimizer.
         """
         self._sweep_unfinished()
-        path = self._manager.latest_checkpoint
-        if path is None:
+        found = self._complete()
+        if not found:
             return None
+        path = found[-1]
         try:
             self._layout_only.read(path).expect_partial()
-            self._compare_layout(path)
+            layout, progress = self._state.data["layout"], self._state.data["progress"]
+            self._compare_layout(path, layout)
             self._checkpoint.restore(path).assert_consumed()
-        except (tf.errors.OpError, IndexError, ValueError, AssertionError, json.JSONDecodeError) as error:
-            if isinstance(error, AutoslimError):
-                raise
-            raise AutoslimError(
-                f"Checkpoint {path} is damaged ({str(error).splitlines()[0][:120]}). Remove the folder "
-                f"{self.folder} to train this stage anew."
-            ) from error
-        return self._state.data["progress"]
+        except AutoslimError:
+            raise
+        except (tf.errors.OpError, LookupError, ValueError, TypeError, AssertionError, RuntimeError) as error:
+            raise AutoslimError(self._damaged(found, _first_line(error))) from error
+        if list(self._manager.checkpoints) != found:  # a kill or a removed file: tell the manager what is there
+            tf.compat.v1.train.update_checkpoint_state(str(self.folder), path, found)
+            self._manager = self._new_manager()
+        return progress
 
-    def _compare_layout(self, path: str) -> None:
-        saved = self._state.data.get("layout", [])
+    def _complete(self) -> list[str]:
+        """Paths of the checkpoints that are there, oldest first: an index file is written last."""
+        numbers = [path.stem.removeprefix("ckpt-") for path in self.folder.glob("ckpt-*.index")]
+        return [str(self.folder / f"ckpt-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
+
+    def _compare_layout(self, path: str, saved: list[Any]) -> None:
         if [shape for _, shape in saved] == [shape for _, shape in self._layout]:
             return
-        pairs = zip(saved, self._layout, strict=False)
-        there, here = next(
-            ((a, b) for a, b in pairs if a[1] != b[1]), (f"{len(saved)} weights", f"{len(self._layout)}")
-        )
+        there, here = f"{len(saved)} variables", f"{len(self._layout)}"
+        for (old, old_shape), (new, new_shape) in zip(saved, self._layout, strict=False):
+            if old_shape != new_shape:
+                there, here = f"{old} of shape {old_shape}", f"{new} of shape {new_shape}"
+                break
         raise AutoslimError(
             f"Checkpoint {path} is of another network or optimizer: it holds {there}, this one has {here}. "
             f"Remove the folder {self.folder}, or choose another with output=FOLDER."
+        )
+
+    def _damaged(self, found: list[str], why: str) -> str:
+        back = f"Remove {found[-1]}.* to go on from {found[-2]}, or" if len(found) > 1 else "Remove"
+        return (
+            f"Checkpoint {found[-1]} is damaged ({why}). {back} the folder {self.folder} to train this stage anew."
+        )
+
+    def _unwritable(self, why: str) -> str:
+        return (
+            f"Can't write checkpoints into {self.folder} ({why}). Make room or give leave to write there, or choose "
+            "another folder with output=FOLDER; the same command then goes on from the last good checkpoint."
         )
 
     def _sweep_unfinished(self) -> None:
         """Remove what a kill in the middle of a save left behind."""
         for path in self.folder.glob("*_temp*"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in self.folder.glob("checkpoint.tmp*"):
+            path.unlink(missing_ok=True)
+
+
+def _finite(variables: list[Any]) -> bool:
+    """Whether all floating-point variables are finite, asked of the device once."""
+    values = [tf.convert_to_tensor(v) for v in variables if "float" in v.dtype]
+    return bool(tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(value)) for value in values])))
+
+
+def _first_line(error: Exception) -> str:
+    """An error in a few words."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160]

@@ -27,18 +27,20 @@ def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[
 
     Args:
         model: images float32 [B, H, W, C] -> logits [B, classes]; moving statistics are used.
-        batches: (images, labels int [B]).
+        batches: (images, labels int [B]); the last may be smaller.
+
+    Raises:
+        AutoslimError: if there are no images, or labels are no class indices.
     """
     call = (lambda x: model(x, training=False)) if isinstance(model, keras.Model) else model
 
     def score(images, labels):
-        logits = tf.cast(call(images), tf.float32)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return losses, tf.equal(tf.argmax(logits, -1, labels.dtype), labels)
+        return scores(labels, call(images))
 
     traced = None
     losses, right = [], []
     for images, labels in batches:
+        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         traced = traced or traced_for_any_batch(score, images, labels)
         loss, hit = traced(images, labels)
         losses.append(np.asarray(loss))
@@ -47,6 +49,32 @@ def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[
         raise AutoslimError("There are no images to evaluate on.")
     hits = np.concatenate(right)
     return Evaluation(float(hits.mean()), float(np.concatenate(losses).mean(dtype=np.float64)), hits)
+
+
+def class_indices(labels: Any) -> Any:
+    """Labels as int32 [B].
+
+    Raises:
+        AutoslimError: unless they are whole numbers [B], one class index for each image.
+    """
+    labels = tf.convert_to_tensor(labels)
+    if not labels.dtype.is_integer or (labels.shape.rank is not None and labels.shape.rank != 1):
+        raise AutoslimError(
+            f"Labels of shape {tuple(labels.shape)} and type {labels.dtype.name} were given; expected integers "
+            "[B], one class index for each image. Flatten them, or take argmax of one-hot labels."
+        )
+    return tf.cast(labels, tf.int32)
+
+
+def hits(labels: Any, logits: Any) -> Any:
+    """Whether each image's largest logit is its label's: bool [B]."""
+    return tf.equal(tf.argmax(logits, -1, tf.int32), labels)
+
+
+def scores(labels: Any, logits: Any) -> tuple[Any, Any]:
+    """Cross-entropy float32 [B] and correctness bool [B] of every image."""
+    labels, logits = class_indices(labels), tf.cast(logits, tf.float32)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), hits(labels, logits)
 
 
 def traced_for_any_batch(function: Callable[..., Any], *tensors: Any) -> Callable[..., Any]:

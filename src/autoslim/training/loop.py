@@ -26,6 +26,7 @@ History = list[dict[str, float]]  # one dict of mean metrics per epoch
 class Step(Protocol):
     """What the loop asks of a training step."""
 
+    arms: tuple[str, ...]
     graph: ChannelGraph
     optimizer: keras.optimizers.Optimizer
 
@@ -61,23 +62,26 @@ def train(
         Mean metrics of every epoch.
 
     Raises:
-        AutoslimError: when the loss is no longer finite (the last good checkpoint stays), or for a checkpoint
-            that is damaged or of another network.
+        AutoslimError: when the loss is no longer finite (the last good checkpoint stays), for a checkpoint
+            that is damaged or of another training, or if the folder can't be written.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint written.
     """
     run = _Training(step, batches, epochs, folder, log_steps)
     saved = time.monotonic()
-    with deferred_interruption() as interruption, progress(description, run.total, run.done) as advance:
-        for images, labels in run.remaining():
-            run.take(images, labels)
-            advance(1, **run.latest())
-            due = time.monotonic() - saved >= checkpoint_seconds
-            if due or interruption.requested or run.done == run.total:
-                run.save()
-                saved = time.monotonic()
-            if interruption.requested:
-                raise KeyboardInterrupt
-    run.close()
+    try:
+        with deferred_interruption() as interruption, progress(description, run.total, run.done) as advance:
+            for images, labels in run.remaining():
+                run.take(images, labels)
+                advance(1, **run.latest())
+                due = time.monotonic() - saved >= checkpoint_seconds
+                if due or interruption.requested or run.done == run.total:
+                    run.save()
+                    saved = time.monotonic()
+                if interruption.requested:
+                    raise KeyboardInterrupt
+    finally:
+        run.close()
+    run.check_complete()
     return run.history
 
 
@@ -101,11 +105,31 @@ class _Training:
         if folder is not None:
             self._checkpoints = Checkpoints(Path(folder) / "checkpoints", step.graph.model, step.optimizer)
             self._resume(self._checkpoints.restore())
-            self._writer = tf.summary.create_file_writer(str(folder))
+            if self.done < self.total:
+                self._writer = tf.summary.create_file_writer(str(folder))
 
     def _resume(self, progress: dict[str, Any] | None) -> None:
-        if progress:
-            self.done, self.history, self._sums = progress["step"], progress["history"], progress["sums"]
+        """Take up an earlier progress, if it is this training's."""
+        if not progress:
+            return
+        here = self._identity()
+        for name, value in here.items():
+            if progress.get(name, value) != value:
+                raise AutoslimError(self._other(f"{progress[name]} {name.replace('_', ' ')}", str(value)))
+        self.done, self.history, self._sums = progress["step"], progress["history"], progress["sums"]
+        if self.done > self.total:
+            raise AutoslimError(self._other(f"{self.done} steps", f"{self.total} in all"))
+
+    def _identity(self) -> dict[str, Any]:
+        """What stays the same from call to call."""
+        return {"arms": list(self.step.arms), "steps_per_epoch": self.per_epoch}
+
+    def _other(self, there: str, here: str) -> str:
+        assert self._checkpoints is not None
+        return (
+            f"The checkpoints in {self._checkpoints.folder} are of another training: it had {there}, this one has "
+            f"{here}. Give this training another folder, or remove that one."
+        )
 
     def remaining(self) -> Iterator[tuple[Any, Any]]:
         """The batches from here to the end."""
@@ -135,11 +159,27 @@ class _Training:
         """Write a checkpoint, once it is sure that the loss is finite."""
         self._look()
         if self._checkpoints:
-            self._checkpoints.save({"step": self.done, "history": self.history, "sums": self._sums})
+            self._checkpoints.save(
+                {
+                    **self._identity(),
+                    "step": self.done,
+                    "history": self.history,
+                    "sums": self._sums,
+                }
+            )
 
     def close(self) -> None:
+        """Close the event file."""
         if self._writer:
             self._writer.close()
+
+    def check_complete(self) -> None:
+        """Refuse batches that ended too soon."""
+        if self.done < self.total:
+            raise AutoslimError(
+                f"The batches ended after step {self.done} of {self.total}: steps_per_epoch={self.per_epoch} "
+                "promised more. Give batches whose number is known."
+            )
 
     def _look(self) -> None:
         """Bring the pending metrics to the host: check, sum and log them."""

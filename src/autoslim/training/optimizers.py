@@ -33,8 +33,8 @@ def make_schedule(name: str, rate: float, steps: int, warmup: int = 0) -> Schedu
         main = schedules.PolynomialDecay(rate, after, end_learning_rate=0.0)
     elif name == "step":
         boundaries = sorted({max(1, round(share * after)) for share in STEP_BOUNDARIES})
-        main = schedules.PiecewiseConstantDecay(
-            boundaries, [rate * STEP_FACTOR**i for i in range(len(boundaries) + 1)]
+        main = schedules.PiecewiseConstantDecay(  # whose boundary is the last step at the rate before it
+            [b - 1 for b in boundaries], [rate * STEP_FACTOR**i for i in range(len(boundaries) + 1)]
         )
     else:
         raise AutoslimError(f"schedule={name!r}: expected constant, cosine, linear or step.")

@@ -7,6 +7,7 @@ gradients are summed on the way.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,10 +15,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.run import Statistics
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import arm_names, draw_arms
+from autoslim.training.evaluate import class_indices, hits
+
+log = logging.getLogger(__name__)
 
 Metrics = dict[str, Any]
 
@@ -35,7 +40,12 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
 
 def top1(labels: Any, logits: Any) -> Any:
     """Share of images whose largest logit is their label's: float32 scalar."""
-    return tf.reduce_mean(keras.metrics.sparse_categorical_accuracy(labels, logits))
+    return tf.reduce_mean(tf.cast(hits(labels, logits), tf.float32))
+
+
+def weight_losses(variables: Sequence[Any]) -> list[Any]:
+    """What the weights' regularizers add to the loss: scalar tensors."""
+    return [v.regularizer(v) for v in variables if v.regularizer is not None]
 
 
 def update_moving_statistics(statistics: Statistics) -> None:
@@ -45,8 +55,35 @@ def update_moving_statistics(statistics: Statistics) -> None:
             moving.assign(moving * layer.momentum + batch * (1.0 - layer.momentum))
 
 
+def prepare(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """The model's trainable variables, with the optimizer built on them.
+
+    Raises:
+        AutoslimError: if there are none, or the optimizer belongs to other variables.
+    """
+    variables = list(model.trainable_variables)
+    if not variables:
+        raise AutoslimError(
+            f"Model {model.name!r} has no trainable weights: nothing can be trained. Set trainable = True on the "
+            "model or on some of its layers."
+        )
+    optimizer.build(variables)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if [id(v) for v in getattr(inner, "_trainable_variables", variables)] != [id(v) for v in variables]:
+        raise AutoslimError(
+            f"The optimizer was built for other weights than those of model {model.name!r}. Give each training "
+            "an optimizer of its own."
+        )
+    ignored = [layer.name for layer in model.layers if getattr(layer, "activity_regularizer", None)]
+    if ignored:
+        log.warning("Activity regularizers play no part in this training: %s.", ", ".join(ignored))
+    return variables
+
+
 class PlainStep:
     """One optimizer step of a network at full width; batch-norm statistics move as Keras moves them.
+
+    The loss is the mean cross-entropy plus what the weights' regularizers add.
 
     Args:
         graph: of the network; its model's weights are trained.
@@ -71,8 +108,7 @@ class PlainStep:
     ) -> None:
         self.graph = graph
         self.optimizer = optimizer
-        self.variables = list(graph.model.trainable_variables)
-        optimizer.build(self.variables)
+        self.variables = prepare(graph.model, optimizer)
         self._smoothing = smoothing
         self._teacher = teacher
         self._distill_weight = distill_weight
@@ -83,10 +119,12 @@ class PlainStep:
         return self._step(images, labels)
 
     def _full_width(self, images: Any, labels: Any) -> Metrics:
+        labels = class_indices(labels)
+        soft = None if self._teacher is None else self._soft_targets(images)
         with tf.GradientTape() as tape:
             logits, statistics = self.graph.run_with_statistics(images, training=True)
-            loss = self._loss(images, labels, logits)
-            total = tf.add_n([loss, *self.graph.model.losses])
+            loss = self._loss(labels, logits, soft)
+            total = self.optimizer.scale_loss(tf.add_n([loss, *weight_losses(self.variables)]))
         gradients = tape.gradient(
             total, self.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -94,21 +132,31 @@ class PlainStep:
         update_moving_statistics(statistics)
         return {"train/loss": loss, "train/top1": top1(labels, logits)}
 
-    def _loss(self, images: Any, labels: Any, logits: Any) -> Any:
+    def _soft_targets(self, images: Any) -> Any:
+        """The teacher's probabilities float32 [B, classes], outside the tape."""
+        assert self._teacher is not None
+        return tf.nn.softmax(tf.cast(self._teacher(images), tf.float32) / self._temperature)
+
+    def _loss(self, labels: Any, logits: Any, soft: Any | None) -> Any:
         loss = cross_entropy(soft_labels(labels, logits.shape[-1], self._smoothing), logits)
-        if self._teacher is None:
+        if soft is None:
             return loss
+        if soft.shape[-1] != logits.shape[-1]:
+            raise AutoslimError(
+                f"The teacher returns logits of shape {tuple(soft.shape)}, the network of {tuple(logits.shape)}: "
+                "both must know the same classes."
+            )
         t = self._temperature
-        soft = tf.nn.softmax(tf.cast(self._teacher(images), tf.float32) / t)
-        distilled = t * t * cross_entropy(tf.stop_gradient(soft), logits / t)
+        distilled = t * t * cross_entropy(soft, tf.cast(logits, tf.float32) / t)
         return (1.0 - self._distill_weight) * loss + self._distill_weight * distilled
 
 
 class SandwichStep:
     """One optimizer step of a supernet by the sandwich rule with in-place distillation.
 
-    The largest arm learns from the labels; the others learn from its softmax (or from the labels, without
-    distillation). Each arm normalises with its own batch statistics. Gradients are summed over the arms.
+    The largest arm learns from the labels and the weights' regularizers; the others learn from its softmax (or from the labels, without
+    distillation). Each arm normalises with its own batch statistics; moving statistics stay as they are.
+    Gradients are summed over the arms.
 
     Args:
         graph: of the supernet; its model's weights are trained.
@@ -135,8 +183,7 @@ class SandwichStep:
         self.levels = levels
         self.optimizer = optimizer
         self.arms = arm_names(arms)
-        self.variables = list(graph.model.trainable_variables)
-        optimizer.build(self.variables)
+        self.variables = prepare(graph.model, optimizer)
         self._seed = seed
         self._distill = distill
         self._smoothing = smoothing
@@ -162,11 +209,12 @@ class SandwichStep:
         return self._smaller.experimental_get_tracing_count()
 
     def _largest_arm(self, images: Any, labels: Any) -> tuple[Any, Any, Any, Any]:
+        labels = class_indices(labels)
         with tf.GradientTape() as tape:
             logits, _ = self.graph.run_with_statistics(images, training=True)
             targets = soft_labels(labels, logits.shape[-1], self._smoothing)
             loss = cross_entropy(targets, logits)
-            total = tf.add_n([loss, *self.graph.model.losses])
+            total = self.optimizer.scale_loss(tf.add_n([loss, *weight_losses(self.variables)]))
         gradients = self._gradients(tape, total)
         if self._distill:
             targets = tf.nn.softmax(tf.cast(logits, tf.float32))
@@ -175,10 +223,12 @@ class SandwichStep:
     def _smaller_arm(
         self, images: Any, labels: Any, targets: Any, widths: Any, so_far: Sequence[Any]
     ) -> tuple[Any, Any, Any]:
+        labels = class_indices(labels)
         with tf.GradientTape() as tape:
             logits, _ = self.graph.run_with_statistics(images, widths, training=True)
             loss = cross_entropy(targets, logits)
-        gradients = [a + b for a, b in zip(so_far, self._gradients(tape, loss), strict=True)]
+            total = self.optimizer.scale_loss(loss)
+        gradients = [a + b for a, b in zip(so_far, self._gradients(tape, total), strict=True)]
         return gradients, loss, top1(labels, logits)
 
     def _gradients(self, tape: tf.GradientTape, loss: Any) -> list[Any]:
