@@ -1,0 +1,202 @@
+"""Training steps against steps written by hand."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from small import CLASSES, images, network, sgd
+
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.levels import Levels
+from autoslim.slimming.sandwich import draw_arms
+from autoslim.training.steps import PlainStep, SandwichStep
+
+
+def keras_step(model, optimizer, x, y, *, smoothing=0.0, teacher=None, weight=0.5, temperature=1.0):
+    """One step as a Keras user writes it."""
+    truth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    with tf.GradientTape() as tape:
+        logits = tf.cast(model(x, training=True), "float32")
+        loss = truth(tf.one_hot(y, CLASSES), logits)
+        if teacher is not None:
+            p = tf.nn.softmax(teacher(x, training=False) / temperature)
+            q = tf.nn.log_softmax(logits / temperature)
+            soft = -tf.reduce_mean(tf.reduce_sum(p * q, -1)) * temperature**2
+            loss = (1 - weight) * loss + weight * soft
+        total = loss + (tf.add_n(model.losses) if model.losses else 0.0)
+    variables = model.trainable_variables
+    optimizer.apply(tape.gradient(total, variables), variables)
+    return float(loss)
+
+
+CASES = {
+    "plain": ({}, {}),
+    "regularized": ({"regularizer": "l2"}, {}),
+    "smoothing": ({}, {"smoothing": 0.1}),
+    "teacher": ({}, {"teacher": True, "weight": 0.7, "temperature": 3.0}),
+    "dropout": ({"dropout": 0.4}, {}),
+    "frozen layers": ({"frozen": ("conv1", "bn1")}, {}),
+    "no batch norm": ({"norm": False}, {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_plain_step_is_the_keras_step(case):
+    net, loss = CASES[case]
+    loss = dict(loss)
+    if loss.pop("teacher", False):
+        loss["teacher"] = network(seed=9)
+    ours, theirs = network(**net), network(**net)
+    given = {"distill_weight" if k == "weight" else k: v for k, v in loss.items()}
+    step = PlainStep(ChannelGraph(ours), sgd(weight_decay=1e-2), **given)
+    optimizer = sgd(weight_decay=1e-2)
+    optimizer.build(theirs.trainable_variables)
+    x, y = images(16)
+    for number in range(4):
+        batch = x[4 * number : 4 * number + 4], y[4 * number : 4 * number + 4]
+        metrics = step(*map(tf.constant, batch), number)
+        expected = keras_step(theirs, optimizer, *batch, **loss)
+        assert float(metrics["train/loss"]) == pytest.approx(expected, rel=1e-5)
+    for a, b in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=2e-4, atol=2e-6, err_msg=a.path)
+
+
+def test_loss_scaling():
+    """A LossScaleOptimizer divides gradients by its scale, so the loss must be multiplied by it."""
+    plain, scaled = network(), network()
+    x, y = map(tf.constant, images(8))
+    PlainStep(ChannelGraph(plain), sgd())(x, y, 0)
+    PlainStep(ChannelGraph(scaled), keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=2.0**10))(x, y, 0)
+    for a, b in zip(plain.weights, scaled.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    graph = ChannelGraph(network(dtype=policy))
+    levels = Levels.spaced(graph, 3, divisor=2)
+    optimizer = keras.optimizers.LossScaleOptimizer(sgd()) if policy == "mixed_float16" else sgd()
+    x, y = map(tf.constant, images(8))
+    for step in (SandwichStep(graph, levels, optimizer, arms=3), PlainStep(graph, optimizer)):
+        metrics = step(x, y, 0)
+        assert all(value.dtype == tf.float32 and np.isfinite(value) for value in metrics.values())
+
+
+def independent_gradients(model, graph, arms, x, y, distill, smoothing):
+    """Each arm's gradients by a tape of its own, masked, with losses written out; summed in NumPy."""
+    variables = model.trainable_variables
+    truth = (1 - smoothing) * np.eye(CLASSES, dtype=np.float32)[y] + smoothing / CLASSES
+    total, soft = [np.zeros(v.shape, np.float64) for v in variables], None
+    for number, widths in enumerate(arms):
+        with tf.GradientTape() as tape:
+            logits = graph.run(x, widths, batch_statistics=True, training=True, mode="mask")
+            targets = soft if distill and number > 0 else truth
+            loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(logits), -1))
+            if number == 0:
+                loss += tf.add_n([1e-2 * tf.reduce_sum(v**2) for v in variables if v.path.endswith("kernel")][::3])
+        if number == 0:
+            soft = tf.nn.softmax(logits).numpy()
+        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+        total = [t + g.numpy() for t, g in zip(total, gradients, strict=True)]
+    return total
+
+
+@pytest.mark.parametrize("distill", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_sandwich_gradient_is_the_sum_over_the_arms(distill, smoothing):
+    """SGD without momentum at rate 1 moves the weights by minus the gradient."""
+    model = network(regularizer="l2")  # on conv1 and logits: the first and the fourth kernel
+    graph = ChannelGraph(model)
+    levels = Levels.spaced(graph, 4, divisor=2)
+    x, y = images(8)
+    arms = draw_arms(levels, 4, 3, 7)
+    expected = independent_gradients(model, graph, arms, x, y, distill, smoothing)
+    before = [v.numpy() for v in model.trainable_variables]
+    moving = [v.numpy() for v in model.non_trainable_variables]
+    step = SandwichStep(
+        graph, levels, keras.optimizers.SGD(1.0), seed=3, arms=4, distill=distill, smoothing=smoothing
+    )
+    step(tf.constant(x), tf.constant(y), 7)
+    for variable, old, gradient in zip(model.trainable_variables, before, expected, strict=True):
+        np.testing.assert_allclose(old - variable.numpy(), gradient, rtol=2e-3, atol=2e-5, err_msg=variable.path)
+    for variable, old in zip(model.non_trainable_variables, moving, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+
+
+def test_one_trace_serves_every_step():
+    graph = ChannelGraph(network(dropout=0.2))
+    step = SandwichStep(graph, Levels.spaced(graph, 4, divisor=1), sgd(), arms=5)
+    x, y = map(tf.constant, images(8))
+    for number in range(12):
+        metrics = step(x, y, number)
+    assert step.traces == 1
+    assert list(metrics)[:3] == ["largest/loss", "largest/top1", "smallest/loss"]
+    assert len(metrics) == 10
+
+
+def test_a_step_is_a_function_of_its_number():
+    """The same widths in whatever process or order: no hidden state."""
+    results = []
+    for warm in (False, True):
+        graph = ChannelGraph(network())
+        step = SandwichStep(graph, Levels.spaced(graph, 4, divisor=1), keras.optimizers.SGD(0.0), arms=4)
+        x, y = map(tf.constant, images(8))
+        for number in [3, 9, 1] if warm else []:
+            step(x, y, number)
+        results.append([float(v) for v in step(x, y, 5).values()])
+    assert results[0] == results[1]
+
+
+def test_labels_of_any_integer_type():
+    graph = ChannelGraph(network())
+    x, y = images(8)
+    losses = [
+        float(PlainStep(graph, keras.optimizers.SGD(0.0))(tf.constant(x), tf.constant(y.astype(t)), 0)["train/loss"])
+        for t in (np.uint8, np.int32, np.int64)
+    ]
+    assert losses[0] == losses[1] == losses[2]
+
+
+@pytest.mark.parametrize("y", [np.zeros((8, 1), np.int32), np.zeros((8, 3), np.float32), np.zeros(8, np.float32)])
+def test_labels_that_are_no_indices(y):
+    with pytest.raises(AutoslimError, match=r"expected integers \[B\], one class index for each image"):
+        PlainStep(ChannelGraph(network()), sgd())(tf.constant(images(8)[0]), tf.constant(y), 0)
+
+
+def test_nothing_to_train():
+    model = network()
+    model.trainable = False
+    graph = ChannelGraph(model)
+    for make in (lambda: PlainStep(graph, sgd()), lambda: SandwichStep(graph, Levels.spaced(graph), sgd())):
+        with pytest.raises(AutoslimError, match="has no trainable weights"):
+            make()
+
+
+def test_optimizer_of_another_network():
+    optimizer = sgd()
+    PlainStep(ChannelGraph(network()), optimizer)
+    with pytest.raises(AutoslimError, match="Give each training an optimizer of its own"):
+        PlainStep(ChannelGraph(network()), optimizer)
+
+
+def test_teacher_of_other_classes():
+    step = PlainStep(ChannelGraph(network()), sgd(), teacher=lambda x: tf.zeros([8, CLASSES + 1]))
+    with pytest.raises(AutoslimError, match="both must know the same classes"):
+        step(*map(tf.constant, images(8)), 0)
+
+
+def test_activity_regularizers_are_told(caplog):
+    x = keras.Input((6, 6, 2))
+    y = keras.layers.Conv2D(4, 3, activity_regularizer="l2", name="busy")(x)
+    model = keras.Model(x, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(y)))
+    step = PlainStep(ChannelGraph(model), sgd())
+    assert "Activity regularizers play no part in this training: busy." in caplog.text
+    step(*map(tf.constant, images(8)), 0)
+
+
+@pytest.mark.parametrize("arms", [1, 0])
+def test_too_few_arms(arms):
+    graph = ChannelGraph(network())
+    with pytest.raises(AutoslimError, match="expected at least 2, the largest and the smallest"):
+        SandwichStep(graph, Levels.spaced(graph), sgd(), arms=arms)
