@@ -7,6 +7,7 @@ or a job of a sweep failed, 130 interrupted, 1 anything else (with its traceback
 import errno
 import logging
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from autoslim import sweep
 from autoslim.config import Config, documentation, validate
 from autoslim.errors import AutoslimError
 from autoslim.messages import FAMILY, describe, one_line
+from autoslim.startup import import_tensorflow
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,10 @@ KEYS = (
 )
 """The keys that ``--help`` explains."""
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_ROOM = tuple(
+    os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+)
+"""What the system says of a full or read-only folder; TensorFlow and HDF5 pass it on as text alone."""
 
 
 @dataclass
@@ -111,16 +116,26 @@ def _write_to_log_file(message: str) -> None:
             handler.handle(record)
 
 
+def _no_room(error: BaseException) -> str | None:
+    """What the system said, if the error is that a folder is full or must not be written to; else None."""
+    if not isinstance(error, OSError) and not type(error).__module__.startswith(("tensorflow", "h5py")):
+        return None
+    text = f"{error} {error.strerror}" if isinstance(error, OSError) else str(error)
+    return next((reason for reason in _NO_ROOM if reason in text), None)
+
+
 @contextmanager
-def _room_needed() -> Iterator[None]:
+def _room_needed(output: str) -> Iterator[None]:
     """Turn a full or read-only folder into a message with the way out."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
+    except Exception as error:
+        reason = _no_room(error)
+        if reason is None:
             raise
+        name = (error.filename if isinstance(error, OSError) else None) or output
         raise AutoslimError(
-            f"cannot write {error.filename}: {error.strerror}. Make room or choose another folder with "
+            f"cannot write {name}: {reason}. Make room or choose another folder with "
             "output=FOLDER; the same command then goes on where it stopped."
         ) from error
 
@@ -129,8 +144,8 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
     """The stages of one job; what came out goes into the record."""
     record.arch, record.dataset, record.seed = config.arch.name, config.dataset.name, config.seed
     record.write(folder)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notes about the processor
-    from autoslim.stages import run_stages  # imports TensorFlow: seconds
+    import_tensorflow()  # seconds
+    from autoslim.stages import run_stages
 
     outcome = run_stages(config, run_dir=folder, sweep=in_sweep)
     record.rows, record.folders = list(outcome.rows), dict(outcome.folders)
@@ -150,10 +165,13 @@ def job(cfg: DictConfig) -> None:
     record = sweep.Job(number=settings.job.num if in_sweep else 0, overrides=list(settings.overrides.task))
     record.status = "failed"  # until it is known better: also what a kill leaves behind
     record.error = "it ended without a word: killed, or out of memory"
+    logging.raiseExceptions = False  # a full disk is reported once, not by every line for the log file
     try:
-        with _room_needed():
+        with _room_needed(str(folder)):
             record.write(folder)
-            _run(validate(cfg), folder, in_sweep, record)
+            config = validate(cfg)
+            with _room_needed(config.output):
+                _run(config, folder, in_sweep, record)
         record.status, record.error = "done", None
     except KeyboardInterrupt:
         record.status, record.error = "interrupted", "interrupted from the keyboard"
@@ -196,9 +214,10 @@ def _call_hydra(full_traceback: bool) -> int:
         _say("error: ", describe(error, documentation()))
         return 2
     except OSError as error:
-        if _call.started or error.filename is None:
+        if _call.started or (error.filename is None and _no_room(error) is None):
             raise
-        _say("error: ", f"cannot write {error.filename}: {error.strerror}. Choose another: output=FOLDER.")
+        name = error.filename or "the run's folder"
+        _say("error: ", f"cannot write {name}: {error.strerror}. Choose another: output=FOLDER.")
         return 2
     except ValueError as error:  # Hydra's own about its flags, such as --multirun with --cfg
         if _call.started:
@@ -227,6 +246,11 @@ def _summarise(folder: Path, cut_short: bool) -> int:
     return 2 if summary.failed else 0
 
 
+def _interrupt(number: int, frame: Any) -> None:
+    """A polite request to end (SIGTERM: a scheduler, a shutdown) is taken as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """``python -m autoslim`` and the command ``autoslim``. Ends the process with an exit status."""
     global _call
@@ -235,6 +259,7 @@ def main() -> None:
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, in place of printing and ending the process
     status = 1
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = _call_hydra(full_traceback=wanted not in (None, "", "0"))
     finally:

@@ -35,7 +35,7 @@ def build(target: str, input_shape: Sequence[int], classes: int, /, **args: Any)
         model = function(*bound.args, **bound.kwargs)
     except AutoslimError as error:
         raise AutoslimError(f"{target}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AutoslimError(
             f"{target} failed with {type(error).__name__}: {error}\nIt was called as "
             f"{_call(shape, classes, args)} and should return a Keras functional model. Call it so in Python "

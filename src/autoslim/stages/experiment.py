@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from autoslim.stages.store import StageFolder, stage_hash
 from autoslim.training.optimizers import make_optimizer, make_schedule
 
 RUNNING_ONLY = ("log_steps", "checkpoint_seconds", "eval_batch_size", "deterministic")  # change no result
+
+OWN = "autoslim."  # networks that change with the version only
 
 
 class Experiment:
@@ -122,8 +125,11 @@ class Experiment:
         train = {k: v for k, v in dataclasses.asdict(c.train).items() if k not in RUNNING_ONLY}
         data = dataclasses.asdict(c.dataset)
         del data["holdout"]
+        arch = dataclasses.asdict(c.arch)
+        if not c.arch._target_.startswith(OWN):
+            arch["network"] = stage_hash(_structure(self.plan.model))  # a user's function may change
         return {
-            "arch": dataclasses.asdict(c.arch),
+            "arch": arch,
             "dataset": data,
             "optimizer": dataclasses.asdict(c.optimizer),
             "train": train,
@@ -162,9 +168,7 @@ class Experiment:
             **self._common,
             "retrain": dataclasses.asdict(r),
             "channels": self.plan.channels(widths),
-            "supernet": stage_hash(self.supernet_folder().key)
-            if "supernet" in (r.init, r.teacher)
-            else None,
+            "supernet": stage_hash(self.supernet_folder().key) if "supernet" in (r.init, r.teacher) else None,
             "baseline": stage_hash(self.baseline_folder().key) if r.teacher == "baseline" else None,
         }
         return StageFolder(self.root, stage, key)
@@ -177,8 +181,8 @@ class Experiment:
         """
         if not folder.done:
             raise AutoslimError(
-                f"{why} needs the result of stage {folder.stage}, and {folder.path} has none: run it first, or "
-                f"together with this one: stages=[{folder.stage},...]."
+                f"{why} needs the result of stage {folder.stage}, and {folder.path} has none: run it first, "
+                f"or together with this one: stages=[{folder.stage},...]."
             )
         return folder.result()
 
@@ -199,3 +203,12 @@ class Experiment:
                 f"{folder.stage} anew."
             ) from error
         return model
+
+
+def _structure(model: keras.Model) -> dict[str, Any]:
+    """All that makes the network what it is, weights aside."""
+    weights = [[v.path, list(v.shape), v.dtype] for v in model.variables]
+    try:
+        return {"config": json.loads(model.to_json()), "weights": weights}
+    except Exception:  # a layer of the user's own that cannot tell its configuration
+        return {"layers": [[type(layer).__name__, layer.name] for layer in model.layers], "weights": weights}

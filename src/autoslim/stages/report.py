@@ -98,7 +98,7 @@ def _result_of(
     experiment: Experiment, finished: dict[str, dict[str, Any]], result: NetworkResult
 ) -> dict[str, Any]:
     stage = {"baseline": "baseline", "autoslim": "retrain", "uniform": "uniform"}[result.network]
-    return finished[stage if result.target is None else f"{stage} {result.target:.3g}"]
+    return finished[stage if result.target is None else f"{stage} {result.target:g}"]
 
 
 def _bill(experiment: Experiment, finished: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -113,5 +113,5 @@ def _bill(experiment: Experiment, finished: dict[str, dict[str, Any]]) -> dict[s
 def _command() -> str:
     """The command line of this call."""
     program = sys.argv[0]
-    head = "python -m autoslim" if program.endswith("__main__.py") or program.endswith("-c") else Path(program).name
+    head = "python -m autoslim" if program.endswith(("__main__.py", "-c")) else Path(program).name
     return " ".join([head, *(f"'{a}'" if any(m in a for m in "[]{}* ") else a for a in sys.argv[1:])])

@@ -16,7 +16,9 @@ from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.training.fit import fit
 
 
-def run_retrain(experiment: Experiment, folder: StageFolder, widths: np.ndarray, label: str) -> dict[str, Any]:
+def run_retrain(
+    experiment: Experiment, folder: StageFolder, widths: np.ndarray, label: str
+) -> dict[str, Any]:
     """Train the network at `widths` on all training images; resumes from the last checkpoint.
 
     Args:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +12,7 @@ import yaml
 
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
-from autoslim.slimming.search import check_reachable, search
+from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Point, Trajectory
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder, write_atomically
@@ -21,23 +23,13 @@ TRAJECTORY = "trajectory.json"
 def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Search until the smallest target is met; goes on from the last step that the folder holds."""
     s = experiment.config.slim
-    levels = experiment.levels
-    check_reachable(experiment.plan, levels, min(s.targets), s.resource, s.convention)
+    levels = experiment.levels  # before building: the plan's own build starts the session anew
+    start = load_trajectory(experiment, folder)
     supernet = experiment.supernet_folder()
     experiment.need(supernet, "The search")
     graph = experiment.graph_of(experiment.load_weights(supernet))
-    start = load_trajectory(folder)
-    writer = tf.summary.create_file_writer(str(folder.path))
-
-    def keep(trajectory: Trajectory) -> None:
-        write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
-        _log_point(writer, trajectory)
-        share = trajectory.points[-1].share
-        advance(max(0, round(1000 * (shown[0] - share))), share=share, top1=trajectory.points[-1].top1)
-        shown[0] = min(shown[0], share)
-
-    shown = [start.points[-1].share if start else 1.0]
-    with progress("search", round(1000 * (1 - min(s.targets))), round(1000 * (1 - shown[0])), "per mille") as advance:
+    share = start.points[-1].share if start else 1.0
+    with _keeping(folder, share, min(s.targets)) as keep:
         trajectory = search(
             graph,
             levels,
@@ -49,14 +41,43 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
             start=start,
             on_point=keep,
         )
-    writer.close()
+    return _finish(experiment, folder, trajectory)
+
+
+@contextmanager
+def _keeping(folder: StageFolder, share: float, target: float) -> Iterator[Callable[[Trajectory], None]]:
+    """A function that keeps every step of a search from `share` down to `target`, and shows it."""
+    writer = tf.summary.create_file_writer(str(folder.path))
+    total = round(1000 * (1 - target))
+    done = min(total, round(1000 * (1 - share)))
+
+    def keep(trajectory: Trajectory) -> None:
+        nonlocal done
+        write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
+        _log_point(writer, trajectory)
+        point = trajectory.points[-1]
+        now = min(total, round(1000 * (1 - point.share)))
+        advance(max(0, now - done), share=point.share, top1=point.top1)
+        done = max(done, now)
+
+    try:
+        with progress("search", total, done, "per mille") as advance:
+            yield keep
+    finally:
+        writer.close()
+
+
+def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory) -> dict[str, Any]:
+    """Write the path, a channels file for each target, and the stage's result."""
     write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
     write_atomically(folder.path / "trajectory.csv", trajectory.to_csv())
-    channels = {f"{target:g}": write_channels(experiment, folder, target, trajectory.at(target)) for target in s.targets}
-    last = trajectory.points[-1]
+    channels = {
+        f"{target:g}": write_channels(experiment, folder, target, trajectory.at(target))
+        for target in experiment.config.slim.targets
+    }
     return folder.finish(
         {
-            "reached": last.share,
+            "reached": trajectory.points[-1].share,
             "steps": len(trajectory.points) - 1,
             "holdout_images": trajectory.images,
             "passes": trajectory.passes,
@@ -75,19 +96,28 @@ def _log_point(writer: Any, trajectory: Trajectory) -> None:
     writer.flush()
 
 
-def load_trajectory(folder: StageFolder) -> Trajectory | None:
+def load_trajectory(experiment: Experiment, folder: StageFolder) -> Trajectory | None:
     """The trajectory so far, or None.
 
     Raises:
-        AutoslimError: if its file is damaged.
+        AutoslimError: if its file is damaged, or of another network.
     """
     path = folder.path / TRAJECTORY
     if not path.exists():
         return None
+    groups = tuple(group.name for group in experiment.plan.groups)
     try:
-        return Trajectory.from_dict(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError) as error:
-        raise AutoslimError(f"{path} is damaged ({error}). Remove the folder {folder.path} to search anew.") from error
+        trajectory = Trajectory.from_dict(json.loads(path.read_text()))
+        if trajectory.groups != groups or not trajectory.points:
+            raise ValueError(f"of {len(trajectory.groups)} groups, the network has {len(groups)} or others")
+        for point in trajectory.points:
+            experiment.plan.check(point.widths)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise AutoslimError(
+            f"{path} is damaged or of another network ({error}). Remove the folder {folder.path} to search "
+            "anew."
+        ) from error
+    return trajectory
 
 
 def write_channels(experiment: Experiment, folder: StageFolder, target: float, point: Point) -> str:
@@ -113,9 +143,13 @@ def read_channels(path: str) -> dict[str, Any]:
         with open(path) as file:
             channels = yaml.safe_load(file)
     except OSError as error:
-        raise AutoslimError(f"slim.channels={path} can't be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+        raise AutoslimError(
+            f"slim.channels={path} can't be read: {error.strerror}. A search leaves such files in its folder."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AutoslimError(f"slim.channels={path} is not valid YAML: {error}.") from error
     if not isinstance(channels, dict):
-        raise AutoslimError(f"slim.channels={path} holds {type(channels).__name__}; expected lines 'group: width'.")
+        raise AutoslimError(
+            f"slim.channels={path} holds {type(channels).__name__}; expected lines 'group: width'."
+        )
     return channels

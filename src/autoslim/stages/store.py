@@ -1,4 +1,4 @@
-"""Stage folders: named by what they depend on, locked while written, done when `result.json` stands in them."""
+"""Stage folders: named by what they depend on, locked while written, done once they hold `result.json`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 HASH_LENGTH = 10
+NETWORK_FIELDS = (
+    "top1",
+    "loss",
+    "test_images",
+    "right",
+    "flops",
+    "params",
+    "memory",
+    "macs",
+    "normalization",
+)
+"""What the result of a stage that trains one network holds, at least."""
 
 
 def stage_hash(key: dict[str, Any]) -> str:
@@ -48,19 +60,26 @@ class StageFolder:
         """Whether the stage has finished."""
         return (self.path / RESULT).exists()
 
-    def result(self) -> dict[str, Any]:
+    def result(self, fields: tuple[str, ...] = ()) -> dict[str, Any]:
         """What the finished stage wrote.
+
+        Args:
+            fields: what it must hold.
 
         Raises:
             AutoslimError: if the file is damaged.
         """
         path = self.path / RESULT
         try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            result = json.loads(path.read_text())
+            lacking = [name for name in fields if name not in result]
+            if not isinstance(result, dict) or lacking:
+                raise ValueError(f"no {', '.join(lacking)} in it" if lacking else "not a JSON object")
+        except (OSError, ValueError, TypeError) as error:
             raise AutoslimError(
-                f"{path} can't be read ({error}). Remove the folder {self.path} to run this stage anew."
+                f"{path} is damaged ({error}). Remove the folder {self.path} to run stage {self.stage} anew."
             ) from error
+        return result
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Write the result, atomically: from then on the stage is done."""

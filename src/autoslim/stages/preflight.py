@@ -1,0 +1,108 @@
+"""What can be known to be wrong before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoslim.errors import AutoslimError
+from autoslim.slimming.search import check_reachable, uniform_widths
+from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.search import load_trajectory, read_channels
+
+ALONE = (
+    "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
+    "reused where they are done), such as stages=[baseline,supernet,search,retrain,uniform,report]."
+)
+
+
+def check_before(experiment: Experiment, stages: Sequence[str]) -> None:
+    """Refuse what cannot work: targets out of reach, a lacking earlier stage, images that cannot be read.
+
+    Args:
+        experiment: of the run.
+        stages: those to run, in order, without `describe`.
+
+    Raises:
+        AutoslimError: with the way out.
+    """
+    if not {"baseline", "retrain", "uniform"} & set(stages) and "report" in stages:
+        raise AutoslimError(ALONE)
+    _check_targets(experiment, stages)
+    _check_earlier_stages(experiment, stages)
+    if experiment.data and {"supernet", "search"} & set(stages):
+        _ = experiment.split
+
+
+def _check_targets(experiment: Experiment, stages: Sequence[str]) -> None:
+    plan, s = experiment.plan, experiment.config.slim
+    if s.channels is not None:
+        channels_widths(experiment)
+        return
+    if {"supernet", "search", "retrain"} & set(stages):
+        check_reachable(plan, experiment.levels, min(s.targets), s.resource, s.convention)
+    if "uniform" in stages:
+        uniform_widths(plan, min(s.targets), s.resource, s.convention)
+
+
+def _check_earlier_stages(experiment: Experiment, stages: Sequence[str]) -> None:
+    """Refuse a stage whose input is neither done nor asked for; not after hours of another's training."""
+    r, searched = experiment.config.retrain, experiment.config.slim.channels is None
+    if "search" in stages and searched and "supernet" not in stages and reached(experiment) is None:
+        experiment.need(experiment.supernet_folder(), "The search")
+    if "retrain" in stages and searched and "search" not in stages:
+        search_result(experiment)
+    for stage in ("retrain", "uniform"):
+        if stage not in stages:
+            continue
+        if "supernet" in (r.init, r.teacher) and "supernet" not in stages:
+            key = "init" if r.init == "supernet" else "teacher"
+            instead = "retrain.init=scratch" if key == "init" else "retrain.teacher=none"
+            experiment.need(
+                experiment.supernet_folder(), f"{stage} with retrain.{key}=supernet ({instead} does without)"
+            )
+        if r.teacher == "baseline" and "baseline" not in stages:
+            experiment.need(experiment.baseline_folder(), f"{stage} with retrain.teacher=baseline")
+
+
+def channels_widths(experiment: Experiment) -> np.ndarray:
+    """The widths that the file `slim.channels` names: int32 [G].
+
+    Raises:
+        AutoslimError: if it cannot be read, or does not fit the network.
+    """
+    path = experiment.config.slim.channels
+    assert path is not None
+    try:
+        return experiment.plan.widths_from(read_channels(path))
+    except AutoslimError as error:
+        known = str(error)
+        raise AutoslimError(known if path in known else f"slim.channels={path}: {known}") from error
+
+
+def reached(experiment: Experiment) -> Trajectory | None:
+    """The finished search's trajectory if it serves every target, else None."""
+    folder = experiment.search_folder()
+    trajectory = load_trajectory(experiment, folder) if folder.done else None
+    return trajectory if trajectory and trajectory.reaches(min(experiment.config.slim.targets)) else None
+
+
+def search_result(experiment: Experiment) -> Trajectory:
+    """The finished search's trajectory.
+
+    Raises:
+        AutoslimError: if there is none, or it did not go as far as the targets.
+    """
+    folder, s = experiment.search_folder(), experiment.config.slim
+    experiment.need(folder, "retrain (or give slim.channels=FILE)")
+    trajectory = load_trajectory(experiment, folder)
+    if trajectory is None:
+        raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search anew.")
+    if not trajectory.reaches(min(s.targets)):
+        raise AutoslimError(
+            f"The search in {folder.path} reached {trajectory.points[-1].share:.3f} of the full "
+            f"{s.resource}, not {min(s.targets):g}. Add search to stages: it goes on from there."
+        )
+    return trajectory

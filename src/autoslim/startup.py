@@ -1,0 +1,44 @@
+"""Import TensorFlow without the notes that it prints about the processor."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+NOISE = re.compile(
+    r"WARNING: All log messages before absl::InitializeLog"
+    r"|I\d{4} .*(port|cpu_feature_guard)\.cc"
+    r"|To enable the following instructions: "
+)
+"""Lines that say nothing about a user's command; TensorFlow prints them before any setting is read."""
+
+
+@contextmanager
+def _filtered_errors() -> Iterator[None]:
+    """Hold back what is written to the standard error stream, by C++ too, and pass it on without `NOISE`."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines():
+                if not NOISE.match(line):
+                    print(line, file=sys.stderr)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow; ``TF_CPP_MIN_LOG_LEVEL=0`` in the environment shows all it has to say."""
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with _filtered_errors() if level != "0" else nullcontext():
+            import tensorflow  # noqa: F401
+    except OSError:  # no standard error stream, or nowhere to hold it back
+        import tensorflow  # noqa: F401

@@ -1,0 +1,477 @@
+"""The stages in this process, tiny: what they leave, what they reuse, and how they refuse what cannot work."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from autoslim.config import compose
+from autoslim.errors import AutoslimError
+from autoslim.stages import Outcome, run_stages
+
+TINY = {
+    "arch": "resnet20",
+    "arch.depth": 8,
+    "arch.width": 8,
+    "dataset.train_images": 120,
+    "train.batch_size": 40,
+    "train.calibration_batches": 1,
+    "train.deterministic": "false",  # it would hold for the whole process, other tests included
+    "baseline.epochs": 1,
+    "supernet.epochs": 1,
+    "supernet.arms": 2,
+    "retrain.epochs": 1,
+    "slim.levels": 2,
+    "slim.min_width": 0.5,
+}
+
+
+def run(output: Path, **settings: object) -> Outcome:
+    """Run stages with the tiny settings; `__` in a name stands for a dot."""
+    given = {name.replace("__", "."): value for name, value in settings.items()}
+    return run_stages(compose({**TINY, "output": output, **given}))
+
+
+def refused(output: Path, **settings: object) -> str:
+    """The message with which stages are refused; paths under the output folder begin with OUT."""
+    with pytest.raises(AutoslimError) as caught:
+        run(output, **settings)
+    return re.sub(r"-[0-9a-f]{10}", "-HASH", str(caught.value).replace(str(output), "OUT"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of all stages."""
+    output = tmp_path_factory.mktemp("whole")
+    run(output)
+    return output
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    """A copy of that output, to do harm to."""
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def folder(output: Path, stage: str) -> Path:
+    """The folder of a stage."""
+    (found,) = (output / "resnet8-digits").glob(f"{stage}-*")
+    return found
+
+
+# -- what the stages leave --------------------------------------------------------------------------------
+
+
+def test_all_stages_leave_what_they_promise(whole: Path) -> None:
+    for stage in ("baseline", "supernet", "search", "retrain", "uniform", "report"):
+        assert {"result.json", "config.yaml"} <= {path.name for path in folder(whole, stage).iterdir()}
+    assert list(folder(whole, "search").glob("channels_0.5.yaml"))
+    assert (folder(whole, "retrain") / "model.keras").exists()
+    assert (folder(whole, "report") / "report.md").exists()
+    result = json.loads((folder(whole, "retrain") / "result.json").read_text())
+    assert result["top1"] == result["right"].count("1") / 360 and result["test_images"] == 360
+    channels = yaml.safe_load((folder(whole, "retrain") / "channels.yaml").read_text())
+    assert channels == yaml.safe_load((folder(whole, "search") / "channels_0.5.yaml").read_text())
+    left = [path.name for path in whole.glob("*/*/.*") if path.name != ".lock"]
+    assert left == []
+
+
+def test_what_is_done_is_reused(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.glob("*/*/result.json") if "report" not in str(path)}
+    outcome = run(whole)
+    printed = capsys.readouterr().out
+    assert printed.count("done before, reused: ") == 5
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert [row["network"] for row in outcome.rows] == ["baseline", "autoslim", "uniform"]
+    for text in (*outcome.folders.values(), "network", "top-1", f"tensorboard --logdir {whole}"):
+        assert text in printed
+
+
+def test_the_report_reads_what_other_calls_did(whole: Path) -> None:
+    outcome = run(whole, stages="[baseline,retrain,report]")
+    text = (Path(outcome.folders["report"]) / "report.md").read_text()
+    assert "AutoSlim 0.5" in text and "baseline" in text and "uniform 0.5" not in text
+
+
+def test_a_lower_target_goes_on_with_the_search(copy: Path) -> None:
+    path = folder(copy, "search") / "trajectory.json"
+    before = json.loads(path.read_text())["points"]
+    run(copy, stages="[supernet,search]", slim__target=0.4)
+    after = json.loads(path.read_text())["points"]
+    assert after[: len(before)] == before and len(after) > len(before)
+    assert (path.parent / "channels_0.4.yaml").exists()
+
+
+def test_a_channels_file_is_retrained(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    channels = yaml.safe_load((folder(whole, "search") / "channels_0.5.yaml").read_text())
+    channels["stage3_block1_conv1"] = 17
+    path.write_text(yaml.safe_dump(channels))
+    outcome = run(tmp_path, stages="[supernet,search,retrain,uniform]", slim__channels=path, retrain__init="scratch")
+    assert sorted(name.split()[0] for name in outcome.folders) == ["retrain", "uniform"]
+    mine, uniform = outcome.rows
+    (name,) = (name for name in outcome.folders if name.startswith("retrain"))
+    assert yaml.safe_load((Path(outcome.folders[name]) / "channels.yaml").read_text()) == channels
+    assert uniform["flops"] <= mine["flops"] and name == f"retrain {mine['flops_share']:.3g}"
+
+
+@pytest.mark.slow
+def test_a_teacher_makes_the_supernet_needed(whole: Path) -> None:
+    """With a channels file and fresh weights, but the supernet as teacher, the supernet is not left out."""
+    path = folder(whole, "search") / "channels_0.5.yaml"
+    settings = {"slim__channels": path, "retrain__init": "scratch", "retrain__teacher": "supernet"}
+    outcome = run(whole, stages="[supernet,retrain]", **settings)
+    assert "supernet" in outcome.folders
+
+
+@pytest.mark.slow
+def test_full_target_is_the_full_network(whole: Path) -> None:
+    outcome = run(whole, stages="[supernet,search,retrain]", slim__target=1.0)
+    assert outcome.rows[0]["flops_share"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resource", ["params", "memory"])
+def test_other_resources(whole: Path, resource: str) -> None:
+    outcome = run(whole, stages="[supernet,search]", slim__resource=resource, slim__target=0.8)
+    result = json.loads((Path(outcome.folders["search"]) / "result.json").read_text())
+    assert result["reached"] <= 0.8
+
+
+ARCHS = ("resnet20", "resnet56", "wresnet16_1", "wresnet40_4", "mobilenet_v2")
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist", "cifar10", "cifar100"])
+def test_describe_reads_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str) -> None:
+    config = compose(
+        {"output": tmp_path / "out", "stages": "[describe]", "dataset": dataset, "dataset.path": "/nowhere"}
+    )
+    run_stages(config)
+    printed = capsys.readouterr().out
+    assert re.search(r"FLOPs +\d[\d,]* *\n", printed) and re.search(r"parameters +\d[\d,]* *\n", printed)
+    assert "stage1_block1_conv1" in printed and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHS)
+def test_describe_every_network(tmp_path: Path, capsys: pytest.CaptureFixture[str], arch: str) -> None:
+    run_stages(compose({"output": tmp_path, "stages": "[describe]", "arch": arch}))
+    assert re.search(r"FLOPs +\d[\d,]* *\n", capsys.readouterr().out)
+
+
+# -- refused before anything is trained -------------------------------------------------------------------
+
+REFUSED = [
+    (
+        {"slim__target": 0.1},
+        "Cannot reach flops <= 0.1: with every group at its smallest level the network still costs 0.293 of the "
+        "full one's flops. Lower slim.min_width or slim.divisor, or raise slim.target to 0.294 or more.",
+    ),
+    (
+        {"slim__target": 0.005, "stages": "[baseline,uniform]"},
+        "Cannot reach flops <= 0.005 uniformly: with one channel in every group the network still costs 0.011 of "
+        "the full one's flops. Raise slim.target.",
+    ),
+    (
+        {"slim__freeze": '["*"]'},
+        "No channel group can be slimmed: 0 of 8 groups are not frozen, and none has a second width at "
+        "slim.min_width=0.5, slim.divisor=4. Freeze less, or lower slim.divisor.",
+    ),
+    (
+        {"stages": "[baseline,search]"},
+        "The search needs the result of stage supernet, and OUT/resnet8-digits/supernet-HASH has none: run it "
+        "first, or together with this one: stages=[supernet,...].",
+    ),
+    (
+        {"stages": "[baseline,supernet,retrain]"},
+        "retrain (or give slim.channels=FILE) needs the result of stage search, and OUT/resnet8-digits/"
+        "search-HASH has none: run it first, or together with this one: stages=[search,...].",
+    ),
+    (
+        {"stages": "[baseline,uniform]"},
+        "uniform with retrain.init=supernet (retrain.init=scratch does without) needs the result of stage "
+        "supernet, and OUT/resnet8-digits/supernet-HASH has none: run it first, or together with this one: "
+        "stages=[supernet,...].",
+    ),
+    (
+        {"stages": "[supernet,uniform]", "retrain__teacher": "baseline"},
+        "uniform with retrain.teacher=baseline needs the result of stage baseline, and OUT/resnet8-digits/"
+        "baseline-HASH has none: run it first, or together with this one: stages=[baseline,...].",
+    ),
+    (
+        {"stages": "[report]"},
+        "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
+        "reused where they are done), such as stages=[baseline,supernet,search,retrain,uniform,report].",
+    ),
+    (
+        {"dataset__holdout": 0.001},
+        None,
+    ),
+    ({"dataset": "cifar10", "dataset__path": "/nowhere"}, None),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED)
+def test_refused_before_anything_is_trained(
+    tmp_path: Path, settings: dict[str, object], message: str | None
+) -> None:
+    said = refused(tmp_path, **settings)
+    assert said == message if message else ("dataset." in said)
+    assert list(tmp_path.iterdir()) == []
+
+
+CHANNELS = [
+    ("nosuch: 3\n", "slim.channels=FILE: No channel group is named 'nosuch'. Nearest: image, "),
+    ("stem_conv: 9\n", "slim.channels=FILE: Width 9 of group 'stem_conv' is not possible: "),
+    ("stem_conv: 0\n", "slim.channels=FILE: Width 0 of group 'stem_conv' is not possible: "),
+    ("stem_conv: 3.5\n", "slim.channels=FILE: Width 3.5 of group 'stem_conv' is not a whole number of channels."),
+    ("logits: 5\n", "slim.channels=FILE: Width 5 of group 'logits' is not possible: "),
+    ("- stem_conv\n", "slim.channels=FILE holds list; expected lines 'group: width'."),
+    ("", "slim.channels=FILE holds NoneType; expected lines 'group: width'."),
+    ("a: [\n", "slim.channels=FILE is not valid YAML: "),
+    ("\udcff\udcfe", "slim.channels=FILE is not valid YAML: "),
+    (None, "slim.channels=FILE can't be read: No such file or directory. A search leaves such files in its folder."),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), CHANNELS)
+def test_a_channels_file_that_does_not_fit(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "channels.yaml"
+    if text is not None:
+        path.write_text(text, errors="surrogateescape")
+    said = refused(tmp_path / "out", slim__channels=path, stages="[baseline,retrain]", retrain__init="scratch")
+    assert said.replace(str(path), "FILE").startswith(message)
+    assert not (tmp_path / "out").exists()
+
+
+# -- damage -----------------------------------------------------------------------------------------------
+
+
+def truncate(path: Path, share: float) -> None:
+    """Keep only the first part of a file."""
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("stage", ["baseline", "supernet", "search", "retrain"])
+def test_a_damaged_result(copy: Path, stage: str, share: float) -> None:
+    truncate(folder(copy, stage) / "result.json", share)
+    said = refused(copy)
+    assert said.startswith(f"OUT/resnet8-digits/{stage}-HASH/result.json is damaged (")
+    assert said.endswith(f"Remove the folder OUT/resnet8-digits/{stage}-HASH to run stage {stage} anew.")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"top1": 1}'])
+def test_a_result_that_lacks_something(copy: Path, text: str) -> None:
+    (folder(copy, "retrain") / "result.json").write_text(text)
+    assert "result.json is damaged (" in refused(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"points": []}', '{"groups": 3}'])
+def test_a_damaged_trajectory(copy: Path, text: str) -> None:
+    (folder(copy, "search") / "trajectory.json").write_text(text)
+    said = refused(copy)
+    assert said.startswith("OUT/resnet8-digits/search-HASH/trajectory.json is damaged or of another network (")
+    assert said.endswith("Remove the folder OUT/resnet8-digits/search-HASH to search anew.")
+
+
+def test_a_trajectory_of_another_network(copy: Path) -> None:
+    path = folder(copy, "search") / "trajectory.json"
+    data = json.loads(path.read_text())
+    data["groups"][1] = "other"
+    path.write_text(json.dumps(data))
+    assert "is damaged or of another network" in refused(copy)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, None])
+def test_damaged_weights(copy: Path, share: float | None) -> None:
+    path = folder(copy, "supernet") / "full.weights.h5"
+    path.unlink() if share is None else truncate(path, share)
+    shutil.rmtree(folder(copy, "retrain"))
+    said = refused(copy)
+    assert said.startswith("The weights in OUT/resnet8-digits/supernet-HASH/full.weights.h5 are damaged or of ")
+    assert said.endswith("Remove the folder OUT/resnet8-digits/supernet-HASH to run stage supernet anew.")
+
+
+def unfinished(output: Path, stage: str) -> Path:
+    """Make a stage unfinished, with its checkpoints: the checkpoints' folder."""
+    (folder(output, stage) / "result.json").unlink()
+    return folder(output, stage) / "checkpoints"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["data", "index"])
+def test_a_damaged_checkpoint(copy: Path, kind: str, share: float) -> None:
+    (path,) = unfinished(copy, "supernet").glob(f"*.{kind}*")
+    truncate(path, share)
+    said = refused(copy)
+    assert said.startswith("Checkpoint OUT/resnet8-digits/supernet-HASH/checkpoints/ckpt-")
+    assert "is damaged (" in said and said.endswith(
+        "Remove the folder OUT/resnet8-digits/supernet-HASH/checkpoints to train this stage anew."
+    )
+
+
+def test_a_damaged_list_of_checkpoints(copy: Path) -> None:
+    (unfinished(copy, "baseline") / "checkpoint").write_text("model_checkpoint_path: \x00{")
+    assert "damaged" in refused(copy)
+
+
+def test_a_checkpoint_of_another_network(copy: Path, tmp_path: Path) -> None:
+    run(tmp_path / "other", arch__width=12, stages="[baseline]")
+    place = unfinished(copy, "baseline")
+    shutil.rmtree(place)
+    shutil.copytree(folder(tmp_path / "other", "baseline") / "checkpoints", place)
+    said = refused(copy)
+    assert said.startswith("Checkpoint OUT/resnet8-digits/baseline-HASH/checkpoints/ckpt-")
+    assert "is of another network or optimizer: it holds ['" in said
+
+
+def test_a_damaged_config_file_harms_nobody(copy: Path) -> None:
+    (folder(copy, "baseline") / "config.yaml").write_text("")
+    run(copy, stages="[baseline]")
+
+
+# -- training that fails, networks of one's own -----------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    settings = {"optimizer__learning_rate": 1e9, "baseline__epochs": 9, "stages": "[baseline]"}
+    said = refused(tmp_path, **settings)
+    assert re.match(r"train/loss became NaN or infinite at step \d+ of 27\. ", said)
+    assert said.endswith("Lower optimizer.learning_rate, or set optimizer.clipnorm.")
+    assert not (folder(tmp_path, "baseline") / "result.json").exists()
+
+
+NETS = """
+from keras import Input, Model, layers
+
+def net(input_shape, classes, width=8):
+    x = Input(input_shape)
+    y = layers.Conv2D(width, 3, name="conv")(x)
+    y = layers.BatchNormalization(name="norm")(y)
+    y = layers.Flatten()(layers.ReLU()(y))
+    return Model(x, layers.Dense(classes, name="logits")(y))
+
+def raises(input_shape, classes):
+    raise RuntimeError("no such thing")
+
+def leaves(input_shape, classes):
+    raise SystemExit(3)
+
+def softmax(input_shape, classes):
+    x = Input(input_shape)
+    return Model(x, layers.Dense(classes, activation="softmax")(layers.Flatten()(x)))
+
+class Subclassed(Model):
+    pass
+
+def subclassed(input_shape, classes):
+    return Subclassed()
+
+def linear(input_shape, classes):
+    x = Input(input_shape)
+    return Model(x, layers.Dense(classes)(layers.Flatten()(x)))
+"""
+
+OWN = [
+    ("raises", "stage_nets.raises failed with RuntimeError: no such thing\n"),
+    ("leaves", "stage_nets.leaves failed with SystemExit: 3\n"),
+    ("softmax", "stage_nets.softmax returned a model that ends in a softmax (layer dense"),
+    ("subclassed", "stage_nets.subclassed returned a Subclassed: expected a Keras functional model."),
+    ("linear", "No channel group can be slimmed: 0 of 2 groups are not frozen, and none has a second width"),
+    ("nosuch", "arch._target_=stage_nets.nosuch: stage_nets has no nosuch."),
+]
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A module of one's own."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    path = tmp_path / "stage_nets.py"
+    path.write_text(NETS)
+    yield path
+    sys.modules.pop("stage_nets", None)
+
+
+def own(output: Path, name: str, **settings: object) -> Outcome:
+    """Stages on a network of one's own."""
+    tiny = {key: value for key, value in TINY.items() if not key.startswith("arch")}
+    given = {"arch": "custom", "arch._target_": f"stage_nets.{name}", "output": output, **settings}
+    return run_stages(compose({**tiny, **given}))
+
+
+@pytest.mark.parametrize(("name", "message"), OWN)
+def test_a_network_that_does_not_fit(nets: Path, tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(AutoslimError) as caught:
+        own(tmp_path / "out", name)
+    assert str(caught.value).startswith(message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_was_edited_has_a_folder_of_its_own(nets: Path, tmp_path: Path) -> None:
+    first = own(tmp_path / "out", "net", stages="[baseline]").folders["baseline"]
+    assert own(tmp_path / "out", "net", stages="[baseline]").folders["baseline"] == first
+    nets.write_text(NETS.replace("layers.ReLU()", "layers.Activation('tanh')"))
+    sys.modules.pop("stage_nets")
+    assert own(tmp_path / "out", "net", stages="[baseline]").folders["baseline"] != first
+
+
+# -- two processes ----------------------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from pathlib import Path
+from autoslim.stages.store import StageFolder
+folder = StageFolder(Path(sys.argv[1]), "baseline", {})
+folder.path = Path(sys.argv[2])
+with folder.locked(0):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_on_one_stage(copy: Path) -> None:
+    place = folder(copy, "baseline")
+    (place / "result.json").unlink()
+    command = [sys.executable, "-c", HOLD, str(copy), str(place)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        said = refused(copy)
+        expected = (
+            rf"OUT/resnet8-digits/baseline-HASH is being written by process {holder.pid} on \S+\. Let that "
+            r"finish, or wait for it with lock_wait=SECONDS\."
+        )
+        assert re.fullmatch(expected, said)
+        assert run(copy, stages="[supernet,search,retrain]").rows  # what is done needs no lock
+        holder.kill()
+        holder.wait()
+        assert run(copy, stages="[baseline]").rows  # a lock dies with its process
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_top1_is_of_the_test_images(whole: Path) -> None:
+    """The saved model, run by hand on the normalised test images, has the accuracy that is written."""
+    import keras
+
+    from autoslim import datasets
+
+    place = folder(whole, "baseline")
+    result = json.loads((place / "result.json").read_text())
+    model = keras.models.load_model(place / "model.keras", compile=False)
+    data = datasets.digits()
+    normal = result["normalization"]
+    images = (data.test_images / np.float32(255) - np.float32(normal["mean"])) / np.float32(normal["std"])
+    guesses = np.argmax(model.predict(images, verbose=0), 1)
+    assert np.mean(guesses == data.test_labels) == pytest.approx(result["top1"], abs=1 / 360)
