@@ -16,6 +16,7 @@ _PUBLIC = {
     "search": "autoslim.slimming.search",
     "calibrate": "autoslim.slimming.calibrate",
     "evaluate": "autoslim.training.evaluate",
+    "export": "autoslim.exporting",
     "AutoslimError": "autoslim.errors",
 }
 _MODULES = ("archs", "datasets")

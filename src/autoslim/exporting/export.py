@@ -1,0 +1,172 @@
+"""Write a model in several formats, run each file by its own runtime, and compare it with the Keras model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoslim.errors import AutoslimError
+from autoslim.exporting.comparison import Comparison, compare, demand, logits_of
+from autoslim.exporting.formats import FORMATS, check_formats
+from autoslim.exporting.images import check_inputs
+from autoslim.exporting.latency import latencies
+from autoslim.exporting.runtimes import call_keras
+from autoslim.exporting.writers import Source
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how it did in its own runtime."""
+
+    format: str
+    path: Path
+    bytes: int  # of the file, or of all files in the folder
+    top1: float | None  # share of the images that are right; None: no labels were given
+    largest_difference: float  # of a logit from the Keras model's
+    agreement: float  # share of the images with the Keras model's class
+    latency_ms: float | None  # median for one image on one thread; None: could not be measured (logged)
+
+
+def export(
+    model: keras.Model,
+    folder: str | os.PathLike[str],
+    formats: str | Sequence[str],
+    *,
+    calibration: np.ndarray | None = None,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+) -> list[Exported]:
+    """Write `model` in each format, and check each file by running it.
+
+    A file takes its name in the folder only after it was run and found equal to the Keras model; until then,
+    and when it is found to differ, what had that name stays.
+
+    Args:
+        model: functional, with one input (images) and one output (logits).
+        folder: for the files; made if need be.
+        formats: some of `FORMATS`: keras, saved_model, litert, litert_float16, litert_int8, onnx.
+        calibration: float32 [N, H, W, C], training images normalised as the model was trained; litert_int8
+            needs them.
+        images: float32 [M, H, W, C], normalised likewise, to check on. None: the calibration images, or 32
+            images of noise where there are none.
+        labels: integers [M], the images' classes, for top-1.
+
+    Returns:
+        One record for each format, in order.
+
+    Raises:
+        AutoslimError: for an unknown format, a missing package, or images that do not fit, before anything is
+            written; for a conversion that fails; and for a file whose answers differ from the Keras model's.
+    """
+    names = check_formats(formats)
+    inputs = check_inputs(model, names, calibration, images, labels)
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise AutoslimError(f"{folder} is a file: expected the name of a folder to write the export to.")
+    reference = logits_of(call_keras(model), inputs.images)
+    if not np.isfinite(reference).all():
+        raise AutoslimError(
+            f"The logits of model {model.name!r} are not all finite on these images: nothing can be "
+            "compared. Check its weights and the normalisation of the images."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Comparison] = {}
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+        source = Source(model, inputs.calibration, Path(temporary))
+        for name in names:
+            made = Path(temporary) / FORMATS[name].filename
+            _convert(name, source, made)
+            found[name] = _check(name, made, inputs.images, reference, inputs.labels)
+            _put(made, folder / made.name)
+    paths = {name: folder / FORMATS[name].filename for name in names}
+    times = latencies(paths, inputs.images[:1])
+    return [
+        Exported(
+            name,
+            path,
+            size(path),
+            found[name].top1,
+            found[name].largest_difference,
+            found[name].agreement,
+            times[name],
+        )
+        for name, path in paths.items()
+    ]
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return (
+        sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+        if path.is_dir()
+        else path.stat().st_size
+    )
+
+
+def _convert(name: str, source: Source, path: Path) -> None:
+    try:
+        FORMATS[name].write(source, path)
+    except OSError:
+        raise  # a full disk is not the model's fault
+    except Exception as error:  # converters raise anything
+        raise AutoslimError(
+            f"{name}: model {source.model.name!r} cannot be converted ({_first_line(error)}). The format "
+            "cannot express one of its layers: leave this format out, or replace the layer."
+        ) from error
+
+
+def _check(
+    name: str, path: Path, images: np.ndarray, reference: np.ndarray, labels: np.ndarray | None
+) -> Comparison:
+    try:
+        logits = logits_of(FORMATS[name].open(path), images)
+    except Exception as error:  # runtimes raise anything
+        raise AutoslimError(
+            f"{name}: the file was written, but its runtime cannot run it ({_first_line(error)}). It was not "
+            "kept: leave this format out, or replace the layer that it stumbles over."
+        ) from error
+    try:
+        found = compare(logits, reference, labels)
+    except AutoslimError as error:
+        raise AutoslimError(f"{name}: {error}") from error
+    demand(name, FORMATS[name], found)
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+
+
+def _put(made: Path, path: Path) -> None:
+    """Give what was made its name, in place of what had it: one rename for a file, two for a folder."""
+    for file in [made, *made.rglob("*")] if made.is_dir() else [made]:
+        if file.is_file():
+            _flush(file)
+    aside = made.with_name(f"{made.name}.before")  # goes with the temporary folder
+    if path.is_dir() and not path.is_symlink():
+        os.rename(path, aside)
+    elif made.is_dir():
+        path.unlink(missing_ok=True)
+    try:
+        os.replace(made, path)
+    except OSError:
+        if aside.exists():
+            shutil.move(aside, path)
+        raise
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
