@@ -58,10 +58,8 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AutoslimError(self._unwritable(error.strerror or str(error))) from error
-        self._manager = self._new_manager()
-
-    def _new_manager(self) -> Any:
-        return tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=KEEP)
+        self._list_complete()
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=KEEP)
 
     def save(self, progress: dict[str, Any]) -> None:
         """Write a checkpoint; `progress` is JSON-able.
@@ -87,7 +85,6 @@ class Checkpoints:
         Raises:
             AutoslimError: for a damaged checkpoint, or one of another network or optimizer.
         """
-        self._sweep_unfinished()
         found = self._complete()
         if not found:
             return None
@@ -101,15 +98,31 @@ class Checkpoints:
             raise
         except (tf.errors.OpError, LookupError, ValueError, TypeError, AssertionError, RuntimeError) as error:
             raise AutoslimError(self._damaged(found, _first_line(error))) from error
-        if list(self._manager.checkpoints) != found:  # a kill or a removed file: tell the manager what is there
-            tf.compat.v1.train.update_checkpoint_state(str(self.folder), path, found)
-            self._manager = self._new_manager()
         return progress
 
     def _complete(self) -> list[str]:
         """Paths of the checkpoints that are there, oldest first: an index file is written last."""
         numbers = [path.stem.removeprefix("ckpt-") for path in self.folder.glob("ckpt-*.index")]
         return [str(self.folder / f"ckpt-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
+
+    def _list_complete(self) -> None:
+        """Sweep up after a kill, and make TensorFlow's list of checkpoints say what is there."""
+        self._sweep_unfinished()
+        found = self._complete()
+        try:
+            state = tf.train.get_checkpoint_state(str(self.folder))
+            listed = list(state.all_model_checkpoint_paths) if state else []
+        except (ValueError, tf.errors.OpError):  # damaged
+            listed = ["?"]
+        if listed == found:
+            return
+        if found:
+            times = [(Path(f"{path}.index")).stat().st_mtime for path in found]
+            tf.compat.v1.train.update_checkpoint_state(
+                str(self.folder), found[-1], found, all_model_checkpoint_timestamps=times
+            )
+        else:
+            (self.folder / "checkpoint").unlink(missing_ok=True)
 
     def _compare_layout(self, path: str, saved: list[Any]) -> None:
         if [shape for _, shape in saved] == [shape for _, shape in self._layout]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 
@@ -98,4 +99,4 @@ def make_optimizer(
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """The learning rate of the optimizer's next step."""
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    return float(tf.convert_to_tensor(optimizer.learning_rate))

@@ -1,0 +1,269 @@
+"""The greedy search against brute force, and its trajectory."""
+
+import csv
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+from nets import CLASSES, batches, graph, images, network
+
+import autoslim
+from autoslim.datasets import GivenBatches
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.levels import Levels
+from autoslim.slimming.search import Scorer, search, uniform_widths
+from autoslim.slimming.trajectory import Point, Trajectory
+
+
+@pytest.fixture(scope="module")
+def big():
+    """A supernet with some training."""
+    made = graph()
+    levels = Levels.spaced(made, 4, 0.25, 2)
+    autoslim.train_supernet(
+        made, levels, GivenBatches(batches(48, 16)), 4, optimizer=keras.optimizers.SGD(0.05, 0.9), arms=3
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def levels(big):
+    return Levels.spaced(big, 4, 0.25, 2)
+
+
+def holdout():
+    return batches(30, 15, seed=5)
+
+
+# -- an independent reference ---------------------------------------------------------------------------
+
+
+def slow_scores(big, widths):
+    """Per-image loss and correctness of the plain Keras model at `widths` with each batch's own statistics."""
+    model = big.materialize(np.array(widths, np.int32))
+    losses, right = [], []
+    for x, y in holdout():
+        # training=True: own statistics. There is no dropout, and the moving statistics of a copy don't matter.
+        logits = np.asarray(model(x, training=True), np.float64)
+        losses += list(np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(y)), y.numpy()])
+        right += list(logits.argmax(-1) == y.numpy())
+    return np.array(losses), np.array(right, float)
+
+
+def slow_cost(widths, resource):
+    """FLOPs, trainable parameters and peak bytes of the network in `nets`, written out."""
+    a, b, c, hidden, classes = widths
+    convolutions = 9 * (2 * a + a * b + b * c)
+    dense = c * hidden + hidden * classes
+    if resource == "flops":
+        return 36 * convolutions + dense
+    if resource == "params":
+        return convolutions + 2 * (a + b + c) + dense + hidden + classes
+    return 4 * 36 * max(2 * a, a + b, b + c, 2 * b, 2 * c, 2 + a)
+
+
+def slow_search(big, levels, target, resource="flops", score="loss"):
+    """Greedy by explicit loops: every group one level down, the least loss stays."""
+    now = [widths[-1] for widths in levels.widths]
+    full = slow_cost(now, resource)
+    path = [tuple(now)]
+    while slow_cost(now, resource) > target * full:
+        best = None
+        for group, widths in enumerate(levels.widths):
+            place = widths.index(now[group])
+            if place == 0:
+                continue
+            candidate = [*now[:group], widths[place - 1], *now[group + 1 :]]
+            losses, right = slow_scores(big, candidate)
+            bad = round(losses.mean(), 6) if score == "loss" else -right.mean()
+            key = (bad, slow_cost(candidate, resource), group)
+            if best is None or key < best[0]:
+                best = (key, candidate)
+        now = best[1]
+        path.append(tuple(now))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("resource", "score", "target"),
+    [("flops", "loss", 0.35), ("flops", "top1", 0.5), ("params", "loss", 0.5), ("memory", "loss", 0.6)],
+)
+def test_brute_force(big, levels, resource, score, target):
+    found = search(big, levels, holdout(), targets=[target], resource=resource, score=score)
+    expected = slow_search(big, levels, target, resource, score)
+    assert [point.widths for point in found.points] == expected
+    full = slow_cost(levels.largest, resource)
+    for before, point in zip([None, *found.points], found.points, strict=False):
+        losses, right = slow_scores(big, point.widths)
+        assert getattr(point, resource) == slow_cost(point.widths, resource)
+        assert point.share == slow_cost(point.widths, resource) / full
+        assert point.loss == pytest.approx(losses.mean(), rel=1e-4)
+        assert point.loss_error == pytest.approx(losses.std(ddof=1) / np.sqrt(len(losses)), rel=1e-3)
+        assert point.top1 == right.mean()
+        if before is not None:
+            changed = [g for g in range(5) if point.widths[g] != before.widths[g]]
+            assert changed == [point.group]
+
+
+def test_the_bill(big, levels):
+    """What a step spends is all its candidates' FLOPs on all images; the first point is one pass."""
+    found = search(big, levels, holdout(), targets=[0.7], convention="with_norm")
+    assert found.points[0].macs == 30 * slow_cost(levels.largest, "flops")
+    total = found.points[0].macs
+    for before, point in zip(found.points, found.points[1:], strict=False):
+        spent = 0
+        for group, widths in enumerate(levels.widths):
+            place = widths.index(before.widths[group])
+            if place:
+                candidate = [*before.widths]
+                candidate[group] = widths[place - 1]
+                spent += 30 * slow_cost(candidate, "flops")
+        assert point.macs == spent
+        total += spent
+    assert found.passes == pytest.approx(total / found.points[0].macs)
+
+
+def test_ties_go_to_the_group_that_saves_most():
+    """A network whose logits are always zero: every candidate scores the same."""
+    flat = graph()
+    for weight in flat.model.get_layer("logits").weights:
+        weight.assign(np.zeros(weight.shape))
+    levels = Levels.spaced(flat, 4, 0.25, 2)
+    found = search(flat, levels, holdout(), targets=[0.5])
+    for before, point in zip(found.points, found.points[1:], strict=False):
+        saved = []
+        for group, widths in enumerate(levels.widths):
+            place = widths.index(before.widths[group])
+            candidate = [*before.widths]
+            candidate[group] = widths[max(place - 1, 0)]
+            saved.append(slow_cost(before.widths, "flops") - slow_cost(candidate, "flops"))
+        assert point.group == int(np.argmax(saved))
+
+
+def test_one_pass_serves_several_targets(big, levels):
+    one = search(big, levels, holdout(), targets=[0.7, 0.35, 0.5])
+    for target in (0.7, 0.5, 0.35):
+        alone = search(big, levels, holdout(), targets=[target])
+        assert alone.points == one.points[: len(alone.points)]
+        assert one.at(target) == alone.points[-1]
+        assert one.at(target).share <= target < one.points[len(alone.points) - 2].share
+    assert one.at(1.0) == one.points[0]
+    assert one.reaches(0.35) and not one.reaches(0.01)
+
+
+def test_going_on_from_a_prefix(big, levels):
+    seen = []
+    whole = search(big, levels, holdout(), targets=[0.4], on_point=seen.append)
+    assert [len(t.points) for t in seen] == list(range(2, len(whole.points) + 1)) and seen[-1] == whole
+    for start in seen[::3]:
+        again = Trajectory.from_dict(json.loads(json.dumps(start.to_dict())))
+        assert search(big, levels, holdout(), targets=[0.4], start=again) == whole
+    assert search(big, levels, holdout(), targets=[0.9], start=whole) == whole
+
+
+def test_start_of_another_search(big, levels):
+    start = search(big, levels, holdout(), targets=[0.9])
+    for change in ({"resource": "params"}, {"convention": "with_norm"}):
+        with pytest.raises(AutoslimError, match="start= is of another search"):
+            search(big, levels, holdout(), targets=[0.8], start=start, **change)
+    with pytest.raises(AutoslimError, match=r"on 30 images; this one .* on 24 images\. Search without start="):
+        search(big, levels, batches(), targets=[0.8], start=start)
+
+
+def test_target_out_of_reach(big, levels):
+    least = slow_cost(levels.smallest, "flops") / slow_cost(levels.largest, "flops")
+    with pytest.raises(AutoslimError) as error:
+        search(big, levels, holdout(), targets=[0.5, 0.01])
+    assert str(error.value) == (
+        f"Cannot reach flops <= 0.01: with every group at its smallest level the network still costs {least:.3f} of "
+        f"the full one's flops. Lower slim.min_width or slim.divisor, or raise slim.target to "
+        f"{np.ceil(least * 1000) / 1000:g} or more."
+    )
+    reachable = np.ceil(least * 1000) / 1000
+    assert search(big, levels, holdout(), targets=[reachable]).points[-1].widths == tuple(levels.smallest)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": "accuracy"}, "score='accuracy': expected loss or top1."),
+        ({"targets": []}, r"targets=\(\): expected shares of the full network's flops, in \(0, 1\]."),
+        ({"targets": [0.5, 1.5]}, r"targets=\(0.5, 1.5\): expected shares"),
+        ({"resource": "latency"}, "resource='latency': expected flops, params or memory."),
+    ],
+)
+def test_arguments_out_of_range(big, levels, change, message):
+    with pytest.raises(AutoslimError, match=message):
+        search(big, levels, holdout(), **{"targets": [0.5], **change})
+
+
+def test_held_out_images_that_do_not_serve(big, levels):
+    with pytest.raises(AutoslimError, match="The search got no held-out images"):
+        search(big, levels, [])
+    with pytest.raises(AutoslimError, match="A held-out batch has one image"):
+        search(big, levels, batches(16, 5))
+
+
+def test_a_broken_supernet():
+    broken = graph()
+    broken.model.get_layer("logits").bias.assign(np.full(CLASSES, np.nan))
+    with pytest.raises(AutoslimError, match="loss on the held-out images is NaN or infinite"):
+        search(broken, Levels.spaced(broken, 4, 0.25, 2), holdout())
+
+
+def test_one_trace_for_all_widths_and_batches(big, levels):
+    scorer = Scorer(big, [(x[:7], y[:7]) if i else (x, y) for i, (x, y) in enumerate(holdout())])
+    generator = np.random.default_rng(0)
+    losses, right = scorer(np.stack([levels.random(generator) for _ in range(20)]))
+    assert losses.shape == right.shape == (20, 22) and scorer.images == 22
+    assert scorer.traces == 1
+
+
+def test_labels_of_any_integer_type(big, levels):
+    x, y = images(12)
+    found = [Scorer(big, [(x, y.astype(t))])(levels.largest[None])[0] for t in (np.uint8, np.int64)]
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_trajectory_round_trips(big, levels):
+    found = search(big, levels, holdout(), targets=[0.6])
+    assert Trajectory.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert len(rows) == len(found.points)
+    for step, (row, point) in enumerate(zip(rows, found.points, strict=True)):
+        assert int(row["step"]) == step
+        assert row["group"] == ("" if point.group is None else found.groups[point.group])
+        assert tuple(int(row[name]) for name in found.groups) == point.widths
+        for name in ("flops", "params", "memory", "share", "loss", "loss_error", "top1", "macs"):
+            assert float(row[name]) == getattr(point, name)
+    np.testing.assert_array_equal(found.widths(), [point.widths for point in found.points])
+    assert found.channels(found.points[-1]) == dict(zip(found.groups, found.points[-1].widths, strict=True))
+    assert set(Point.__dataclass_fields__) >= set(found.to_dict()["points"][0])
+
+
+def test_a_target_that_the_path_does_not_reach(big, levels):
+    found = search(big, levels, holdout(), targets=[0.8])
+    with pytest.raises(AutoslimError, match=r"The search reached 0\.\d+ of the full flops, not 0\.2\."):
+        found.at(0.2)
+
+
+@pytest.mark.parametrize("resource", ["flops", "params", "memory"])
+@pytest.mark.parametrize("target", [1.0, 0.7, 0.5, 0.3])
+def test_uniform_widths_are_the_widest_within_the_budget(resource, target):
+    channels = ChannelGraph(network((16, 12, 20)))
+    found = uniform_widths(channels, target, resource)
+    full = slow_cost(channels.full, resource)
+    allowed = []
+    for ratio in np.linspace(0, 1, 401):
+        widths = [max(1, round(ratio * size)) for size in (16, 12, 20, 8)] + [CLASSES]
+        if slow_cost(widths, resource) <= target * full:
+            allowed.append(widths)
+    assert list(found) == allowed[-1]
+
+
+def test_uniform_out_of_reach():
+    with pytest.raises(AutoslimError, match="Cannot reach flops <= 1e-06 uniformly: with one channel in every group"):
+        uniform_widths(graph(), 1e-6)

@@ -1,0 +1,232 @@
+"""The training loop: resume, history, interruption, what is written."""
+
+import os
+import signal
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from small import bits, given, images, network, sgd, shuffled
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.util import tensor_util
+
+import autoslim
+from autoslim.datasets import GivenBatches
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.levels import Levels
+from autoslim.training.interruption import deferred_interruption
+from autoslim.training.loop import train
+from autoslim.training.steps import PlainStep, SandwichStep
+
+
+def plain(**kwargs):
+    return PlainStep(ChannelGraph(network(dropout=0.3, **kwargs)), sgd())
+
+
+def sandwich(**kwargs):
+    graph = ChannelGraph(network(dropout=0.3, **kwargs))
+    return SandwichStep(graph, Levels.spaced(graph, 3, divisor=2), sgd(), seed=4, arms=3)
+
+
+class Stopping:
+    """A step that asks for an interruption at one of its calls."""
+
+    def __init__(self, step, at, times=1):
+        self.step, self.at, self.times, self.calls = step, at, times, 0
+
+    def __getattr__(self, name):
+        return getattr(self.step, name)
+
+    def __call__(self, *args):
+        metrics = self.step(*args)
+        self.calls += 1
+        if self.calls == self.at:
+            for _ in range(self.times):
+                os.kill(os.getpid(), signal.SIGINT)
+        return metrics
+
+
+class Diverging(Stopping):
+    def __call__(self, *args):
+        metrics = self.step(*args)
+        self.calls += 1
+        return {k: v * np.nan for k, v in metrics.items()} if self.calls == self.at else metrics
+
+
+@pytest.mark.parametrize(("make", "source"), [(plain, shuffled), (sandwich, given), (sandwich, shuffled)])
+def test_interrupted_equals_uninterrupted(tmp_path, make, source):
+    """Stopped in mid-epoch, at an epoch's end and in the last step; what the later ones start from does not matter."""
+    whole = make()
+    history = train(whole, source(), 3)
+    for seed, stop in enumerate((2, 1, 4, 2)):  # after steps 2, 3, 7, 9 of 9
+        with pytest.raises(KeyboardInterrupt):
+            train(Stopping(make(seed=seed), stop), source(), 3, folder=tmp_path, log_steps=2)
+    resumed = make(seed=8)
+    assert train(resumed, source(), 3, folder=tmp_path) == history
+    assert bits(resumed.graph.model, resumed.optimizer) == bits(whole.graph.model, whole.optimizer)
+
+
+def test_checkpoints_after_every_step_change_nothing(tmp_path):
+    one, other = plain(), plain()
+    assert train(one, given(), 2) == train(other, given(), 2, folder=tmp_path, checkpoint_seconds=0)
+    assert bits(one.graph.model) == bits(other.graph.model)
+
+
+def test_more_epochs_go_on(tmp_path):
+    step, whole = plain(), plain()
+    first = train(step, given(), 1, folder=tmp_path)
+    again = plain()
+    history = train(again, given(), 3, folder=tmp_path)
+    assert history[:1] == first and history == train(whole, given(), 3)
+    assert bits(again.graph.model) == bits(whole.graph.model)
+
+
+@pytest.mark.parametrize("batch", [8, 24, 100])  # three, one and (of a batch lowered to the images) one a epoch
+def test_history_is_the_mean_over_the_steps(batch):
+    seen = []
+
+    class Watching(Stopping):
+        def __call__(self, *args):
+            metrics = self.step(*args)
+            seen.append({name: float(value) for name, value in metrics.items()})
+            return metrics
+
+    step = Watching(plain(), 0)
+    history = train(step, shuffled(batch=batch), 2, log_steps=2)
+    steps = len(seen) // 2
+    assert [entry["epoch"] for entry in history] == [1, 2]
+    for epoch, entry in enumerate(history):
+        of_epoch = seen[epoch * steps : (epoch + 1) * steps]
+        for name in ("train/loss", "train/top1"):
+            assert entry[name] == pytest.approx(np.mean([m[name] for m in of_epoch]), rel=1e-6)
+
+
+def test_training_learns():
+    model = network()
+    history = autoslim.fit(model, given(48), 12, optimizer=sgd(0.1))
+    assert history[-1]["train/loss"] < 0.7 * history[0]["train/loss"]
+
+
+@pytest.mark.parametrize("log_steps", [1, 20])
+def test_loss_that_is_not_finite(tmp_path, log_steps):
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopping(plain(), 4), given(), 3, folder=tmp_path)
+    good = plain()
+    train(good, given(), 1)
+    with pytest.raises(AutoslimError) as error:
+        train(Diverging(plain(), 3), given(), 3, folder=tmp_path, log_steps=log_steps)
+    assert str(error.value) == (
+        "train/loss became NaN or infinite at step 7 of 9. The last good checkpoint is kept in "
+        f"{tmp_path}/checkpoints. Lower optimizer.learning_rate, or set optimizer.clipnorm."
+    )
+    resumed, whole = plain(), plain()
+    assert train(resumed, given(), 3, folder=tmp_path) == train(whole, given(), 3)
+    assert bits(resumed.graph.model) == bits(whole.graph.model)
+
+
+def test_a_rate_that_is_far_too_high_is_told(tmp_path):
+    step = PlainStep(ChannelGraph(network(norm=False)), sgd(1e18))
+    with pytest.raises(AutoslimError, match="became NaN or infinite"):
+        train(step, given(), 4, folder=tmp_path, checkpoint_seconds=0)
+
+
+def test_folder_of_another_training(tmp_path):
+    train(plain(), given(), 1, folder=tmp_path)
+    with pytest.raises(AutoslimError, match=r"are of another training: it had 3 steps per epoch, this one has 6"):
+        train(plain(), given(batch=4), 1, folder=tmp_path)
+    with pytest.raises(AutoslimError, match=r"it had \['train'\] arms, this one has \['largest', 'smallest', 'r"):
+        train(sandwich(), given(), 1, folder=tmp_path)
+    train(plain(), given(), 2, folder=tmp_path)
+    with pytest.raises(AutoslimError, match=r"it had 6 steps, this one has 3 in all\. Give this training another"):
+        train(plain(), given(), 1, folder=tmp_path)
+
+
+def test_batches_that_end_too_soon():
+    class Short:
+        steps_per_epoch, batch_size = 3, 8
+
+        def dataset(self, epochs, start_epoch=0, start_batch=0):
+            return given().epoch.take(2)
+
+    with pytest.raises(AutoslimError, match="The batches ended after step 2 of 3"):
+        train(plain(), Short(), 1)
+
+
+def test_partial_batches_are_trained_on():
+    x, y = images(11)
+    source = GivenBatches(tf.data.Dataset.from_tensor_slices((x, y)).batch(4))
+    history = train(sandwich(), source, 2)
+    assert len(history) == 2 and np.isfinite(history[-1]["smallest/loss"])
+
+
+def test_scalars_for_tensorboard(tmp_path):
+    step = sandwich()
+    history = train(step, given(48), 2, folder=tmp_path, log_steps=2)
+    events = event_accumulator.EventAccumulator(str(tmp_path), size_guidance={event_accumulator.TENSORS: 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert tags == {f"{a}/{m}" for a in step.arms for m in ("loss", "top1")} | {"learning_rate"}
+    points = {
+        tag: [(e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)] for tag in tags
+    }
+    assert [s for s, _ in points["largest/loss"]] == [2, 4, 6, 8, 10, 12]
+    assert points["learning_rate"][0][1] == pytest.approx(0.05)
+    assert len(history) == 2
+
+
+def test_a_finished_training_writes_nothing(tmp_path):
+    train(plain(), given(), 1, folder=tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert len(list(tmp_path.glob("checkpoints/*.index"))) == 1  # the end is saved once
+    train(plain(), given(), 1, folder=tmp_path)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == {
+        p: t for p, t in before.items() if p.is_file()
+    }
+
+
+def test_the_second_interruption_acts_at_once(tmp_path):
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopping(plain(), 2, times=2), given(), 3, folder=tmp_path)
+    assert not list(tmp_path.glob("checkpoints/*.index"))
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_interruption_is_noted(number):
+    before = signal.getsignal(number)
+    with deferred_interruption() as interruption:
+        assert not interruption.requested
+        os.kill(os.getpid(), number)
+        assert interruption.requested
+    assert signal.getsignal(number) is before
+
+
+def test_in_a_thread_of_a_notebook(tmp_path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(train(plain(), given(), 2, folder=tmp_path)))
+    thread.start()
+    thread.join()
+    assert results == [train(plain(), given(), 2)]
+
+
+def test_public_functions_resume(tmp_path):
+    """`fit` and `train_supernet` with a folder, and the default optimizer."""
+    model = network()
+    history = autoslim.fit(model, given(), 2, folder=tmp_path / "fit")
+    again = network(seed=3)
+    assert autoslim.fit(again, given(), 2, folder=tmp_path / "fit") == history
+    assert bits(again) == bits(model)
+    graph = ChannelGraph(network())
+    levels = Levels.spaced(graph, 3, divisor=2)
+    history = autoslim.train_supernet(graph, levels, given(), 1, arms=3, folder=tmp_path / "supernet")
+    assert list(history[0]) == ["epoch", *(f"{a}/{m}" for a in ("largest", "smallest", "random1") for m in ("loss", "top1"))]
+
+
+def test_a_teacher_may_be_a_keras_model():
+    history = autoslim.fit(network(), given(), 1, teacher=network(seed=1), temperature=2.0)
+    assert np.isfinite(history[0]["train/loss"])
+    keras.utils.clear_session()
