@@ -7,7 +7,8 @@ For each network two steps are timed in turn on the same batch: Keras's own full
 with training=True, Keras batch norm, one optimizer step) and autoslim's sandwich step. Printed are the median
 of the pairwise ratio, the floor (the sum of the arms' FLOPs over the full network's, averaged over the same
 steps) and the ratio over the floor. Peak memory is taken in a process of its own for each step: the resident
-memory above what the process held before its first step (network, optimizer and batch in place).
+memory above what the process held with the network and a batch in place; optimizer slots, gradients and
+the memory of tracing count.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ def measure_time(name: str, steps: int, arms: int) -> dict[str, float]:
 def measure_memory(name: str, which: str, steps: int, arms: int) -> None:
     """Print the peak resident MB above the base, over `steps` steps; run in a process of its own."""
     graph, images, labels = build(name)
-    step = keras_step(graph) if which == "plain" else sandwich_step(graph, arms)
     base = memory("VmRSS")
+    step = keras_step(graph) if which == "plain" else sandwich_step(graph, arms)
     for number in range(steps):
         step(images, labels, number)
     print(memory("VmHWM") - base)

@@ -1,8 +1,8 @@
 """Training steps: one network at fixed widths, or a supernet arm by arm.
 
-Each step is a callable (images [B, H, W, C], labels int [B], step number) -> {name: scalar tensor}. The arms of
-a sandwich step are calls of one traced function, one after another, so that memory stays near one arm's; their
-gradients are summed on the way.
+Each step is a callable (images [B, H, W, C], labels int [B], step number) -> {name: scalar tensor}. The arms
+of a sandwich step are calls of one traced function, one after another, so that memory stays near one arm's;
+their gradients are summed on the way.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ def prepare(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[A
     variables = list(model.trainable_variables)
     if not variables:
         raise AutoslimError(
-            f"Model {model.name!r} has no trainable weights: nothing can be trained. Set trainable = True on the "
-            "model or on some of its layers."
+            f"Model {model.name!r} has no trainable weights: nothing can be trained. Set trainable = True on "
+            "the model or on some of its layers."
         )
     optimizer.build(variables)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if [id(v) for v in getattr(inner, "_trainable_variables", variables)] != [id(v) for v in variables]:
         raise AutoslimError(
-            f"The optimizer was built for other weights than those of model {model.name!r}. Give each training "
-            "an optimizer of its own."
+            f"The optimizer was built for other weights than those of model {model.name!r}. Give each "
+            "training an optimizer of its own."
         )
     ignored = [layer.name for layer in model.layers if getattr(layer, "activity_regularizer", None)]
     if ignored:
@@ -125,9 +125,7 @@ class PlainStep:
             logits, statistics = self.graph.run_with_statistics(images, training=True)
             loss = self._loss(labels, logits, soft)
             total = self.optimizer.scale_loss(tf.add_n([loss, *weight_losses(self.variables)]))
-        gradients = tape.gradient(
-            total, self.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        gradients = tape.gradient(total, self.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self.optimizer.apply(gradients, self.variables)
         update_moving_statistics(statistics)
         return {"train/loss": loss, "train/top1": top1(labels, logits)}
@@ -143,8 +141,8 @@ class PlainStep:
             return loss
         if soft.shape[-1] != logits.shape[-1]:
             raise AutoslimError(
-                f"The teacher returns logits of shape {tuple(soft.shape)}, the network of {tuple(logits.shape)}: "
-                "both must know the same classes."
+                f"The teacher returns logits of shape {tuple(soft.shape)}, the network of "
+                f"{tuple(logits.shape)}: both must know the same classes."
             )
         t = self._temperature
         distilled = t * t * cross_entropy(soft, tf.cast(logits, tf.float32) / t)
@@ -154,9 +152,9 @@ class PlainStep:
 class SandwichStep:
     """One optimizer step of a supernet by the sandwich rule with in-place distillation.
 
-    The largest arm learns from the labels and the weights' regularizers; the others learn from its softmax (or from the labels, without
-    distillation). Each arm normalises with its own batch statistics; moving statistics stay as they are.
-    Gradients are summed over the arms.
+    The largest arm learns from the labels and the weights' regularizers; the others learn from its softmax
+    (or from the labels, without distillation). Each arm normalises with its own batch statistics; moving
+    statistics stay as they are. Gradients are summed over the arms.
 
     Args:
         graph: of the supernet; its model's weights are trained.
@@ -189,18 +187,18 @@ class SandwichStep:
         self._smoothing = smoothing
         self._largest = tf.function(self._largest_arm, autograph=False)
         self._smaller = tf.function(self._smaller_arm, autograph=False)
-        self._apply = tf.function(lambda gradients: optimizer.apply(gradients, self.variables), autograph=False)
+        self._apply = tf.function(self._apply_sums, autograph=False)
+        # Summed in place: a sum that each arm returned anew would cost its memory twice.
+        self._sums = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables]
 
     def __call__(self, images: Any, labels: Any, step: int) -> Metrics:
         widths = draw_arms(self.levels, len(self.arms), self._seed, step)
-        gradients, targets, loss, accuracy = self._largest(images, labels)
+        targets, loss, accuracy = self._largest(images, labels)
         metrics = {"largest/loss": loss, "largest/top1": accuracy}
         for name, arm in zip(self.arms[1:], widths[1:], strict=True):
-            gradients, loss, accuracy = self._smaller(
-                images, labels, targets, tf.constant(arm), gradients
-            )
+            loss, accuracy = self._smaller(images, labels, targets, tf.constant(arm))
             metrics |= {f"{name}/loss": loss, f"{name}/top1": accuracy}
-        self._apply(gradients)
+        self._apply()
         return metrics
 
     @property
@@ -208,33 +206,36 @@ class SandwichStep:
         """How often the smaller arms' function was traced: once, whatever the widths."""
         return self._smaller.experimental_get_tracing_count()
 
-    def _largest_arm(self, images: Any, labels: Any) -> tuple[Any, Any, Any, Any]:
+    def _largest_arm(self, images: Any, labels: Any) -> tuple[Any, Any, Any]:
         labels = class_indices(labels)
         with tf.GradientTape() as tape:
             logits, _ = self.graph.run_with_statistics(images, training=True)
             targets = soft_labels(labels, logits.shape[-1], self._smoothing)
             loss = cross_entropy(targets, logits)
             total = self.optimizer.scale_loss(tf.add_n([loss, *weight_losses(self.variables)]))
-        gradients = self._gradients(tape, total)
+        for total_gradient, gradient in zip(self._sums, self._gradients(tape, total), strict=True):
+            total_gradient.assign(gradient)
         if self._distill:
             targets = tf.nn.softmax(tf.cast(logits, tf.float32))
-        return gradients, targets, loss, top1(labels, logits)
+        return targets, loss, top1(labels, logits)
 
-    def _smaller_arm(
-        self, images: Any, labels: Any, targets: Any, widths: Any, so_far: Sequence[Any]
-    ) -> tuple[Any, Any, Any]:
+    def _smaller_arm(self, images: Any, labels: Any, targets: Any, widths: Any) -> tuple[Any, Any]:
         labels = class_indices(labels)
         with tf.GradientTape() as tape:
             logits, _ = self.graph.run_with_statistics(images, widths, training=True)
             loss = cross_entropy(targets, logits)
             total = self.optimizer.scale_loss(loss)
-        gradients = [a + b for a, b in zip(so_far, self._gradients(tape, total), strict=True)]
-        return gradients, loss, top1(labels, logits)
+        for total_gradient, gradient in zip(self._sums, self._gradients(tape, total), strict=True):
+            total_gradient.assign_add(gradient)
+        return loss, top1(labels, logits)
+
+    def _apply_sums(self) -> None:
+        self.optimizer.apply([total.read_value() for total in self._sums], self.variables)
 
     def _gradients(self, tape: tf.GradientTape, loss: Any) -> list[Any]:
         return tape.gradient(loss, self.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def floor(graph: ChannelGraph, arms: np.ndarray) -> float:
-    """The least that a sandwich step can cost, in full-width steps: the sum of the arms' FLOPs over the full's."""
+    """The least that a sandwich step can cost, in full-width steps: the arms' FLOPs over the full one's."""
     return float(np.sum(graph.cost(arms).flops) / graph.cost().flops)
