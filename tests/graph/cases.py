@@ -274,6 +274,7 @@ def shapes_2d():
         conv(6, strides=2, padding="valid"),
         L.ZeroPadding2D(2),
         conv(5, (1, 3), dilation_rate=(1, 2), padding="valid", use_bias=False),
+        conv(4, (2, 3), dilation_rate=3),
         L.UpSampling2D(2, interpolation="bilinear"),
         L.AveragePooling2D(2, padding="same"),
         L.Cropping2D(((0, 1), (1, 0))),

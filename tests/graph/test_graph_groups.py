@@ -54,6 +54,18 @@ def test_a_group_is_named_and_measured_by_its_first_layer_whatever_joins_it_late
     group = ChannelGraph(finish(x, y)).slimmable[0]
     assert (group.name, group.size, group.unit) == ("narrow", 4, 1)
 
+    x = keras.Input(IMAGE, name="image")
+    narrow = conv(4, name="narrow")(x)
+    wide = conv(8, name="wide")(narrow)
+    for _ in range(3):  # so that it comes before the grouped convolution
+        wide = L.ReLU()(wide)
+    y = L.DepthwiseConv2D(3, depth_multiplier=2, padding="same")(conv(4, groups=2, name="blocks")(narrow))
+    graph = ChannelGraph(finish(x, L.Add()([y, wide])))
+    names = [node.name for node in graph.trace.nodes]
+    assert names.index("narrow") < names.index("wide") < names.index("blocks")
+    group = graph.slimmable[0]
+    assert (group.name, group.size, group.unit) == ("narrow", 4, 2)
+
 
 def test_granularities_meet_at_the_coarsest_common_unit():
     (group,) = graph_of("two_granularities").slimmable
@@ -145,6 +157,13 @@ def test_a_layer_without_a_rule_freezes_what_it_touches_and_is_told_once(caplog)
         "No rule covers these layers; the channels they touch keep their full width, and their own "
         "operations count as 0 FLOPs: norm (a LayerNormalization layer)"
     ]
+
+
+def test_many_layers_without_a_rule_are_told_in_one_line(caplog):
+    layers = [layer for i in range(7) for layer in (conv(2), L.LayerNormalization(name=f"n{i}"))]
+    ChannelGraph(chain(*layers))
+    (record,) = caplog.records
+    assert record.getMessage().endswith("n4 (a LayerNormalization layer) and 2 more, see graph.uncovered")
 
 
 def test_preprocessing_at_the_input_is_not_told(caplog):

@@ -21,6 +21,8 @@ from autoslim.graph.trace import Node, Trace, trace
 
 log = logging.getLogger(__name__)
 
+TOLD = 5  # layers that a warning names
+
 
 class ChannelGraph:
     """The channel groups of a Keras functional model, and the model at any widths of them.
@@ -137,11 +139,14 @@ class ChannelGraph:
             touched = {name for axis in axes for g in axis.groups for name in self.groups[g].layers}
             if node.name in self.uncovered and touched & weighted:
                 told.append(f"{node.name} ({self.uncovered[node.name]})")
+        told = list(dict.fromkeys(told))
         if told:
+            more = f" and {len(told) - TOLD} more, see graph.uncovered" if len(told) > TOLD else ""
             log.warning(
                 "No rule covers these layers; the channels they touch keep their full width, and their own "
-                "operations count as 0 FLOPs: %s",
-                ", ".join(dict.fromkeys(told)),
+                "operations count as 0 FLOPs: %s%s",
+                ", ".join(told[:TOLD]),
+                more,
             )
 
     def _check_patterns(self, freeze: tuple[str, ...]) -> None:
