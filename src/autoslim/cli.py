@@ -52,6 +52,7 @@ KEYS = (
     "slim.freeze",
     "slim.channels",
     "dataset.path",
+    "export.formats",
 )
 """The keys that ``--help`` explains."""
 
@@ -251,11 +252,22 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
+def _flags_first(arguments: list[str]) -> list[str]:
+    """The same with flags before overrides: Hydra reads no override that stands after a flag after another.
+
+    >>> _flags_first(["seed=0,1", "--multirun", "arch=resnet20"])
+    ['--multirun', 'seed=0,1', 'arch=resnet20']
+    """
+    overrides = [text for text in arguments if not text.startswith("-") and (text[:1] in "+~" or "=" in text)]
+    return [text for text in arguments if text not in overrides] + overrides
+
+
 def main() -> None:
     """``python -m autoslim`` and the command ``autoslim``. Ends the process with an exit status."""
     global _call
     _call = _Call()
     _see_current_folder()
+    sys.argv[1:] = _flags_first(sys.argv[1:])
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, in place of printing and ending the process
     status = 1

@@ -103,7 +103,8 @@ def describe(error: BaseException, docs: Mapping[str, str] = MappingProxyType({}
         return unknown_key(override.group(1), docs)
     if isinstance(first, OverrideParseException):
         return (
-            f"cannot read {first.override!r}: expected key=value or group=option, with no blank around the =."
+            f"cannot read {first.override!r}: expected key=value or group=option, with no blank "
+            "around the = and every bracket and quote closed."
         )
     for link in chain:
         if isinstance(link, MissingConfigException):

@@ -43,7 +43,7 @@ def finish_network(
     graph = ChannelGraph(model)
     calibrate(graph, batches.dataset(passes).take(count))
     model.save(folder.path / "model.keras")
-    model.save_weights(folder.path / "full.weights.h5")
+    experiment.save_weights(model, folder)
     final = evaluate(model, experiment.test_batches())
     convention = experiment.config.slim.convention
     cost = graph.cost(None, convention)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
-from autoslim.stages.store import StageFolder, stage_hash
+from autoslim.stages.store import StageFolder, make_room, stage_hash
 from autoslim.training.optimizers import make_optimizer, make_schedule
 
 RUNNING_ONLY = ("log_steps", "checkpoint_seconds", "eval_batch_size", "deterministic")  # change no result
 
+WEIGHTS = "full.weights.h5"
 OWN = "autoslim."  # networks that change with the version only
 
 
@@ -186,6 +188,12 @@ class Experiment:
             )
         return folder.result()
 
+    def save_weights(self, model: keras.Model, folder: StageFolder) -> None:
+        """Write the network's weights, once it is sure that there is room: HDF5 crashes on a full disk."""
+        values = sum(math.prod(v.shape) for v in model.variables)
+        make_room(folder.path, 2**16 + 8 * values + 4096 * len(model.variables))
+        model.save_weights(folder.path / WEIGHTS)
+
     def load_weights(self, folder: StageFolder) -> keras.Model:
         """The full network with the weights that a finished stage saved.
 
@@ -193,7 +201,7 @@ class Experiment:
             AutoslimError: for a damaged file, or weights of another network.
         """
         model = self.build()
-        path = folder.path / "full.weights.h5"
+        path = folder.path / WEIGHTS
         try:
             model.load_weights(path)
         except (OSError, ValueError, KeyError) as error:

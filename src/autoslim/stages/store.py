@@ -135,6 +135,23 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def make_room(folder: Path, size: int) -> None:
+    """Find out whether a folder has room for `size` bytes.
+
+    Raises:
+        OSError: if it has not.
+    """
+    temporary = folder / f".room.{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            for start in range(0, size, 2**20):
+                file.write(bytes(min(2**20, size - start)))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _read_owner(path: Path) -> str:
     try:
         return path.read_text() or "another process"

@@ -35,7 +35,7 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         folder=folder.path,
         **experiment.running(),
     )
-    model.save_weights(folder.path / "full.weights.h5")
+    experiment.save_weights(model, folder)
     images = batches.steps_per_epoch * batches.batch_size * c.epochs
     steps = min(FLOOR_STEPS, batches.steps_per_epoch * c.epochs)
     arms = np.mean([floor(graph, draw_arms(levels, c.arms, config.seed, k)) for k in range(steps)])
