@@ -17,7 +17,7 @@ $(BIN)/python:
 
 # Again whenever what is installed changes.
 $(READY): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[joblib,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[export,joblib,test]"
 	touch $(READY)
 
 run: $(READY)

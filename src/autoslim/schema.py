@@ -14,8 +14,11 @@ from omegaconf import MISSING, ListConfig
 from autoslim.errors import AutoslimError
 from autoslim.messages import near
 
-STAGES = ("describe", "baseline", "supernet", "search", "retrain", "uniform", "report")
+STAGES = ("describe", "baseline", "supernet", "search", "retrain", "uniform", "report", "export")
 """The stages in the order in which they run."""
+UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export"))
+"""The stages that run when none is named."""
+EXPORT_FORMATS = ("keras", "saved_model", "litert", "litert_float16", "litert_int8", "onnx")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100")
 SCHEDULES = ("constant", "cosine", "step", "linear")
 
@@ -316,11 +319,29 @@ class RetrainConfig(StageConfig):
 
 
 @dataclass
+class ExportConfig:
+    """Files for deployment, each checked by its own runtime."""
+
+    formats: list[str] = _key(["keras", "litert"], f"formats to write, of: {', '.join(EXPORT_FORMATS)}")
+    images: int = _key(500, "test images on which each file is run and compared")
+    calibration_images: int = _key(200, "training images from which int8 takes its ranges")
+
+    def __post_init__(self) -> None:
+        _need(bool(self.formats), "export.formats", self.formats, f"some of: {', '.join(EXPORT_FORMATS)}")
+        for name in self.formats:
+            _one_of("export format", name, EXPORT_FORMATS)
+        self.formats = list(dict.fromkeys(self.formats))
+        _need(self.images >= 1, "export.images", self.images, "at least 1")
+        count = self.calibration_images
+        _need(count >= 1, "export.calibration_images", count, "at least 1")
+
+
+@dataclass
 class Config:
     """The whole configuration of a run."""
 
     seed: int = _key(0, "random seed of everything: weights, order, augmentation, widths, held-out images")
-    stages: list[str] = _key(list(STAGES[1:]), f"stages to run, of: {', '.join(STAGES)}")
+    stages: list[str] = _key(list(UNASKED), f"stages to run, of: {', '.join(STAGES)}")
     output: str = _key("outputs", "folder for all that is written")
     lock_wait: float | None = _key(
         None,
@@ -334,6 +355,7 @@ class Config:
     baseline: BaselineConfig = _group(BaselineConfig, "the full network's training")
     supernet: SupernetConfig = _group(SupernetConfig, "the supernet's training")
     retrain: RetrainConfig = _group(RetrainConfig, "the small network's training")
+    export: ExportConfig = _group(ExportConfig, "files for deployment (stage export)")
 
     def __post_init__(self) -> None:
         _need(0 <= self.seed < 2**31, "seed", self.seed, "a whole number in [0, 2147483647]")

@@ -1,6 +1,6 @@
 """Files for deployment, each checked by the runtime that will use it."""
 
-from autoslim.exporting.export import Exported, export
+from autoslim.exporting.exporter import Exported, export
 from autoslim.exporting.formats import FORMATS, check_formats
 
 __all__ = ["FORMATS", "Exported", "check_formats", "export"]

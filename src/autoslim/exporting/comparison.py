@@ -73,8 +73,8 @@ def demand(name: str, kind: Format, found: Comparison) -> None:
     if not found.largest_difference <= allowed:
         raise AutoslimError(
             f"{name}: its logits differ from the Keras model's by up to {found.largest_difference:.3g}; "
-            f"expected at most {allowed:.3g} ({kind.share:g} of their scale, {found.scale:.3g}). The file was "
-            "not kept. A layer is not translated faithfully: leave this format out, or replace the layer."
+            f"expected at most {allowed:.3g} ({kind.share:g} of their scale, {found.scale:.3g}). The file "
+            "was not kept. A layer is not translated faithfully: leave this format out, or replace the layer."
         )
 
 

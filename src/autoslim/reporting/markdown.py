@@ -70,7 +70,7 @@ def report_markdown(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
     """A Markdown table whose source lines up too; all but the first columns are right-aligned."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, *rows)]
     wide = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
@@ -123,7 +123,7 @@ def _results(
         f"FLOPs: {counted}. "
         "Memory: peak of live activations for one image in float32."
     )
-    return f"## Results\n\n{_table(head, rows)}\n\n{notes}"
+    return f"## Results\n\n{table(head, rows)}\n\n{notes}"
 
 
 def _points(difference: float) -> str:
@@ -163,7 +163,7 @@ def _against_uniform(
         "McNemar test on the images that just one of the two has right; like the intervals it knows one seed."
     )
     listed = "\n".join(f"- {sentence}" for sentence in sentences)
-    return f"## AutoSlim against uniform\n\n{listed}\n\n{_table(head, rows)}\n\n{notes}"
+    return f"## AutoSlim against uniform\n\n{listed}\n\n{table(head, rows)}\n\n{notes}"
 
 
 def _p(p: float) -> str:
@@ -230,7 +230,7 @@ def _bill(bill: Mapping[str, float]) -> str:
     if ours:
         spent = sum(bill[stage] for stage in ours)
         text += f" To find and train the slim networks ({', '.join(ours)}) took {spent:.3f}."
-    return f"## The bill\n\n{_table(['stage', 'baseline trainings'], rows)}\n\n{text}"
+    return f"## The bill\n\n{table(['stage', 'baseline trainings'], rows)}\n\n{text}"
 
 
 def _channels(groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult]) -> str:
@@ -241,7 +241,7 @@ def _channels(groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult
     rows.append(["**sum**", str(sum(size for _, size in groups))])
     rows[-1] += [str(sum(r.channels.get(name, size) for name, size in groups)) for r in slim]
     head = ["group", "full", *(r.label for r in slim)]
-    return f"## Channels\n\n{_table(head, rows)}"
+    return f"## Channels\n\n{table(head, rows)}"
 
 
 def _loading(results: Sequence[NetworkResult], mean: Sequence[float], std: Sequence[float]) -> str:
@@ -261,10 +261,10 @@ def _loading(results: Sequence[NetworkResult], mean: Sequence[float], std: Seque
         [r.label, *(f"`{_posix(r.files[k])}`" if k in r.files else "-" for k in ("model", "channels"))]
         for r in models
     ]
-    table = _table(["network", "model", "channels"], files, text_columns=3)
+    files_table = table(["network", "model", "channels"], files, text_columns=3)
     return (
         "## Loading a network\n\n"
-        f"Plain Keras models; autoslim is not needed to load them.\n\n```python\n{code}\n```\n\n{table}"
+        f"Plain Keras models; autoslim is not needed to load them.\n\n```python\n{code}\n```\n\n{files_table}"
     )
 
 

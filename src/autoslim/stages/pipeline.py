@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.config import Config
+from autoslim.reporting.exports import export_table
 from autoslim.reporting.network import NetworkResult
 from autoslim.reporting.terminal import heading, results_table, show, where
 from autoslim.slimming.search import uniform_widths
@@ -20,6 +21,7 @@ from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.baseline import run_baseline
 from autoslim.stages.describe import run_describe
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.export import check_export, done_networks, export_folder, is_exported, run_export
 from autoslim.stages.preflight import channels_widths, check_before, reached, search_result
 from autoslim.stages.report import run_report
 from autoslim.stages.retrain import run_retrain
@@ -58,6 +60,8 @@ def run_stages(config: Config, run_dir: Path | None = None, sweep: bool = False)
     stages = [stage for stage in config.stages if stage != "describe"]
     if stages:
         check_before(experiment, stages)
+        if "export" in stages:
+            check_export(experiment, stages)
         for stage in stages:
             _STAGES[stage](run)
         run.finish()
@@ -133,6 +137,19 @@ class _Run:
         folder = run_report(self.experiment, self.results, self.finished, self.trajectory)
         heading("report", str(folder / "report.md"))
         self.outcome.folders["report"] = str(folder)
+
+    def export(self) -> None:
+        """Write the networks of this configuration that are done as files for deployment."""
+        networks = done_networks(self.experiment)
+        folder = export_folder(self.experiment, networks)
+        result = self._stage(
+            folder,
+            "",
+            lambda: run_export(self.experiment, folder, networks),
+            ("rows",),
+            done=lambda: is_exported(folder),
+        )
+        show(export_table(result["rows"]))
 
     def finish(self) -> None:
         """The final table, and where everything lies."""
@@ -220,6 +237,7 @@ _STAGES: dict[str, Callable[[_Run], None]] = {
     "retrain": _Run.retrain,
     "uniform": _Run.uniform,
     "report": _Run.report,
+    "export": _Run.export,
 }
 
 

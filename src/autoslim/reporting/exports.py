@@ -1,0 +1,113 @@
+"""Exported files, full and slimmed side by side: in the terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from autoslim.reporting import units
+from autoslim.reporting.markdown import table
+
+HEAD = (
+    "format",
+    "network",
+    "size",
+    "size / full",
+    "top-1 %",
+    "largest difference",
+    "agreement %",
+    "latency ms",
+    "latency / full",
+)
+TEXT_COLUMNS = 2
+
+CSV_FIELDS = (
+    "network",
+    "format",
+    "bytes",
+    "top1",
+    "keras_top1",
+    "largest_difference",
+    "agreement",
+    "latency_ms",
+    "path",
+)
+"""The fields of a row, in the order of `export.csv`: shares in [0, 1], milliseconds, empty where unknown."""
+
+
+def export_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The table for `show`.
+
+    Args:
+        rows: one for each file, with `CSV_FIELDS`.
+    """
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, title in enumerate(HEAD):
+        shown.add_column(title, justify="left" if index < TEXT_COLUMNS else "right", no_wrap=True)
+    cells = _cells(rows)
+    for index, line in enumerate(cells):
+        last = index + 1 == len(cells) or cells[index + 1][0] != line[0]
+        shown.add_row(*line, end_section=last)
+    return shown
+
+
+def export_markdown(rows: Sequence[dict[str, Any]], images: int, calibration: int | None) -> str:
+    """The text of export.md.
+
+    Args:
+        rows: one for each file, with `CSV_FIELDS`.
+        images: how many test images the files were run on.
+        calibration: how many training images int8 was calibrated with; None: no format needed any.
+    """
+    notes = [
+        f"Each file was run by its own runtime on {images:,} test images, balanced over the classes; top-1 is "
+        "of those. Largest difference: of a logit, from the Keras model. Agreement: images with the Keras "
+        "model's class. Latency: median for one image, one thread, on the CPU of this machine, in a process "
+        "of its own; keras and saved_model as a traced function.",
+    ]
+    if calibration is not None:
+        notes.append(f"int8 was calibrated with {calibration:,} training images.")
+    files = "\n".join(f"- {row['network']}, {row['format']}: `{row['path']}`" for row in rows)
+    return f"# Exported files\n\n{table(HEAD, _cells(rows), TEXT_COLUMNS)}\n\n{' '.join(notes)}\n\n{files}\n"
+
+
+def export_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The text of export.csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Rows of text, format by format, the networks of each in the order given."""
+    formats = list(dict.fromkeys(row["format"] for row in rows))
+    full = {row["format"]: row for row in rows if row["network"] == "baseline"}
+    return [
+        [
+            row["format"],
+            row["network"],
+            units.memory(row["bytes"]),
+            _share(row, full.get(row["format"]), "bytes"),
+            "-" if row["top1"] is None else f"{100 * row['top1']:.2f}",
+            f"{row['largest_difference']:.2g}",
+            f"{100 * row['agreement']:.1f}",
+            "-" if row["latency_ms"] is None else f"{row['latency_ms']:.3g}",
+            _share(row, full.get(row["format"]), "latency_ms"),
+        ]
+        for name in formats
+        for row in rows
+        if row["format"] == name
+    ]
+
+
+def _share(row: dict[str, Any], full: dict[str, Any] | None, key: str) -> str:
+    if full is None or not full[key] or row[key] is None:
+        return "-"
+    return f"{row[key] / full[key]:.2f}"

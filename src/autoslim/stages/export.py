@@ -1,0 +1,200 @@
+"""Stage `export`: the trained networks in formats for deployment, each file checked by its own runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from autoslim import datasets
+from autoslim.errors import AutoslimError
+from autoslim.exporting import FORMATS, check_formats, export
+from autoslim.exporting.comparison import logits_of
+from autoslim.exporting.runtimes import call_keras
+from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
+from autoslim.reporting.network import NAMES
+from autoslim.reporting.terminal import progress
+from autoslim.slimming.search import uniform_widths
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.preflight import channels_widths, reached
+from autoslim.stages.store import StageFolder, write_atomically
+
+FOLDER = "export"  # within the folder of each network
+TRAINING = ("baseline", "retrain", "uniform")
+
+NOTHING = (
+    "The export found no trained network of this configuration: expected baseline, retrain or uniform to be "
+    "done, or among the stages: stages=[baseline,supernet,search,retrain,uniform,export] (what is done is "
+    "reused)."
+)
+
+
+class Network(NamedTuple):
+    """A trained network that is done."""
+
+    label: str  # "baseline", "AutoSlim 0.5", "uniform 0.5"
+    folder: StageFolder
+
+
+def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
+    """Refuse before any training what the export could not do after it.
+
+    Raises:
+        AutoslimError: for a missing package, or where there is and will be no network.
+    """
+    check_formats(experiment.config.export.formats)
+    if not set(TRAINING) & set(stages) and not done_networks(experiment):
+        raise AutoslimError(NOTHING)
+
+
+def done_networks(experiment: Experiment) -> list[Network]:
+    """The networks of this configuration that are trained: the baseline first, then by target."""
+    found = [Network("baseline", experiment.baseline_folder())]
+    for target, slimmed, even in _targets(experiment):
+        if slimmed is not None:
+            found.append(
+                Network(f"{NAMES['autoslim']} {target}", experiment.network_folder("retrain", slimmed))
+            )
+        if even is not None:
+            found.append(Network(f"{NAMES['uniform']} {target}", experiment.network_folder("uniform", even)))
+    return [network for network in found if network.folder.done]
+
+
+def export_folder(experiment: Experiment, networks: Sequence[Network]) -> StageFolder:
+    """The folder of the comparison of these networks' files."""
+    key = {
+        "networks": [[network.label, network.folder.path.name] for network in networks],
+        "export": dataclasses.asdict(experiment.config.export),
+    }
+    return StageFolder(experiment.root, "export", key)
+
+
+def is_exported(folder: StageFolder) -> bool:
+    """Whether the stage is done and all its files stand, none of them removed since."""
+    return folder.done and all(
+        (folder.path / row["path"]).exists() for row in folder.result(("rows",))["rows"]
+    )
+
+
+def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[Network]) -> dict[str, Any]:
+    """Export each network into the folder `export` within its own, and write the comparison.
+
+    Nothing is resumed within it: files that stand are made anew.
+
+    Raises:
+        AutoslimError: for a network that cannot be read, and as `autoslim.export`.
+    """
+    if not networks:
+        raise AutoslimError(NOTHING)
+    formats = experiment.config.export.formats
+    images, labels = _test_images(experiment)
+    calibration = _calibration_images(experiment) if any(FORMATS[f].calibrated for f in formats) else None
+    rows: list[dict[str, Any]] = []
+    with progress("export", total=len(networks), unit="network") as advance:
+        for network in networks:
+            with network.folder.locked(experiment.lock_wait):
+                rows += _exported(network, folder, formats, calibration, images, labels)
+            advance()
+    count = None if calibration is None else len(calibration)
+    write_atomically(folder.path / "export.csv", export_csv(rows))
+    write_atomically(folder.path / "export.md", export_markdown(rows, len(images), count))
+    return folder.finish({"rows": rows, "test_images": len(images), "calibration_images": count})
+
+
+def _exported(
+    network: Network,
+    folder: StageFolder,
+    formats: Sequence[str],
+    calibration: np.ndarray | None,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> list[dict[str, Any]]:
+    """The rows of one network, with `CSV_FIELDS`; paths are relative to the comparison's folder."""
+    model = _load(network)
+    try:
+        found = export(
+            model,
+            network.folder.path / FOLDER,
+            formats,
+            calibration=calibration,
+            images=images,
+            labels=labels,
+        )
+    except AutoslimError as error:
+        raise AutoslimError(f"{network.label}, {network.folder.path}: {error}") from error
+    answers = logits_of(call_keras(model), images).argmax(-1)
+    rows = []
+    for exported in found:
+        row = {**dataclasses.asdict(exported), "network": network.label}
+        row["keras_top1"] = float(np.mean(answers == labels))
+        row["path"] = Path(os.path.relpath(exported.path, folder.path)).as_posix()
+        rows.append({name: row[name] for name in CSV_FIELDS})
+    return rows
+
+
+def _load(network: Network) -> keras.Model:
+    path = network.folder.path / "model.keras"
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise AutoslimError(
+            f"The network in {path} cannot be read ({lines[0][:120]}). Remove the folder "
+            f"{network.folder.path} to run stage {network.folder.stage} anew."
+        ) from error
+
+
+def _targets(experiment: Experiment) -> list[tuple[str, np.ndarray | None, np.ndarray | None]]:
+    """(target as in labels, AutoSlim's widths, uniform widths), None where there are none (yet)."""
+    plan, s = experiment.plan, experiment.config.slim
+    if s.channels:
+        widths = channels_widths(experiment)
+        cost, full = plan.cost(widths, s.convention), plan.cost(None, s.convention)
+        target = float(cost.of(s.resource) / full.of(s.resource))
+        return [(f"{target:.3g}", widths, _uniform(experiment, target))]
+    trajectory = reached(experiment)
+    return [
+        (
+            f"{target:g}",
+            np.array(trajectory.at(target).widths, np.int32) if trajectory else None,
+            _uniform(experiment, target),
+        )
+        for target in s.targets
+    ]
+
+
+def _uniform(experiment: Experiment, target: float) -> np.ndarray | None:
+    """Widths at the same ratio everywhere; None where no ratio meets the target."""
+    s = experiment.config.slim
+    try:
+        return uniform_widths(experiment.plan, target, s.resource, s.convention)
+    except AutoslimError:
+        return None
+
+
+def _test_images(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised test images float32 [N, H, W, C], balanced over the classes, and their labels."""
+    data = experiment.data
+    count = min(experiment.config.export.images, len(data.test_images))
+    index = datasets.balanced_subset(data.test_labels, count, experiment.config.seed)
+    return _normalised(data, data.test_images[index]), data.test_labels[index]
+
+
+def _calibration_images(experiment: Experiment) -> np.ndarray:
+    """Normalised training images float32 [N, H, W, C], balanced over the classes, not augmented."""
+    data = experiment.data
+    count = min(experiment.config.export.calibration_images, len(data.train_images))
+    index = datasets.balanced_subset(data.train_labels, count, experiment.config.seed)
+    return _normalised(data, data.train_images[index])
+
+
+def _normalised(data: datasets.Dataset, images: np.ndarray) -> np.ndarray:
+    batches = datasets.evaluation_batches(
+        images, np.zeros(len(images), np.int32), len(images), data.mean, data.std
+    )
+    return np.concatenate([np.asarray(batch) for batch, _ in batches])
