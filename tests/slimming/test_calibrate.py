@@ -50,7 +50,9 @@ def test_first_layer_statistics_are_those_of_all_images():
     x = np.tile(images(8)[0], (3, 1, 1, 1))
     autoslim.calibrate(ChannelGraph(model), [(x[:8], None), (x[8:16], None), (x[16:], None)])
     outputs = model.get_layer("conv1")(x).numpy().astype(np.float64)
-    np.testing.assert_allclose(model.get_layer("bn1").moving_mean, outputs.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.get_layer("bn1").moving_mean, outputs.mean((0, 1, 2)), rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_allclose(model.get_layer("bn1").moving_variance, outputs.var((0, 1, 2)), rtol=1e-4)
 
 

@@ -40,7 +40,9 @@ def test_every_level(units, unit, count, min_width, divisor):
     size = units * unit
     other = Group(512)  # always has a choice, whatever the first has
     try:
-        levels = Levels.spaced(Graph(Group(size, unit), other, Group(7, 1, "frozen")), count, min_width, divisor)
+        levels = Levels.spaced(
+            Graph(Group(size, unit), other, Group(7, 1, "frozen")), count, min_width, divisor
+        )
     except AutoslimError:
         assert np.ceil(min_width * 512 / divisor - 1e-9) * divisor >= 512
         return
@@ -68,7 +70,9 @@ def test_of_a_network():
     levels = Levels.spaced(graph(), 4, 0.25, 2)
     assert levels.widths[-1] == (3,)  # the logits
     np.testing.assert_array_equal(levels.largest, graph().full)
-    assert all(levels.smallest <= levels.largest) and levels.largest.dtype == levels.smallest.dtype == np.int32
+    assert (
+        all(levels.smallest <= levels.largest) and levels.largest.dtype == levels.smallest.dtype == np.int32
+    )
     assert [levels.narrower(1, w) for w in levels.widths[1]] == [None, *levels.widths[1][:-1]]
     np.testing.assert_array_equal(levels.uniform(1.0), levels.largest)
     np.testing.assert_array_equal(levels.uniform(0.0), levels.smallest)
@@ -89,10 +93,13 @@ def test_nothing_to_choose():
     with pytest.raises(AutoslimError) as error:
         Levels.spaced(Graph(Group(4), Group(6, frozen="model output")), 8, 0.5, 4)
     assert str(error.value) == (
-        "No channel group can be slimmed: 1 of 2 groups are not frozen, the largest of 4 channels, and none has a "
+        "No channel group can be slimmed: 1 of 2 groups are not frozen, the largest of 4 channels, and none "
+        "has a "
         "second width at slim.min_width=0.5, slim.divisor=4. Freeze less, or lower slim.divisor."
     )
-    with pytest.raises(AutoslimError, match="No channel group can be slimmed: 0 of 1 groups are not frozen, and"):
+    with pytest.raises(
+        AutoslimError, match="No channel group can be slimmed: 0 of 1 groups are not frozen, and"
+    ):
         Levels.spaced(Graph(Group(4, frozen="x")))
 
 

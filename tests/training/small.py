@@ -25,7 +25,9 @@ def network(seed=0, width=8, dropout=0.0, regularizer=None, norm=True, frozen=()
     x = L.ReLU(name="relu3", dtype=dtype)(x)
     x = L.Dropout(dropout, seed=5, name="dropout", dtype=dtype)(x) if dropout else x
     x = L.GlobalAveragePooling2D(name="pool", dtype=dtype)(x)
-    model = keras.Model(image, L.Dense(CLASSES, kernel_regularizer=regularizer, name="logits", dtype=dtype)(x))
+    model = keras.Model(
+        image, L.Dense(CLASSES, kernel_regularizer=regularizer, name="logits", dtype=dtype)(x)
+    )
     for name in frozen:
         model.get_layer(name).trainable = False
     return model

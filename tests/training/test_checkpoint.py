@@ -79,7 +79,8 @@ def test_damaged(tmp_path, damage):
     message = refusal(Checkpoints(tmp_path, model, optimizer).restore)
     assert message.startswith(f"Checkpoint {tmp_path}/ckpt-2 is damaged (")
     assert message.endswith(
-        f"). Remove {tmp_path}/ckpt-2.* to go on from {tmp_path}/ckpt-1, or the folder {tmp_path} to train this "
+        f"). Remove {tmp_path}/ckpt-2.* to go on from {tmp_path}/ckpt-1, or the folder {tmp_path} to train "
+        "this "
         "stage anew."
     )
     for path in tmp_path.glob("ckpt-2.*"):
@@ -137,7 +138,8 @@ def test_weights_that_are_not_finite(tmp_path, where):
     variable.assign(np.full(variable.shape, np.nan))
     message = refusal(Checkpoints(tmp_path, model, optimizer).save, {"step": 7})
     assert message == (
-        f"Weights became NaN or infinite in or before step 7. The last good checkpoint is kept in {tmp_path}. "
+        "Weights became NaN or infinite in or before step 7. The last good checkpoint is kept in "
+        f"{tmp_path}. "
         "Lower optimizer.learning_rate, or set optimizer.clipnorm."
     )
     assert Checkpoints(tmp_path, model, optimizer).restore() == {"step": 1}
@@ -160,7 +162,11 @@ def test_folder_that_can_not_be_made(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), tf.errors.ResourceExhaustedError(None, None, "disk full\n at x")]
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "disk full\n at x"),
+    ],
 )
 def test_full_disk(tmp_path, monkeypatch, error):
     def fail(*args, **kwargs):

@@ -26,7 +26,9 @@ def test_every_image_counts_once(batch, kind):
 def test_functions_and_arrays():
     x, y = images(10)
     logits = np.eye(3, dtype=np.float32)[y] * 9
-    found = evaluate(lambda x: tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 3), [(x[:6], y[:6]), (x[6:], y[6:])])
+    found = evaluate(
+        lambda x: tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 3), [(x[:6], y[:6]), (x[6:], y[6:])]
+    )
     assert found.top1 == np.mean(y == 0)
     assert evaluate(lambda x: tf.cast(logits, tf.bfloat16), [(x, y)]).top1 == 1.0
 
@@ -46,3 +48,10 @@ def test_no_images():
 def test_one_hot_labels():
     with pytest.raises(AutoslimError, match="take argmax of one-hot labels"):
         evaluate(network(), [(images(3)[0], np.eye(3, dtype=np.float32))])
+
+
+def test_labels_out_of_range():
+    with pytest.raises(
+        AutoslimError, match="Label 3 is out of range: .* has 3 outputs, so labels are 0 to 2"
+    ):
+        evaluate(network(), [(images(3)[0], np.array([0, 3, 1]))])

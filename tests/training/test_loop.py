@@ -56,9 +56,10 @@ class Diverging(Stopping):
         return {k: v * np.nan for k, v in metrics.items()} if self.calls == self.at else metrics
 
 
-@pytest.mark.parametrize(("make", "source"), [(plain, shuffled), (sandwich, given), (sandwich, shuffled)])
+@pytest.mark.parametrize(("make", "source"), [(plain, given), (sandwich, shuffled)])
 def test_interrupted_equals_uninterrupted(tmp_path, make, source):
-    """Stopped in mid-epoch, at an epoch's end and in the last step; what the later ones start from does not matter."""
+    """Stopped in mid-epoch, at an epoch's end and in the last step; what the later ones start from does not "
+    "matter."""
     whole = make()
     history = train(whole, source(), 3)
     for seed, stop in enumerate((2, 1, 4, 2)):  # after steps 2, 3, 7, 9 of 9
@@ -84,7 +85,9 @@ def test_more_epochs_go_on(tmp_path):
     assert bits(again.graph.model) == bits(whole.graph.model)
 
 
-@pytest.mark.parametrize("batch", [8, 24, 100])  # three, one and (of a batch lowered to the images) one a epoch
+@pytest.mark.parametrize(
+    "batch", [8, 24, 100]
+)  # three, one and (of a batch lowered to the images) one a epoch
 def test_history_is_the_mean_over_the_steps(batch):
     seen = []
 
@@ -135,12 +138,18 @@ def test_a_rate_that_is_far_too_high_is_told(tmp_path):
 
 def test_folder_of_another_training(tmp_path):
     train(plain(), given(), 1, folder=tmp_path)
-    with pytest.raises(AutoslimError, match=r"are of another training: it had 3 steps per epoch, this one has 6"):
+    with pytest.raises(
+        AutoslimError, match=r"are of another training: it had 3 steps per epoch, this one has 6"
+    ):
         train(plain(), given(batch=4), 1, folder=tmp_path)
-    with pytest.raises(AutoslimError, match=r"it had \['train'\] arms, this one has \['largest', 'smallest', 'r"):
+    with pytest.raises(
+        AutoslimError, match=r"it had \['train'\] arms, this one has \['largest', 'smallest', 'r"
+    ):
         train(sandwich(), given(), 1, folder=tmp_path)
     train(plain(), given(), 2, folder=tmp_path)
-    with pytest.raises(AutoslimError, match=r"it had 6 steps, this one has 3 in all\. Give this training another"):
+    with pytest.raises(
+        AutoslimError, match=r"it had 6 steps, this one has 3 in all\. Give this training another"
+    ):
         train(plain(), given(), 1, folder=tmp_path)
 
 
@@ -153,6 +162,17 @@ def test_batches_that_end_too_soon():
 
     with pytest.raises(AutoslimError, match="The batches ended after step 2 of 3"):
         train(plain(), Short(), 1)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range(label):
+    x, y = images(8)
+    y[5] = label
+    source = GivenBatches(tf.data.Dataset.from_tensor_slices((x, y)).batch(4))
+    with pytest.raises(
+        AutoslimError, match=f"Label {label} is out of range: .* has 3 outputs, so labels are 0 to 2"
+    ):
+        train(plain(), source, 1)
 
 
 def test_partial_batches_are_trained_on():
@@ -170,7 +190,8 @@ def test_scalars_for_tensorboard(tmp_path):
     tags = set(events.Tags()["tensors"])
     assert tags == {f"{a}/{m}" for a in step.arms for m in ("loss", "top1")} | {"learning_rate"}
     points = {
-        tag: [(e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)] for tag in tags
+        tag: [(e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]
+        for tag in tags
     }
     assert [s for s, _ in points["largest/loss"]] == [2, 4, 6, 8, 10, 12]
     assert points["learning_rate"][0][1] == pytest.approx(0.05)
@@ -223,7 +244,10 @@ def test_public_functions_resume(tmp_path):
     graph = ChannelGraph(network())
     levels = Levels.spaced(graph, 3, divisor=2)
     history = autoslim.train_supernet(graph, levels, given(), 1, arms=3, folder=tmp_path / "supernet")
-    assert list(history[0]) == ["epoch", *(f"{a}/{m}" for a in ("largest", "smallest", "random1") for m in ("loss", "top1"))]
+    assert list(history[0]) == [
+        "epoch",
+        *(f"{a}/{m}" for a in ("largest", "smallest", "random1") for m in ("loss", "top1")),
+    ]
 
 
 def test_a_teacher_may_be_a_keras_model():

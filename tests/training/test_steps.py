@@ -67,7 +67,9 @@ def test_loss_scaling():
     plain, scaled = network(), network()
     x, y = map(tf.constant, images(8))
     PlainStep(ChannelGraph(plain), sgd())(x, y, 0)
-    PlainStep(ChannelGraph(scaled), keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=2.0**10))(x, y, 0)
+    PlainStep(ChannelGraph(scaled), keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=2.0**10))(
+        x, y, 0
+    )
     for a, b in zip(plain.weights, scaled.weights, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6)
 
@@ -94,7 +96,9 @@ def independent_gradients(model, graph, arms, x, y, distill, smoothing):
             targets = soft if distill and number > 0 else truth
             loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(logits), -1))
             if number == 0:
-                loss += tf.add_n([1e-2 * tf.reduce_sum(v**2) for v in variables if v.path.endswith("kernel")][::3])
+                loss += tf.add_n(
+                    [1e-2 * tf.reduce_sum(v**2) for v in variables if v.path.endswith("kernel")][::3]
+                )
         if number == 0:
             soft = tf.nn.softmax(logits).numpy()
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
@@ -119,7 +123,9 @@ def test_sandwich_gradient_is_the_sum_over_the_arms(distill, smoothing):
     )
     step(tf.constant(x), tf.constant(y), 7)
     for variable, old, gradient in zip(model.trainable_variables, before, expected, strict=True):
-        np.testing.assert_allclose(old - variable.numpy(), gradient, rtol=2e-3, atol=2e-5, err_msg=variable.path)
+        np.testing.assert_allclose(
+            old - variable.numpy(), gradient, rtol=2e-3, atol=2e-5, err_msg=variable.path
+        )
     for variable, old in zip(model.non_trainable_variables, moving, strict=True):
         np.testing.assert_array_equal(variable.numpy(), old)
 
@@ -152,13 +158,19 @@ def test_labels_of_any_integer_type():
     graph = ChannelGraph(network())
     x, y = images(8)
     losses = [
-        float(PlainStep(graph, keras.optimizers.SGD(0.0))(tf.constant(x), tf.constant(y.astype(t)), 0)["train/loss"])
+        float(
+            PlainStep(graph, keras.optimizers.SGD(0.0))(tf.constant(x), tf.constant(y.astype(t)), 0)[
+                "train/loss"
+            ]
+        )
         for t in (np.uint8, np.int32, np.int64)
     ]
     assert losses[0] == losses[1] == losses[2]
 
 
-@pytest.mark.parametrize("y", [np.zeros((8, 1), np.int32), np.zeros((8, 3), np.float32), np.zeros(8, np.float32)])
+@pytest.mark.parametrize(
+    "y", [np.zeros((8, 1), np.int32), np.zeros((8, 3), np.float32), np.zeros(8, np.float32)]
+)
 def test_labels_that_are_no_indices(y):
     with pytest.raises(AutoslimError, match=r"expected integers \[B\], one class index for each image"):
         PlainStep(ChannelGraph(network()), sgd())(tf.constant(images(8)[0]), tf.constant(y), 0)

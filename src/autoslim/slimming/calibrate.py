@@ -18,8 +18,8 @@ def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
     Batches count by their number of images. Batch norms that are not trainable, or whose call says
     `training=False`, keep what they have.
 
-    A supernet's moving averages mean nothing at any one width; this gives a subnetwork its own, as a cumulative
-    average (Yu & Huang 2019, "Universally Slimmable Networks", section 3.2).
+    A supernet's moving averages mean nothing at any one width; this gives a subnetwork its own, as a
+    cumulative average (Yu & Huang 2019, "Universally Slimmable Networks", section 3.2).
 
     Args:
         graph: of the network (materialised at the widths of interest), whose statistics are set.

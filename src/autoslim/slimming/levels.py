@@ -21,14 +21,12 @@ class Levels:
         for group, widths in enumerate(self.widths):
             if not widths or list(widths) != sorted(set(widths)) or widths[0] < 1:
                 raise AutoslimError(
-                    f"Levels {tuple(widths)} of group {group} are not distinct, ascending widths of at least 1. "
-                    "Levels.spaced makes them."
+                    f"Levels {tuple(widths)} of group {group} are not distinct, ascending widths of at least "
+                    "1. Levels.spaced makes them."
                 )
 
     @classmethod
-    def spaced(
-        cls, graph: ChannelGraph, count: int = 8, min_width: float = 0.25, divisor: int = 4
-    ) -> Levels:
+    def spaced(cls, graph: ChannelGraph, count: int = 8, min_width: float = 0.25, divisor: int = 4) -> Levels:
         """At most `count` widths per group, evenly spaced from `min_width` of its size to all of it.
 
         Args:
@@ -43,16 +41,17 @@ class Levels:
         """
         if count < 2 or divisor < 1 or not 0 < min_width <= 1:
             raise AutoslimError(
-                f"count={count}, min_width={min_width}, divisor={divisor}: expected at least 2 levels, a smallest "
-                "width in (0, 1] and a divisor of at least 1."
+                f"count={count}, min_width={min_width}, divisor={divisor}: expected at least 2 levels, a "
+                "smallest width in (0, 1] and a divisor of at least 1."
             )
         levels = cls(tuple(_group_levels(group, count, min_width, divisor) for group in graph.groups))
         if all(len(widths) == 1 for widths in levels.widths):
             sizes = [group.size for group in graph.slimmable]
             raise AutoslimError(
-                f"No channel group can be slimmed: {len(graph.slimmable)} of {len(graph.groups)} groups are not "
-                f"frozen{f', the largest of {max(sizes)} channels' if sizes else ''}, and none has a second width at "
-                f"slim.min_width={min_width}, slim.divisor={divisor}. Freeze less, or lower slim.divisor."
+                f"No channel group can be slimmed: {len(graph.slimmable)} of {len(graph.groups)} groups are "
+                f"not frozen{f', the largest of {max(sizes)} channels' if sizes else ''}, and none has a "
+                f"second width at slim.min_width={min_width}, slim.divisor={divisor}. Freeze less, or lower "
+                "slim.divisor."
             )
         return levels
 

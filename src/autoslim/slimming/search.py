@@ -1,7 +1,7 @@
-"""The greedy search: from full width down, always the group whose narrowing hurts least (Yu & Huang 2019, 3.2).
+"""The greedy search: from full width down, always narrow the group that hurts least (Yu & Huang 2019, 3.2).
 
 Held-out batches are the outer loop and candidates the inner one; every score is kept per image, so candidates
-are compared on the same images. Each batch is normalised by its own statistics, as in the supernet's training.
+are compared on the same images. Each batch is normalised by its own statistics, as in supernet training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.trajectory import Point, Trajectory
-from autoslim.training.evaluate import scores
+from autoslim.training.evaluate import check_labels, scores
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Scorer:
         batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
 
     Raises:
-        AutoslimError: if there are none, or one of a single image.
+        AutoslimError: if there are none, one of a single image, or labels out of range.
     """
 
     def __init__(self, graph: ChannelGraph, batches: Iterable[Batch]) -> None:
@@ -44,9 +44,11 @@ class Scorer:
             raise AutoslimError("The search got no held-out images. Raise dataset.holdout.")
         if any(labels.shape[0] < 2 for _, labels in self._batches):
             raise AutoslimError(
-                "A held-out batch has one image, whose own statistics mean nothing: expected two images or more. "
-                "Give batches of about equal size, or drop the last one."
+                "A held-out batch has one image, whose own statistics mean nothing: expected two images or "
+                "more. Give batches of about equal size, or drop the last one."
             )
+        for _, labels in self._batches:
+            check_labels(labels, graph.model)
         self.images = sum(int(labels.shape[0]) for _, labels in self._batches)
         shape = self._batches[0][0].shape
         self._score = tf.function(
@@ -107,13 +109,15 @@ def search(
         The whole path; `Trajectory.at(target)` is the network for a target.
 
     Raises:
-        AutoslimError: if the network at its smallest widths costs more than a target, the full network's outputs
-            are not finite, `start` is of another search, or an argument is out of range.
+        AutoslimError: if the network at its smallest widths costs more than a target, the full network's
+            outputs are not finite, `start` is of another search, or an argument is out of range.
     """
     if score not in SCORES:
         raise AutoslimError(f"score={score!r}: expected {' or '.join(SCORES)}.")
     if not targets or not all(0 < target <= 1 for target in targets):
-        raise AutoslimError(f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1].")
+        raise AutoslimError(
+            f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1]."
+        )
     check_reachable(graph, levels, min(targets), resource, convention)
     scorer = Scorer(graph, holdout)
     if start is None:
@@ -136,15 +140,13 @@ def check_reachable(
     least = graph.cost(levels.smallest, convention).of(resource) / graph.cost(None, convention).of(resource)
     if least > target:
         raise AutoslimError(
-            f"Cannot reach {resource} <= {target:g}: with every group at its smallest level the network still "
-            f"costs {least:.3f} of the full one's {resource}. Lower slim.min_width or slim.divisor, or raise "
-            f"slim.target to {np.ceil(least * 1000) / 1000:g} or more."
+            f"Cannot reach {resource} <= {target:g}: with every group at its smallest level the network "
+            f"still costs {least:.3f} of the full one's {resource}. Lower slim.min_width or slim.divisor, or "
+            f"raise slim.target to {np.ceil(least * 1000) / 1000:g} or more."
         )
 
 
-def _first(
-    graph: ChannelGraph, levels: Levels, scorer: Scorer, resource: str, convention: str
-) -> Trajectory:
+def _first(graph: ChannelGraph, levels: Levels, scorer: Scorer, resource: str, convention: str) -> Trajectory:
     """The trajectory's first point: the full network."""
     losses, right = scorer(levels.largest[None])
     if not np.isfinite(losses).all():
@@ -168,10 +170,10 @@ def _going_on(
     here = (resource, full.flops, full.params, full.memory, scorer.images)
     if start.groups != tuple(group.name for group in graph.groups) or there != here:
         raise AutoslimError(
-            f"start= is of another search: it limits {there[0]} of a network of {len(start.groups)} channel groups, "
-            f"{there[1]:,} FLOPs and {there[2]:,} parameters on {there[4]} images; this one limits {here[0]} with "
-            f"{len(graph.groups)} groups, {here[1]:,} FLOPs and {here[2]:,} parameters on {here[4]} images. Search "
-            "without start=."
+            f"start= is of another search: it limits {there[0]} of a network of {len(start.groups)} channel "
+            f"groups, {there[1]:,} FLOPs and {there[2]:,} parameters on {there[4]} images; this one limits "
+            f"{here[0]} with {len(graph.groups)} groups, {here[1]:,} FLOPs and {here[2]:,} parameters on "
+            f"{here[4]} images. Search without start=."
         )
     return start
 
@@ -244,7 +246,7 @@ def uniform_widths(
     within = np.flatnonzero(shares <= target)
     if len(within) == 0:
         raise AutoslimError(
-            f"Cannot reach {resource} <= {target:g} uniformly: with one channel in every group the network still "
-            f"costs {shares.min():.3f} of the full one's {resource}. Raise slim.target."
+            f"Cannot reach {resource} <= {target:g} uniformly: with one channel in every group the network "
+            f"still costs {shares.min():.3f} of the full one's {resource}. Raise slim.target."
         )
     return widths[within[-1]]

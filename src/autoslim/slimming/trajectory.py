@@ -73,7 +73,7 @@ class Trajectory:
 
     @property
     def passes(self) -> float:
-        """What the search has spent, in full-network passes over the held-out images: the first point's is one."""
+        """What the search has spent, in full-network passes over the held-out images (the first point: 1)."""
         return sum(point.macs for point in self.points) / self.points[0].macs
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Trajectory:
         return cls(**{**data, "groups": tuple(data["groups"]), "points": points})
 
     def to_csv(self) -> str:
-        """One row a point: step, group narrowed, costs, scores, spending, and a column of widths per group."""
+        """One row a point: step, group narrowed, costs, scores, spending, and the width of every group."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         figures = [f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group")]

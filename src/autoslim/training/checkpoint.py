@@ -31,8 +31,9 @@ class _Json(tf.train.experimental.PythonState):
 class Checkpoints:
     """Saves and restores a model, its optimizer and a dict of progress in one folder.
 
-    The variables are tracked as explicit lists: Keras's own tracking of a model forgets the state of dropout's
-    seed generators. A fixed learning rate is not kept: the one that the optimizer was made with holds.
+    The variables are tracked as explicit lists: Keras's own tracking of a model forgets the state of
+    dropout's seed generators. A fixed learning rate is not kept: the one that the optimizer was made with
+    holds.
 
     Args:
         folder: made if need be; the last two checkpoints are kept.
@@ -71,7 +72,8 @@ class Checkpoints:
         if not _finite(self._variables):
             raise AutoslimError(
                 f"Weights became NaN or infinite in or before step {progress.get('step')}. The last good "
-                f"checkpoint is kept in {self.folder}. Lower optimizer.learning_rate, or set optimizer.clipnorm."
+                f"checkpoint is kept in {self.folder}. Lower optimizer.learning_rate, or set "
+                "optimizer.clipnorm."
             )
         self._state.data = {"progress": progress, "layout": self._layout}
         try:
@@ -140,13 +142,15 @@ class Checkpoints:
     def _damaged(self, found: list[str], why: str) -> str:
         back = f"Remove {found[-1]}.* to go on from {found[-2]}, or" if len(found) > 1 else "Remove"
         return (
-            f"Checkpoint {found[-1]} is damaged ({why}). {back} the folder {self.folder} to train this stage anew."
+            f"Checkpoint {found[-1]} is damaged ({why}). {back} the folder {self.folder} to train this stage "
+            "anew."
         )
 
     def _unwritable(self, why: str) -> str:
         return (
-            f"Can't write checkpoints into {self.folder} ({why}). Make room or give leave to write there, or choose "
-            "another folder with output=FOLDER; the same command then goes on from the last good checkpoint."
+            f"Can't write checkpoints into {self.folder} ({why}). Make room or give leave to write there, or "
+            "choose another folder with output=FOLDER; the same command then goes on from the last good "
+            "checkpoint."
         )
 
     def _sweep_unfinished(self) -> None:

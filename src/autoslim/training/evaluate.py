@@ -41,6 +41,8 @@ def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[
     losses, right = [], []
     for images, labels in batches:
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+        if isinstance(model, keras.Model):
+            check_labels(labels, model)
         traced = traced or traced_for_any_batch(score, images, labels)
         loss, hit = traced(images, labels)
         losses.append(np.asarray(loss))
@@ -60,10 +62,27 @@ def class_indices(labels: Any) -> Any:
     labels = tf.convert_to_tensor(labels)
     if not labels.dtype.is_integer or (labels.shape.rank is not None and labels.shape.rank != 1):
         raise AutoslimError(
-            f"Labels of shape {tuple(labels.shape)} and type {labels.dtype.name} were given; expected integers "
-            "[B], one class index for each image. Flatten them, or take argmax of one-hot labels."
+            f"Labels of shape {tuple(labels.shape)} and type {labels.dtype.name} were given; expected "
+            "integers [B], one class index for each image. Flatten them, or take argmax of one-hot labels."
         )
     return tf.cast(labels, tf.int32)
+
+
+def check_labels(labels: Any, model: keras.Model) -> None:
+    """Refuse labels int [B] for which a network has no output. A loss wouldn't tell: it takes them for no class.
+
+    Raises:
+        AutoslimError: naming the first such label.
+    """
+    shape, values = model.output_shape, np.asarray(labels)
+    if not isinstance(shape, tuple) or shape[-1] is None or not np.issubdtype(values.dtype, np.integer):
+        return
+    wrong = values[(values < 0) | (values >= shape[-1])]
+    if wrong.size:
+        raise AutoslimError(
+            f"Label {wrong[0]} is out of range: model {model.name!r} has {shape[-1]} outputs, so labels are 0 to "
+            f"{shape[-1] - 1}. Number the classes from 0, or build the model for all of them."
+        )
 
 
 def hits(labels: Any, logits: Any) -> Any:

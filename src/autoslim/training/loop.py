@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.reporting.terminal import progress
 from autoslim.training.checkpoint import Checkpoints
+from autoslim.training.evaluate import check_labels
 from autoslim.training.interruption import deferred_interruption
 from autoslim.training.optimizers import learning_rate
 
@@ -26,9 +27,12 @@ History = list[dict[str, float]]  # one dict of mean metrics per epoch
 class Step(Protocol):
     """What the loop asks of a training step."""
 
-    arms: tuple[str, ...]
     graph: ChannelGraph
     optimizer: keras.optimizers.Optimizer
+
+    @property
+    def arms(self) -> Sequence[str]:
+        """Names of the networks that a step trains."""
 
     def __call__(self, images: Any, labels: Any, step: int) -> dict[str, Any]:
         """One optimizer step on images [B, H, W, C], labels int [B]: {metric: scalar tensor}."""
@@ -127,8 +131,8 @@ class _Training:
     def _other(self, there: str, here: str) -> str:
         assert self._checkpoints is not None
         return (
-            f"The checkpoints in {self._checkpoints.folder} are of another training: it had {there}, this one has "
-            f"{here}. Give this training another folder, or remove that one."
+            f"The checkpoints in {self._checkpoints.folder} are of another training: it had {there}, this "
+            f"one has {here}. Give this training another folder, or remove that one."
         )
 
     def remaining(self) -> Iterator[tuple[Any, Any]]:
@@ -140,6 +144,7 @@ class _Training:
 
     def take(self, images: Any, labels: Any) -> None:
         """One step."""
+        check_labels(labels, self.step.graph.model)
         self._pending.append(self.step(images, labels, self.done))
         self.done += 1
         epoch_ends = self.done % self.per_epoch == 0
@@ -150,10 +155,13 @@ class _Training:
             self.history.append({"epoch": self.done // self.per_epoch, **means})
             self._sums = {}
 
-    def latest(self) -> dict[str, float]:
+    def latest(self) -> dict[str, Any]:
         """Loss and top-1 of the first arm in the last step that was looked at, and the epoch."""
         epoch = f"{min(self.done // self.per_epoch + 1, self.epochs)}/{self.epochs}"
-        return {"epoch": epoch, **{name.rpartition("/")[2]: self._last[name] for name in list(self._last)[:2]}}
+        return {
+            "epoch": epoch,
+            **{name.rpartition("/")[2]: self._last[name] for name in list(self._last)[:2]},
+        }
 
     def save(self) -> None:
         """Write a checkpoint, once it is sure that the loss is finite."""
@@ -196,7 +204,9 @@ class _Training:
         self._pending = []
 
     def _diverged(self, name: str, number: int) -> str:
-        kept = f" The last good checkpoint is kept in {self._checkpoints.folder}." if self._checkpoints else ""
+        kept = (
+            f" The last good checkpoint is kept in {self._checkpoints.folder}." if self._checkpoints else ""
+        )
         return (
             f"{name} became NaN or infinite at step {number} of {self.total}.{kept} Lower "
             "optimizer.learning_rate, or set optimizer.clipnorm."

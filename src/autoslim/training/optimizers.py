@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -10,14 +12,15 @@ from autoslim.errors import AutoslimError
 STEP_BOUNDARIES = (0.3, 0.6, 0.8)  # shares of the training after which "step" lowers the rate
 STEP_FACTOR = 0.2
 
-Schedule = float | keras.optimizers.schedules.LearningRateSchedule
+Schedule = Any  # a float, or a keras.optimizers.schedules.LearningRateSchedule
 
 
 def make_schedule(name: str, rate: float, steps: int, warmup: int = 0) -> Schedule:
     """A learning-rate schedule over a training of `steps` steps.
 
     Args:
-        name: "constant", "cosine" (to 0), "linear" (to 0) or "step" (times 0.2 at 30, 60 and 80 % of the steps).
+        name: "constant", "cosine" (to 0), "linear" (to 0) or "step" (times 0.2 at 30, 60 and 80 % of the
+            steps).
         rate: peak learning rate.
         steps: of the whole training, warm-up included.
         warmup: steps of linear rise from 0 at the start.
