@@ -31,7 +31,7 @@ def materialize(graph: ChannelGraph, widths: np.ndarray, weights: bool, name: st
 
     def visit(node: Node, tensors: list[Any]) -> list[Any]:
         if id(node.op) not in copies:
-            copies[id(node.op)] = _slimmed(graph, node, widths, _free_name(node.name, taken))
+            copies[id(node.op)] = slimmed_layer(graph, node, widths, _free_name(node.name, taken))
         return keras.tree.flatten(node.call(tensors, op=copies[id(node.op)]))
 
     outputs = traced.walk(inputs, visit)
@@ -55,7 +55,7 @@ def _free_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _slimmed(graph: ChannelGraph, node: Node, widths: np.ndarray, name: str) -> Any:
+def slimmed_layer(graph: ChannelGraph, node: Node, widths: np.ndarray, name: str) -> Any:
     """The same layer for the channels that are left."""
     op = node.op
     rule = graph.rule(node)
