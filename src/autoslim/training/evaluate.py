@@ -80,8 +80,8 @@ def check_labels(labels: Any, model: keras.Model) -> None:
     wrong = values[(values < 0) | (values >= shape[-1])]
     if wrong.size:
         raise AutoslimError(
-            f"Label {wrong[0]} is out of range: model {model.name!r} has {shape[-1]} outputs, so labels are 0 "
-            f"to {shape[-1] - 1}. Number the classes from 0, or build the model for all of them."
+            f"Label {wrong[0]} is out of range: model {model.name!r} has {shape[-1]} outputs, so labels are 0"
+            f" to {shape[-1] - 1}. Number the classes from 0, or build the model for all of them."
         )
 
 
