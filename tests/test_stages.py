@@ -1,4 +1,4 @@
-"""The stages in this process, tiny: what they leave, what they reuse, and how they refuse what cannot work."""
+"""The stages in this process, tiny: what they leave, what they reuse, how they refuse what cannot work."""
 
 import json
 import os
@@ -85,7 +85,9 @@ def test_all_stages_leave_what_they_promise(whole: Path) -> None:
 
 
 def test_what_is_done_is_reused(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in whole.glob("*/*/result.json") if "report" not in str(path)}
+    before = {
+        path: path.stat().st_mtime_ns for path in whole.glob("*/*/result.json") if "report" not in str(path)
+    }
     outcome = run(whole)
     printed = capsys.readouterr().out
     assert printed.count("done before, reused: ") == 5
@@ -115,7 +117,9 @@ def test_a_channels_file_is_retrained(whole: Path, tmp_path: Path) -> None:
     channels = yaml.safe_load((folder(whole, "search") / "channels_0.5.yaml").read_text())
     channels["stage3_block1_conv1"] = 17
     path.write_text(yaml.safe_dump(channels))
-    outcome = run(tmp_path, stages="[supernet,search,retrain,uniform]", slim__channels=path, retrain__init="scratch")
+    outcome = run(
+        tmp_path, stages="[supernet,search,retrain,uniform]", slim__channels=path, retrain__init="scratch"
+    )
     assert sorted(name.split()[0] for name in outcome.folders) == ["retrain", "uniform"]
     mine, uniform = outcome.rows
     (name,) = (name for name in outcome.folders if name.startswith("retrain"))
@@ -172,13 +176,13 @@ def test_describe_every_network(tmp_path: Path, capsys: pytest.CaptureFixture[st
 REFUSED = [
     (
         {"slim__target": 0.1},
-        "Cannot reach flops <= 0.1: with every group at its smallest level the network still costs 0.293 of the "
-        "full one's flops. Lower slim.min_width or slim.divisor, or raise slim.target to 0.294 or more.",
+        "Cannot reach flops <= 0.1: with every group at its smallest level the network still costs 0.256 of "
+        "the full one's flops. Lower slim.min_width or slim.divisor, or raise slim.target to 0.257 or more.",
     ),
     (
         {"slim__target": 0.005, "stages": "[baseline,uniform]"},
-        "Cannot reach flops <= 0.005 uniformly: with one channel in every group the network still costs 0.011 of "
-        "the full one's flops. Raise slim.target.",
+        "Cannot reach flops <= 0.005 uniformly: with one channel in every group the network still costs "
+        "0.011 of the full one's flops. Raise slim.target.",
     ),
     (
         {"slim__freeze": '["*"]'},
@@ -187,8 +191,8 @@ REFUSED = [
     ),
     (
         {"stages": "[baseline,search]"},
-        "The search needs the result of stage supernet, and OUT/resnet8-digits/supernet-HASH has none: run it "
-        "first, or together with this one: stages=[supernet,...].",
+        "The search needs the result of stage supernet, and OUT/resnet8-digits/supernet-HASH has none: run "
+        "it first, or together with this one: stages=[supernet,...].",
     ),
     (
         {"stages": "[baseline,supernet,retrain]"},
@@ -208,23 +212,27 @@ REFUSED = [
     ),
     (
         {"stages": "[report]"},
-        "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
-        "reused where they are done), such as stages=[baseline,supernet,search,retrain,uniform,report].",
+        "stages=[report] alone has nothing to report: name the stages whose results it should read too (they "
+        "are reused where they are done), such as stages=[baseline,supernet,search,retrain,uniform,report].",
     ),
     (
-        {"dataset__holdout": 0.001},
-        None,
+        {"dataset__train_images": 10},
+        "Cannot hold out images for the search: class 0 has one training image. Expected at least 2 of every "
+        "class. Raise dataset.train_images, or use more data.",
     ),
-    ({"dataset": "cifar10", "dataset__path": "/nowhere"}, None),
+    (
+        {"dataset": "fashion_mnist", "dataset__path": "/nowhere"},
+        "dataset.path=/nowhere does not exist: expected a folder with fashion_mnist.npz or the IDX files "
+        "train-images-idx3-ubyte[.gz] and its three companions, or one .npz file. Correct dataset.path.",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("settings", "message"), REFUSED)
 def test_refused_before_anything_is_trained(
-    tmp_path: Path, settings: dict[str, object], message: str | None
+    tmp_path: Path, settings: dict[str, object], message: str
 ) -> None:
-    said = refused(tmp_path, **settings)
-    assert said == message if message else ("dataset." in said)
+    assert refused(tmp_path, **settings) == message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -232,13 +240,20 @@ CHANNELS = [
     ("nosuch: 3\n", "slim.channels=FILE: No channel group is named 'nosuch'. Nearest: image, "),
     ("stem_conv: 9\n", "slim.channels=FILE: Width 9 of group 'stem_conv' is not possible: "),
     ("stem_conv: 0\n", "slim.channels=FILE: Width 0 of group 'stem_conv' is not possible: "),
-    ("stem_conv: 3.5\n", "slim.channels=FILE: Width 3.5 of group 'stem_conv' is not a whole number of channels."),
+    (
+        "stem_conv: 3.5\n",
+        "slim.channels=FILE: Width 3.5 of group 'stem_conv' is not a whole number of channels.",
+    ),
     ("logits: 5\n", "slim.channels=FILE: Width 5 of group 'logits' is not possible: "),
     ("- stem_conv\n", "slim.channels=FILE holds list; expected lines 'group: width'."),
     ("", "slim.channels=FILE holds NoneType; expected lines 'group: width'."),
     ("a: [\n", "slim.channels=FILE is not valid YAML: "),
     ("\udcff\udcfe", "slim.channels=FILE is not valid YAML: "),
-    (None, "slim.channels=FILE can't be read: No such file or directory. A search leaves such files in its folder."),
+    (
+        None,
+        "slim.channels=FILE can't be read: No such file or directory. A search leaves such files "
+        "in its folder.",
+    ),
 ]
 
 
@@ -247,7 +262,9 @@ def test_a_channels_file_that_does_not_fit(tmp_path: Path, text: str | None, mes
     path = tmp_path / "channels.yaml"
     if text is not None:
         path.write_text(text, errors="surrogateescape")
-    said = refused(tmp_path / "out", slim__channels=path, stages="[baseline,retrain]", retrain__init="scratch")
+    said = refused(
+        tmp_path / "out", slim__channels=path, stages="[baseline,retrain]", retrain__init="scratch"
+    )
     assert said.replace(str(path), "FILE").startswith(message)
     assert not (tmp_path / "out").exists()
 
@@ -279,7 +296,9 @@ def test_a_result_that_lacks_something(copy: Path, text: str) -> None:
 def test_a_damaged_trajectory(copy: Path, text: str) -> None:
     (folder(copy, "search") / "trajectory.json").write_text(text)
     said = refused(copy)
-    assert said.startswith("OUT/resnet8-digits/search-HASH/trajectory.json is damaged or of another network (")
+    assert said.startswith(
+        "OUT/resnet8-digits/search-HASH/trajectory.json is damaged or of another network ("
+    )
     assert said.endswith("Remove the folder OUT/resnet8-digits/search-HASH to search anew.")
 
 
@@ -297,7 +316,9 @@ def test_damaged_weights(copy: Path, share: float | None) -> None:
     path.unlink() if share is None else truncate(path, share)
     shutil.rmtree(folder(copy, "retrain"))
     said = refused(copy)
-    assert said.startswith("The weights in OUT/resnet8-digits/supernet-HASH/full.weights.h5 are damaged or of ")
+    assert said.startswith(
+        "The weights in OUT/resnet8-digits/supernet-HASH/full.weights.h5 are damaged or of "
+    )
     assert said.endswith("Remove the folder OUT/resnet8-digits/supernet-HASH to run stage supernet anew.")
 
 
@@ -319,11 +340,13 @@ def test_a_damaged_checkpoint(copy: Path, kind: str, share: float) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_damaged_list_of_checkpoints(copy: Path) -> None:
     (unfinished(copy, "baseline") / "checkpoint").write_text("model_checkpoint_path: \x00{")
-    assert "damaged" in refused(copy)
+    run(copy, stages="[baseline]")  # the checkpoints themselves are found without it
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network(copy: Path, tmp_path: Path) -> None:
     run(tmp_path / "other", arch__width=12, stages="[baseline]")
     place = unfinished(copy, "baseline")
@@ -331,7 +354,7 @@ def test_a_checkpoint_of_another_network(copy: Path, tmp_path: Path) -> None:
     shutil.copytree(folder(tmp_path / "other", "baseline") / "checkpoints", place)
     said = refused(copy)
     assert said.startswith("Checkpoint OUT/resnet8-digits/baseline-HASH/checkpoints/ckpt-")
-    assert "is of another network or optimizer: it holds ['" in said
+    assert "is of another network or optimizer: it holds stem_conv" in said
 
 
 def test_a_damaged_config_file_harms_nobody(copy: Path) -> None:
@@ -417,6 +440,7 @@ def test_a_network_that_does_not_fit(nets: Path, tmp_path: Path, name: str, mess
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_network_that_was_edited_has_a_folder_of_its_own(nets: Path, tmp_path: Path) -> None:
     first = own(tmp_path / "out", "net", stages="[baseline]").folders["baseline"]
     assert own(tmp_path / "out", "net", stages="[baseline]").folders["baseline"] == first
