@@ -1,18 +1,20 @@
-"""Import TensorFlow without the notes that it prints about the processor."""
+"""TensorFlow without the notes that it prints about the processor and its converters."""
 
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog"
     r"|I\d{4} .*(port|cpu_feature_guard)\.cc"
     r"|To enable the following instructions: "
+    r"|INFO: Created TensorFlow Lite XNNPACK delegate"
+    r"|fully_quantize: \d, inference_type: "
 )
-"""Lines that say nothing about a user's command; TensorFlow prints them before any setting is read."""
+"""Lines that say nothing about a user's command; TensorFlow and LiteRT print them whatever is set."""
 
 
 @contextmanager
@@ -32,6 +34,15 @@ def _filtered_errors() -> Iterator[None]:
             for line in held.read().decode(errors="replace").splitlines():
                 if not NOISE.match(line):
                     print(line, file=sys.stderr)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block, leave `NOISE` out of the standard error stream where that can be done."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # no standard error stream, or nowhere to hold it back
+            stack.enter_context(_filtered_errors())
+        yield
 
 
 def import_tensorflow() -> None:

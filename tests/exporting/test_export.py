@@ -1,5 +1,6 @@
 """Every format is written, run by its own runtime, compared, and refused where it differs."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from autoslim import AutoslimError
 from autoslim.exporting import FORMATS, latency, writers
 from autoslim.exporting.comparison import Comparison, compare, demand
 from autoslim.exporting.exporter import size
+from autoslim.startup import quiet
 
 # Keras reads variables with np.array, NumPy 2 asks TensorFlow's for a keyword that they don't know.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -344,6 +346,26 @@ def test_models_that_cannot_be_exported(model, tmp_path):
     assert refused(anysize, tmp_path, "keras") == (
         "The model takes images of any size, [N, any, any, 3]: give images=... to check on."
     )
+
+
+def test_half_precision(tmp_path, no_clock):
+    image = keras.Input((4, 4, 1), name="image")
+    x = keras.layers.Flatten()(keras.layers.Conv2D(2, 3, dtype="mixed_float16", name="half")(image))
+    half = keras.Model(image, keras.layers.Dense(3)(x), name="halved")
+    assert refused(half, tmp_path, ["keras", "litert"]) == (
+        "litert needs a model that computes in float32, and layer 'half' of 'halved' computes in float16. "
+        "Build the model with dtype policy float32 and give it these weights with "
+        "set_weights(model.get_weights())."
+    )
+    assert autoslim.export(half, tmp_path, "keras")[0].largest_difference == 0.0
+
+
+def test_what_is_said_about_converting_is_held_back_and_nothing_else(model, tmp_path, no_clock, capfd):
+    autoslim.export(model, tmp_path, ["litert"])
+    assert "XNNPACK" not in capfd.readouterr().err
+    with quiet():
+        os.write(2, b"fully_quantize: 0, inference_type: 6\na warning\n")
+    assert capfd.readouterr().err == "a warning\n"
 
 
 def test_logits_that_are_not_finite(model, images, tmp_path):

@@ -19,6 +19,7 @@ from autoslim.exporting.images import check_inputs
 from autoslim.exporting.latency import latencies
 from autoslim.exporting.runtimes import call_keras
 from autoslim.exporting.writers import Source
+from autoslim.startup import quiet
 
 if TYPE_CHECKING:
     import keras
@@ -85,8 +86,9 @@ def export(
         source = Source(model, inputs.calibration, Path(temporary))
         for name in names:
             made = Path(temporary) / FORMATS[name].filename
-            _convert(name, source, made)
-            found[name] = _check(name, made, inputs.images, reference, inputs.labels)
+            with quiet():
+                _convert(name, source, made)
+                found[name] = _check(name, made, inputs.images, reference, inputs.labels)
             _put(made, folder / made.name)
     paths = {name: folder / FORMATS[name].filename for name in names}
     times = latencies(paths, inputs.images[:1])

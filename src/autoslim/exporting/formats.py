@@ -51,11 +51,14 @@ class Format(NamedTuple):
     share: float | None  # largest difference as a share of the logits' scale; None: answers are compared
     packages: tuple[str, ...] = ()  # modules beyond TensorFlow without which it does not work
     calibrated: bool = False  # whether writing it needs images
+    float32: bool = True  # whether the model must compute in float32
 
 
 FORMATS: dict[str, Format] = {
-    "keras": Format("model.keras", writers.write_keras, runtimes.open_keras, FLOAT32_SHARE),
-    "saved_model": Format("saved_model", writers.write_saved_model, runtimes.open_saved_model, FLOAT32_SHARE),
+    "keras": Format("model.keras", writers.write_keras, runtimes.open_keras, FLOAT32_SHARE, float32=False),
+    "saved_model": Format(
+        "saved_model", writers.write_saved_model, runtimes.open_saved_model, FLOAT32_SHARE, float32=False
+    ),
     "litert": Format("model.tflite", writers.write_litert, runtimes.open_litert, FLOAT32_SHARE),
     "litert_float16": Format(
         "model_float16.tflite", writers.write_litert_float16, runtimes.open_litert, FLOAT16_SHARE

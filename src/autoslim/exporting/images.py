@@ -35,6 +35,7 @@ def check_inputs(
         AutoslimError: if the model has several inputs or outputs, or images or labels do not fit.
     """
     shape = _input_shape(model)
+    _check_precision(model, formats)
     if calibration is None:
         for name in formats:
             if FORMATS[name].calibrated:
@@ -65,6 +66,18 @@ def _input_shape(model: Any) -> tuple[int | None, ...]:
             "logits [batch, classes]. Wrap it: keras.Model(image, model(image))."
         )
     return tuple(inputs[0].shape[1:])
+
+
+def _check_precision(model: keras.Model, formats: Sequence[str]) -> None:
+    """Refuse half precision where converters fail on it or change it."""
+    other = next((layer for layer in model.layers if layer.compute_dtype != "float32"), None)
+    for name in formats:
+        if other is not None and FORMATS[name].float32:
+            raise AutoslimError(
+                f"{name} needs a model that computes in float32, and layer {other.name!r} of {model.name!r} "
+                f"computes in {other.compute_dtype}. Build the model with dtype policy float32 and give it "
+                "these weights with set_weights(model.get_weights())."
+            )
 
 
 def _fitting(images: Any, shape: tuple[int | None, ...], what: str) -> np.ndarray:

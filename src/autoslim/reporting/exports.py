@@ -65,8 +65,8 @@ def export_markdown(rows: Sequence[dict[str, Any]], images: int, calibration: in
         calibration: how many training images int8 was calibrated with; None: no format needed any.
     """
     notes = [
-        f"Each file was run by its own runtime on {images:,} test images, balanced over the classes; top-1 is "
-        "of those. Largest difference: of a logit, from the Keras model. Agreement: images with the Keras "
+        f"Each file was run by its own runtime on {images:,} test images, balanced over the classes; top-1 "
+        "is of those. Largest difference: of a logit, from the Keras model. Agreement: images with the Keras "
         "model's class. Latency: median for one image, one thread, on the CPU of this machine, in a process "
         "of its own; keras and saved_model as a traced function.",
     ]
