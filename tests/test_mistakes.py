@@ -69,8 +69,7 @@ MISTAKES = [
     ),
     (
         ["slim.channels=wrong.yaml"],
-        "slim.channels=wrong.yaml: No channel group is named 'stem'. Nearest: image, stem_conv, "
-        "stage1_block1_conv1, stage2_block1_conv1, stage2_block1_shortcut_conv.",
+        "slim.channels=wrong.yaml: No channel group is named 'stem'. Nearest: stem_conv.",
     ),
     (
         ["output=/proc/nowhere"],
