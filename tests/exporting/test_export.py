@@ -123,6 +123,12 @@ def test_int8_computes_in_int8(model, images, tmp_path, no_clock):
     assert len(quantised) > 10
 
 
+def test_without_ai_edge_litert_tensorflow_has_an_interpreter(model, images, tmp_path, monkeypatch, no_clock):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    (found,) = autoslim.export(model, tmp_path, "litert", images=images)
+    assert found.agreement == 1.0
+
+
 def test_slimmed_network_of_every_float_format(model, images, tmp_path, no_clock):
     graph = autoslim.ChannelGraph(model)
     small = graph.materialize(graph.uniform(0.5))
