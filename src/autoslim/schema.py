@@ -20,6 +20,7 @@ UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export")
 """The stages that run when none is named."""
 EXPORT_FORMATS = ("keras", "saved_model", "litert", "litert_float16", "litert_int8", "onnx")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100")
+RESOURCES = ("flops", "params", "memory", "latency")
 SCHEDULES = ("constant", "cosine", "step", "linear")
 
 
@@ -167,11 +168,32 @@ class OptimizerConfig:
 
 
 @dataclass
+class LimitsConfig:
+    """Largest amounts of resources, beside the target: a budget is met when all are."""
+
+    flops: float | None = _key(None, "largest number of multiply-accumulates an image; null: no limit")
+    params: float | None = _key(None, "largest number of parameters; null: no limit")
+    memory: float | None = _key(None, "largest peak of live activations, bytes; null: no limit")
+    latency: float | None = _key(None, "longest predicted latency of an image, milliseconds; null: no limit")
+
+    def __post_init__(self) -> None:
+        for name, amount in self.given.items():
+            _need(0 < amount < math.inf, f"slim.limits.{name}", amount, "an amount above 0, or null")
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The limits that are set."""
+        amounts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: amount for name, amount in amounts.items() if amount is not None}
+
+
+@dataclass
 class SlimConfig:
     """What to keep, what may be narrowed, and how the search looks for it."""
 
     target: Any = _key(0.5, "share of the full network's resource to keep, in (0, 1]; or a list of shares")
-    resource: str = _key("flops", "what the target limits: flops, params or memory")
+    resource: str = _key("flops", "what the target limits: flops, params, memory or latency")
+    limits: LimitsConfig = _group(LimitsConfig, "largest amounts beside the target")
     convention: str = _key(
         "macs", "flops counted as macs (conv and dense only) or with_norm (4 per normalised value)"
     )
@@ -191,7 +213,7 @@ class SlimConfig:
         if isinstance(self.target, ListConfig):
             self.target = list(self.target)
         _ = self.targets
-        _one_of("slim.resource", self.resource, ("flops", "params", "memory"))
+        _one_of("slim.resource", self.resource, RESOURCES)
         _one_of("slim.convention", self.convention, ("macs", "with_norm"))
         _one_of("slim.search", self.search, ("naive",))
         _one_of("slim.score", self.score, ("loss", "top1"))

@@ -14,6 +14,7 @@ from autoslim.datasets import GivenBatches
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
+from autoslim.slimming.budget import Budget
 from autoslim.slimming.search import Scorer, search, uniform_widths
 from autoslim.slimming.trajectory import Point, Trajectory
 
@@ -256,7 +257,7 @@ def test_a_target_that_the_path_does_not_reach(big, levels):
 @pytest.mark.parametrize("target", [1.0, 0.7, 0.5, 0.3])
 def test_uniform_widths_are_the_widest_within_the_budget(resource, target):
     channels = ChannelGraph(network((16, 12, 20)))
-    found = uniform_widths(channels, target, resource)
+    found = uniform_widths(Budget(channels, resource), target)
     full = slow_cost(channels.full, resource)
     allowed = []
     for ratio in np.linspace(0, 1, 2001):
@@ -270,4 +271,4 @@ def test_uniform_out_of_reach():
     with pytest.raises(
         AutoslimError, match="Cannot reach flops <= 1e-06 uniformly: with one channel in every group"
     ):
-        uniform_widths(graph(), 1e-6)
+        uniform_widths(Budget(graph()), 1e-6)

@@ -27,12 +27,14 @@ class Cost:
     flops: Any  # multiply-accumulates for one image
     params: Any  # weights
     memory: Any  # bytes: peak of live activations for one image in float32
+    latency: Any = None  # milliseconds for one image, where something measures it
 
     def of(self, resource: str) -> Any:
-        """The cost named "flops", "params" or "memory"."""
-        if resource not in ("flops", "params", "memory"):
-            raise AutoslimError(f"resource={resource!r}: expected flops, params or memory.")
-        return getattr(self, resource)
+        """The cost named "flops", "params", "memory" or "latency"."""
+        value = getattr(self, resource) if resource in ("flops", "params", "memory", "latency") else None
+        if value is None:
+            raise AutoslimError(f"resource={resource!r} is not counted: expected flops, params or memory.")
+        return value
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,12 @@ def _node_flops(graph: ChannelGraph, node: Node, widths: np.ndarray, convention:
 def _node_params(graph: ChannelGraph, node: Node, widths: np.ndarray, convention: str) -> Any:
     """Trainable weights (all weights in "with_norm"); a frozen layer's own count where no rule covers it."""
     params: Any = np.zeros(widths.shape[:-1], np.int64)
-    if graph.rule(node) is None:
-        weights = getattr(node.op, "weights" if convention == "with_norm" else "trainable_weights", [])
+    rule = graph.rule(node)
+    if rule is None:
+        weights = getattr(node.op, "trainable_weights" if convention == "macs" else "weights", [])
         return params + sum(math.prod(w.shape) for w in weights)
     for name, dimensions in graph.weight_dimensions(node).items():
-        if convention == "with_norm" or not name.startswith("moving_"):
+        if convention != "macs" or not (rule.measured or name.startswith("moving_")):
             params = params + _entries(dimensions, widths)
     return params
 

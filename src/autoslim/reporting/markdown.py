@@ -60,6 +60,7 @@ def report_markdown(
         f"# {arch} on {dataset}, seed {seed}",
         _results(ordered, full, test_images, resource, convention),
         _against_uniform(ordered, full, resource, correct or {}),
+        _latency(ordered),
         _figures(figures or {}, folder),
         _search(trajectory),
         _bill(bill or {}),
@@ -124,6 +125,23 @@ def _results(
         "Memory: peak of live activations for one image in float32."
     )
     return f"## Results\n\n{table(head, rows)}\n\n{notes}"
+
+
+def _latency(results: Sequence[NetworkResult]) -> str:
+    """Predicted latency beside the measured, where latency was limited."""
+    timed = [r for r in results if r.latency is not None and r.measured_latency is not None]
+    if not timed:
+        return ""
+    rows = [
+        [r.label, f"{r.latency:.3f}", f"{r.measured_latency:.3f}", f"{r.measured_latency / r.latency:.2f}"]
+        for r in timed
+    ]
+    notes = (
+        "Milliseconds for one image on the device of this run. Predicted: the sum over the network's parts as "
+        "the search saw them; measured: the trained network whole."
+    )
+    head = ["network", "predicted ms", "measured ms", "measured / predicted"]
+    return f"## Latency\n\n{table(head, rows)}\n\n{notes}"
 
 
 def _points(difference: float) -> str:

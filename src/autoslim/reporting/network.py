@@ -26,6 +26,8 @@ class NetworkResult:
     channels: dict[str, int]  # group name -> width
     folder: str  # of the stage that trained it
     files: dict[str, str] = field(default_factory=dict)  # "model", "channels", ... -> path
+    latency: float | None = None  # predicted milliseconds for one image, where latency is limited
+    measured_latency: float | None = None  # the trained network's own, measured whole
 
     @property
     def label(self) -> str:
@@ -33,9 +35,14 @@ class NetworkResult:
         name = NAMES.get(self.network, self.network)
         return name if self.target is None else f"{name} {self.target:g}"
 
-    def cost(self, resource: str) -> int:
-        """Its "flops", "params" or "memory"."""
-        return {"flops": self.flops, "params": self.params, "memory": self.memory}[resource]
+    def cost(self, resource: str) -> float:
+        """Its "flops", "params", "memory" or (predicted) "latency"."""
+        return {
+            "flops": self.flops,
+            "params": self.params,
+            "memory": self.memory,
+            "latency": self.latency if self.latency is not None else float("nan"),
+        }[resource]
 
     def share(self, resource: str, full: Cost) -> float:
         """Its cost as a share of the full network's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-RESOURCES = {"flops": "FLOPs", "params": "parameters", "memory": "memory"}
+RESOURCES = {"flops": "FLOPs", "params": "parameters", "memory": "memory", "latency": "latency"}
 """Resource -> its name in figures and tables."""
 
 
@@ -25,7 +25,9 @@ def memory(value: float) -> str:
 
 
 def amount(value: float, resource: str) -> str:
-    """A value of "flops", "params" or "memory"."""
+    """A value of "flops", "params", "memory" or "latency"."""
+    if resource == "latency":
+        return f"{value:.3g} ms"
     return memory(value) if resource == "memory" else quantity(value)
 
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from autoslim.graph.trace import Node
 log = logging.getLogger(__name__)
 
 WARMUP_CALLS = 3
-ROUNDS = 7  # the median of so many
+ROUNDS = 9  # the fastest counts: whatever else runs on the machine only adds
+SHORTEST_SECONDS = 1e-7  # a difference of two times may come out below 0
 ROUND_SECONDS = 0.004  # a round makes calls for at least so long
 _NOT_TIMED = ("name", "trainable", "dtype", "seed")  # configuration that takes no time
 
@@ -152,7 +152,7 @@ class LatencyTable:
         for node in part.nodes:
             layer = slimmed_layer(self.graph, node, widths, node.name.replace("/", "_"))
             tensors = keras.tree.flatten(node.call(tensors, op=layer))
-        return keras.Model(inputs, tensors)
+        return keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensors)
 
     def _read(self) -> dict[str, float]:
         if self._path is None or not self._path.exists():
@@ -177,21 +177,26 @@ _UNTIMED_ENDS = ("_initializer", "_regularizer", "_constraint", "filters", "unit
 
 
 def milliseconds(model: keras.Model) -> float:
-    """Milliseconds of one call for one image, in a traced function on this device: a median, less a call's own."""
-    inputs = [tf.random.stateless_normal(x.shape, (0, 0)) for x in model.inputs]
+    """Milliseconds of one call for one image, in a traced function on this device, less what a call itself takes."""
+    inputs = _one_image(model)
     function = tf.function(lambda tensors: model(tensors, training=False), autograph=False)
-    idle = tf.function(lambda tensors: [x[..., :1] for x in tensors], autograph=False)
-    return max(1e-4, _seconds(function, inputs) - _seconds(idle, inputs)) * 1e3
+    idle = tf.function(lambda tensors: keras.tree.flatten(tensors)[0][..., :1], autograph=False)
+    return 1e3 * max(SHORTEST_SECONDS, _seconds(function, inputs) - _seconds(idle, inputs))
 
 
 def whole_milliseconds(model: keras.Model) -> float:
     """Milliseconds of one call of a whole network for one image, nothing taken off."""
-    image = [tf.random.stateless_normal((1, *x.shape[1:]), (0, 0)) for x in model.inputs]
     function = tf.function(lambda tensors: model(tensors, training=False), autograph=False)
-    return _seconds(function, image) * 1e3
+    return _seconds(function, _one_image(model)) * 1e3
 
 
-def _seconds(function: Callable[[Any], Any], inputs: list[Any]) -> float:
+def _one_image(model: keras.Model) -> Any:
+    """Random tensors for one image, in the structure of the model's inputs."""
+    tensors = [tf.random.stateless_normal((1, *x.shape[1:]), (0, 0)) for x in model.inputs]
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _seconds(function: Callable[[Any], Any], inputs: Any) -> float:
     call = lambda: keras.tree.flatten(function(inputs))[0].numpy()  # noqa: E731
     for _ in range(WARMUP_CALLS):
         call()
@@ -202,7 +207,7 @@ def _seconds(function: Callable[[Any], Any], inputs: list[Any]) -> float:
             call()
             calls += 1
         rounds.append(passed / calls if calls else passed)
-    return statistics.median(rounds)
+    return min(rounds)
 
 
 def device_name() -> str:

@@ -7,7 +7,8 @@ are compared on the same images. Each batch is normalised by its own statistics,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.trajectory import Point, Trajectory
 from autoslim.training.evaluate import check_labels, scores
@@ -88,6 +90,8 @@ def search(
     targets: Sequence[float] = (0.5,),
     resource: str = "flops",
     convention: str = "macs",
+    limits: Mapping[str, float] | None = None,
+    latency: Callable[[Any], Any] | None = None,
     score: str = "loss",
     start: Trajectory | None = None,
     on_point: Callable[[Trajectory], None] | None = None,
@@ -99,8 +103,10 @@ def search(
         levels: widths that each group may take.
         holdout: batches of held-out training images, each normalised by its own statistics.
         targets: shares of the full network's resource to keep, in (0, 1].
-        resource: "flops", "params" or "memory".
+        resource: "flops", "params", "memory" or "latency".
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
+        limits: {resource: largest amount} beside the targets; a budget is met when all are.
+        latency: widths int [..., G] -> milliseconds, such as a `LatencyTable`; for latency only.
         score: what candidates are compared by, "loss" (held-out cross-entropy) or "top1".
         start: a trajectory to go on with, from an earlier call with the same arguments.
         on_point: called after every step with the trajectory so far.
@@ -109,7 +115,7 @@ def search(
         The whole path; `Trajectory.at(target)` is the network for a target.
 
     Raises:
-        AutoslimError: if the network at its smallest widths costs more than a target, the full network's
+        AutoslimError: if the network at its smallest widths costs more than a budget, the full network's
             outputs are not finite, `start` is of another search, or an argument is out of range.
     """
     if score not in SCORES:
@@ -118,35 +124,18 @@ def search(
         raise AutoslimError(
             f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1]."
         )
-    check_reachable(graph, levels, min(targets), resource, convention)
+    budget = Budget(graph, resource, convention, limits, latency)
+    budget.refuse_unreachable(levels.smallest, min(targets))
     scorer = Scorer(graph, holdout)
-    if start is None:
-        trajectory = _first(graph, levels, scorer, resource, convention)
-    else:
-        trajectory = _going_on(start, graph, scorer, resource, convention)
-    while trajectory.points[-1].share > min(targets):
-        trajectory = trajectory.then(
-            _slim_one(graph, levels, scorer, trajectory, resource, convention, score)
-        )
+    trajectory = _first(budget, levels, scorer) if start is None else _going_on(start, budget, scorer)
+    while not trajectory.reaches(min(targets), budget.limits):
+        trajectory = trajectory.then(_slim_one(budget, levels, scorer, trajectory, score))
         if on_point:
             on_point(trajectory)
     return trajectory
 
 
-def check_reachable(
-    graph: ChannelGraph, levels: Levels, target: float, resource: str, convention: str = "macs"
-) -> None:
-    """Refuse a target below what the network costs with every group at its smallest level."""
-    least = graph.cost(levels.smallest, convention).of(resource) / graph.cost(None, convention).of(resource)
-    if least > target:
-        raise AutoslimError(
-            f"Cannot reach {resource} <= {target:g}: with every group at its smallest level the network "
-            f"still costs {least:.3f} of the full one's {resource}. Lower slim.min_width or slim.divisor, or "
-            f"raise slim.target to {np.ceil(least * 1000) / 1000:g} or more."
-        )
-
-
-def _first(graph: ChannelGraph, levels: Levels, scorer: Scorer, resource: str, convention: str) -> Trajectory:
+def _first(budget: Budget, levels: Levels, scorer: Scorer) -> Trajectory:
     """The trajectory's first point: the full network."""
     losses, right = scorer(levels.largest[None])
     if not np.isfinite(losses).all():
@@ -154,20 +143,27 @@ def _first(graph: ChannelGraph, levels: Levels, scorer: Scorer, resource: str, c
             "The full network's loss on the held-out images is NaN or infinite: there is nothing to compare "
             "candidates by. Train the supernet anew, with a lower learning rate."
         )
-    full = graph.cost(None, convention)
+    graph, full = budget.graph, budget.full
     macs = scorer.images * graph.cost().flops
     point = _point(levels.largest, None, full, 1.0, losses[0], right[0], macs)
     names = tuple(group.name for group in graph.groups)
-    return Trajectory(names, resource, full.flops, full.params, full.memory, scorer.images, (point,))
+    return Trajectory(
+        names,
+        budget.resource,
+        full.flops,
+        full.params,
+        full.memory,
+        scorer.images,
+        (point,),
+        None if full.latency is None else float(full.latency),
+    )
 
 
-def _going_on(
-    start: Trajectory, graph: ChannelGraph, scorer: Scorer, resource: str, convention: str
-) -> Trajectory:
+def _going_on(start: Trajectory, budget: Budget, scorer: Scorer) -> Trajectory:
     """`start`, if it is of this network, these costs and as many images."""
-    full = graph.cost(None, convention)
+    graph, full = budget.graph, budget.full
     there = (start.resource, start.full_flops, start.full_params, start.full_memory, start.images)
-    here = (resource, full.flops, full.params, full.memory, scorer.images)
+    here = (budget.resource, full.flops, full.params, full.memory, scorer.images)
     if start.groups != tuple(group.name for group in graph.groups) or there != here:
         raise AutoslimError(
             f"start= is of another search: it limits {there[0]} of a network of {len(start.groups)} channel "
@@ -178,26 +174,18 @@ def _going_on(
     return start
 
 
-def _slim_one(
-    graph: ChannelGraph,
-    levels: Levels,
-    scorer: Scorer,
-    trajectory: Trajectory,
-    resource: str,
-    convention: str,
-    score: str,
-) -> Point:
+def _slim_one(budget: Budget, levels: Levels, scorer: Scorer, trajectory: Trajectory, score: str) -> Point:
     """Try every group one level narrower and keep the best candidate."""
     now = np.array(trajectory.points[-1].widths, np.int32)
     groups, candidates = narrower_candidates(levels, now)
-    cost = graph.cost(candidates, convention)
+    amounts = budget.cost(candidates).of(budget.resource)
     losses, right = scorer(candidates)
     badness = losses.mean(1, dtype=np.float64) if score == "loss" else -right.mean(1, dtype=np.float64)
     # Ties go to the candidate that saves most; then to the first group.
-    best = int(np.lexsort((cost.of(resource), badness))[0])
-    one = graph.cost(candidates[best], convention)
-    share = one.of(resource) / trajectory.full(resource)
-    macs = int(graph.cost(candidates).flops.sum()) * scorer.images
+    best = int(np.lexsort((amounts, badness))[0])
+    one = budget.cost(candidates[best])
+    share = one.of(budget.resource) / trajectory.full(budget.resource)
+    macs = int(budget.graph.cost(candidates).flops.sum()) * scorer.images
     return _point(candidates[best], groups[best], one, share, losses[best], right[best], macs)
 
 
@@ -229,24 +217,25 @@ def _point(
         loss_error=error,
         top1=float(right.mean(dtype=np.float64)),
         macs=int(macs),
+        latency=None if cost.latency is None else float(cost.latency),
     )
 
 
-def uniform_widths(
-    graph: ChannelGraph, target: float, resource: str = "flops", convention: str = "macs"
-) -> np.ndarray:
-    """The widest network with every group at the same ratio that keeps within a target: int32 [G].
+def uniform_widths(budget: Budget, target: float) -> np.ndarray:
+    """The widest network with every group at the same ratio that keeps within a budget: int32 [G].
 
     Raises:
         AutoslimError: if even one channel per group costs more.
     """
     ratios = np.linspace(0.0, 1.0, 2001)
-    widths = np.stack([graph.uniform(ratio) for ratio in ratios])
-    shares = graph.cost(widths, convention).of(resource) / graph.cost(None, convention).of(resource)
-    within = np.flatnonzero(shares <= target)
-    if len(within) == 0:
+    every = np.stack([budget.graph.uniform(ratio) for ratio in ratios])
+    _, first = np.unique(every, axis=0, return_index=True)
+    widths = every[np.sort(first)]  # ascending in every group
+    wider = bisect_left(range(len(widths)), True, key=lambda i: not budget.within(widths[i], target))
+    if wider == 0:
         raise AutoslimError(
-            f"Cannot reach {resource} <= {target:g} uniformly: with one channel in every group the network "
-            f"still costs {shares.min():.3f} of the full one's {resource}. Raise slim.target."
+            f"Cannot reach {budget.resource} <= {target:g} uniformly: with one channel in every group the network "
+            f"still costs {budget.share(budget.cost(widths[0])):.3f} of the full one's {budget.resource}, or is "
+            "above another limit. Raise slim.target or slim.limits."
         )
-    return widths[within[-1]]
+    return widths[wider - 1]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ class Point:
     loss_error: float  # its standard error
     top1: float  # share of held-out images that are right
     macs: int  # multiply-accumulates spent on this step
+    latency: float | None = None  # predicted milliseconds for one image, where it was asked for
 
 
 @dataclass(frozen=True)
@@ -40,28 +43,31 @@ class Trajectory:
     full_memory: int
     images: int  # held-out images that every candidate was scored on
     points: tuple[Point, ...]  # the full network first
+    full_latency: float | None = None  # predicted milliseconds, where it was asked for
 
-    def full(self, resource: str) -> int:
-        """The full network's cost: "flops", "params" or "memory"."""
-        return {"flops": self.full_flops, "params": self.full_params, "memory": self.full_memory}[resource]
+    def full(self, resource: str) -> float:
+        """The full network's cost: "flops", "params", "memory" or "latency"."""
+        return getattr(self, f"full_{resource}")
 
-    def at(self, target: float) -> Point:
-        """The first point whose share of the resource is at most `target`.
+    def at(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> Point:
+        """The first point whose share of the resource is at most `target`, and that keeps within all `limits`.
 
         Raises:
             AutoslimError: if the path does not reach so far.
         """
         for point in self.points:
-            if point.share <= target:
+            if point.share <= target and all(getattr(point, name) <= limits[name] for name in limits):
                 return point
         raise AutoslimError(
-            f"The search reached {self.points[-1].share:.3f} of the full {self.resource}, not {target:g}. "
-            "Search on with this target."
+            f"The search reached {self.points[-1].share:.3f} of the full {self.resource}, not {target:g}"
+            f"{' within ' + ', '.join(limits) if limits else ''}. "
+            "Search on with this budget."
         )
 
-    def reaches(self, target: float) -> bool:
-        """Whether the path has a point for the target."""
-        return self.points[-1].share <= target
+    def reaches(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> bool:
+        """Whether the path has a point for the budget."""
+        last = self.points[-1]
+        return last.share <= target and all(getattr(last, name) <= limits[name] for name in limits)
 
     def channels(self, point: Point) -> dict[str, int]:
         """{group name: width} of a point."""

@@ -18,6 +18,8 @@ from autoslim.config import Config, StageConfig
 from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.slimming.budget import Budget
+from autoslim.slimming.latency import LatencyTable
 from autoslim.slimming.levels import Levels
 from autoslim.stages.store import StageFolder, make_room, stage_hash
 from autoslim.training.optimizers import make_optimizer, make_schedule
@@ -98,6 +100,20 @@ class Experiment:
         s = self.config.slim
         return Levels.spaced(self.plan, s.levels, s.min_width, s.divisor)
 
+    @cached_property
+    def latency(self) -> LatencyTable | None:
+        """Predicted latency at widths, measured on this device, where latency is limited."""
+        s = self.config.slim
+        if "latency" not in (s.resource, *s.limits.given):
+            return None
+        return LatencyTable(self.plan, Path(self.config.output) / "latency")
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What the networks may cost."""
+        s = self.config.slim
+        return Budget(self.plan, s.resource, s.convention, s.limits.given, self.latency)
+
     def optimizer(self, model: keras.Model, stage: StageConfig, steps_per_epoch: int) -> Any:
         """The optimizer of a stage, with its schedule."""
         o = self.config.optimizer
@@ -159,7 +175,7 @@ class Experiment:
         names = ("resource", "convention", "search", "score", "images", "batch_size")
         key = {
             "supernet": stage_hash(self.supernet_folder().key),
-            "slim": {name: getattr(s, name) for name in names},
+            "slim": {name: getattr(s, name) for name in names} | ({"limits": s.limits.given} if s.limits.given else {}),
         }
         return StageFolder(self.root, "search", key)
 

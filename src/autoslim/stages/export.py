@@ -151,17 +151,16 @@ def _load(network: Network) -> keras.Model:
 
 def _targets(experiment: Experiment) -> list[tuple[str, np.ndarray | None, np.ndarray | None]]:
     """(target as in labels, AutoSlim's widths, uniform widths), None where there are none (yet)."""
-    plan, s = experiment.plan, experiment.config.slim
+    s = experiment.config.slim
     if s.channels:
         widths = channels_widths(experiment)
-        cost, full = plan.cost(widths, s.convention), plan.cost(None, s.convention)
-        target = float(cost.of(s.resource) / full.of(s.resource))
+        target = float(experiment.budget.share(experiment.budget.cost(widths)))
         return [(f"{target:.3g}", widths, _uniform(experiment, target))]
     trajectory = reached(experiment)
     return [
         (
             f"{target:g}",
-            np.array(trajectory.at(target).widths, np.int32) if trajectory else None,
+            np.array(trajectory.at(target, s.limits.given).widths, np.int32) if trajectory else None,
             _uniform(experiment, target),
         )
         for target in s.targets
@@ -170,9 +169,8 @@ def _targets(experiment: Experiment) -> list[tuple[str, np.ndarray | None, np.nd
 
 def _uniform(experiment: Experiment, target: float) -> np.ndarray | None:
     """Widths at the same ratio everywhere; None where no ratio meets the target."""
-    s = experiment.config.slim
     try:
-        return uniform_widths(experiment.plan, target, s.resource, s.convention)
+        return uniform_widths(experiment.budget, target)
     except AutoslimError:
         return None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -16,6 +17,7 @@ from autoslim.config import Config
 from autoslim.reporting.exports import export_table
 from autoslim.reporting.network import NetworkResult
 from autoslim.reporting.terminal import heading, results_table, show, where
+from autoslim.slimming.latency import whole_milliseconds
 from autoslim.slimming.search import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.baseline import run_baseline
@@ -126,10 +128,10 @@ class _Run:
 
     def uniform(self) -> None:
         """Train networks of the same budgets with every group at the same ratio."""
-        s, plan = self.config.slim, self.experiment.plan
+        s = self.config.slim
         targets = [target for target, _ in self._targets()] if s.channels else s.targets
         for target in targets:
-            widths = uniform_widths(plan, target, s.resource, s.convention)
+            widths = uniform_widths(self.experiment.budget, target)
             self._network("uniform", "uniform", target, widths)
 
     def report(self) -> None:
@@ -153,7 +155,7 @@ class _Run:
 
     def finish(self) -> None:
         """The final table, and where everything lies."""
-        full = self.experiment.plan.cost(None, self.config.slim.convention)
+        full = self.experiment.budget.full
         self.outcome.rows = [result.row(full) for result in self.results]
         if self.results:
             heading("results")
@@ -198,13 +200,12 @@ class _Run:
 
     def _targets(self) -> list[tuple[float, np.ndarray]]:
         """The networks to retrain: (share of the resource asked for, widths int32 [G])."""
-        plan, s = self.experiment.plan, self.config.slim
+        budget, s = self.experiment.budget, self.config.slim
         if s.channels:
             widths = channels_widths(self.experiment)
-            cost, full = plan.cost(widths, s.convention), plan.cost(None, s.convention)
-            return [(float(cost.of(s.resource) / full.of(s.resource)), widths)]
+            return [(float(budget.share(budget.cost(widths))), widths)]
         self.trajectory = search_result(self.experiment)
-        return [(t, np.array(self.trajectory.at(t).widths, np.int32)) for t in s.targets]
+        return [(t, np.array(self.trajectory.at(t, s.limits.given).widths, np.int32)) for t in s.targets]
 
     def _network(self, stage: str, name: str, target: float, widths: np.ndarray) -> None:
         folder = self.experiment.network_folder(stage, widths)
@@ -225,7 +226,14 @@ class _Run:
         channels = self.experiment.plan.channels(widths)
         self.results.append(
             NetworkResult(
-                name, target, channels=channels, folder=str(folder.path), files=_files(folder), **cost
+                name,
+                target,
+                channels=channels,
+                folder=str(folder.path),
+                files=_files(folder),
+                latency=self.experiment.budget.cost(widths).latency,
+                measured_latency=measured_latency(self.experiment, folder),
+                **cost,
             )
         )
 
@@ -239,6 +247,13 @@ _STAGES: dict[str, Callable[[_Run], None]] = {
     "report": _Run.report,
     "export": _Run.export,
 }
+
+
+def measured_latency(experiment: Experiment, folder: StageFolder) -> float | None:
+    """Milliseconds of a trained network, measured whole on this device, where latency is limited."""
+    if experiment.latency is None:
+        return None
+    return whole_milliseconds(keras.saving.load_model(folder.path / "model.keras", compile=False))
 
 
 def _files(folder: StageFolder) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.slimming.search import check_reachable, uniform_widths
+from autoslim.slimming.search import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.search import load_trajectory, read_channels
@@ -37,14 +37,14 @@ def check_before(experiment: Experiment, stages: Sequence[str]) -> None:
 
 
 def _check_targets(experiment: Experiment, stages: Sequence[str]) -> None:
-    plan, s = experiment.plan, experiment.config.slim
+    s = experiment.config.slim
     if s.channels is not None:
         channels_widths(experiment)
         return
     if {"supernet", "search", "retrain"} & set(stages):
-        check_reachable(plan, experiment.levels, min(s.targets), s.resource, s.convention)
+        experiment.budget.refuse_unreachable(experiment.levels.smallest, min(s.targets))
     if "uniform" in stages:
-        uniform_widths(plan, min(s.targets), s.resource, s.convention)
+        uniform_widths(experiment.budget, min(s.targets))
 
 
 def _check_earlier_stages(experiment: Experiment, stages: Sequence[str]) -> None:
@@ -86,7 +86,8 @@ def reached(experiment: Experiment) -> Trajectory | None:
     """The finished search's trajectory if it serves every target, else None."""
     folder = experiment.search_folder()
     trajectory = load_trajectory(experiment, folder) if folder.done else None
-    return trajectory if trajectory and trajectory.reaches(min(experiment.config.slim.targets)) else None
+    s = experiment.config.slim
+    return trajectory if trajectory and trajectory.reaches(min(s.targets), s.limits.given) else None
 
 
 def search_result(experiment: Experiment) -> Trajectory:
@@ -100,7 +101,7 @@ def search_result(experiment: Experiment) -> Trajectory:
     trajectory = load_trajectory(experiment, folder)
     if trajectory is None:
         raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search anew.")
-    if not trajectory.reaches(min(s.targets)):
+    if not trajectory.reaches(min(s.targets), s.limits.given):
         raise AutoslimError(
             f"The search in {folder.path} reached {trajectory.points[-1].share:.3f} of the full "
             f"{s.resource}, not {min(s.targets):g}. Add search to stages: it goes on from there."

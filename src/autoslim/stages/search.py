@@ -37,6 +37,8 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
             targets=s.targets,
             resource=s.resource,
             convention=s.convention,
+            limits=s.limits.given,
+            latency=experiment.latency,
             score=s.score,
             start=start,
             on_point=keep,
@@ -72,7 +74,9 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
     write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
     write_atomically(folder.path / "trajectory.csv", trajectory.to_csv())
     channels = {
-        f"{target:g}": write_channels(experiment, folder, target, trajectory.at(target))
+        f"{target:g}": write_channels(
+            experiment, folder, target, trajectory.at(target, experiment.config.slim.limits.given)
+        )
         for target in experiment.config.slim.targets
     }
     return folder.finish(
