@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 # TensorFlow takes seconds to import: it is loaded when one of these is first used, not before.
 _PUBLIC = {
     "ChannelGraph": "autoslim.graph",
+    "LayerRule": "autoslim.graph",
+    "register_rule": "autoslim.graph",
     "Levels": "autoslim.slimming.levels",
     "fit": "autoslim.training.fit",
     "train_supernet": "autoslim.training.fit",

@@ -4,33 +4,12 @@ import functools
 
 import keras
 import numpy as np
+from building import CLASSES, IMAGE, Reversing, chain, conv, finish
+from cases_layers import LAYER_CASES
 
 from autoslim.graph import ChannelGraph
 
 L = keras.layers
-IMAGE = (6, 6, 3)
-CLASSES = 4
-
-
-def conv(filters=8, size=3, **kwargs):
-    return L.Conv2D(filters, size, **{"padding": "same", **kwargs})
-
-
-def finish(x, y, name=None):
-    """Pool, if there are positions left, and classify."""
-    if len(y.shape) > 2:
-        y = {3: L.GlobalAveragePooling1D, 4: L.GlobalAveragePooling2D, 5: L.GlobalAveragePooling3D}[
-            len(y.shape)
-        ]()(y)
-    return keras.Model(x, L.Dense(CLASSES, name="logits")(y), name=name)
-
-
-def chain(*layers, shape=IMAGE):
-    """Layers one after another; `layers` are made anew at each call of the builder."""
-    x = y = keras.Input(shape, name="image")
-    for layer in layers:
-        y = layer(y)
-    return finish(x, y)
 
 
 def square_plus_one(x):
@@ -342,7 +321,7 @@ def dense_on_maps():
 
 def uncovered_in_the_middle():
     """A layer without a rule, with weights, between two slimmable convolutions."""
-    return chain(conv(6, name="before"), L.LayerNormalization(name="norm"), conv(5, name="after"), L.ReLU())
+    return chain(conv(6, name="before"), Reversing(name="norm"), conv(5, name="after"), L.ReLU())
 
 
 CASES = {
@@ -381,6 +360,7 @@ CASES = {
         uncovered_in_the_middle,
     )
 }
+CASES.update(LAYER_CASES)
 
 
 @functools.cache
@@ -398,6 +378,9 @@ def draw_weights(model, seed=0):
     for variable in model.weights:
         if not variable.path.endswith("kernel"):
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    for layer in model.layers:
+        if isinstance(layer, L.Normalization):
+            layer.finalize_state()
 
 
 def images_for(model, count=3, seed=0):

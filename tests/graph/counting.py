@@ -29,6 +29,11 @@ def calls_of(model):
 def macs(op, x, y):
     """Multiplications by a weight, for one image: of each output entry, the terms of its sum."""
     entries = math.prod(y.shape[1:])
+    if isinstance(op, L.Conv1DTranspose | L.Conv2DTranspose | L.Conv3DTranspose):
+        return math.prod(x.shape[1:]) * math.prod(op.kernel_size) * y.shape[-1]
+    if isinstance(op, L.SeparableConv1D | L.SeparableConv2D):
+        between = x.shape[-1] * op.depth_multiplier
+        return math.prod(y.shape[1:-1]) * between * (math.prod(op.kernel_size) + y.shape[-1])
     if isinstance(op, L.DepthwiseConv1D | L.DepthwiseConv2D):
         return entries * math.prod(op.kernel_size)
     if isinstance(op, L.Conv1D | L.Conv2D | L.Conv3D):
@@ -38,8 +43,11 @@ def macs(op, x, y):
     return 0
 
 
+NORMS = (L.BatchNormalization, L.LayerNormalization, L.RMSNormalization, L.GroupNormalization)
+
+
 def norm_flops(op, y):
-    return 4 * math.prod(y.shape[1:]) if isinstance(op, L.BatchNormalization) else 0
+    return 4 * math.prod(y.shape[1:]) if isinstance(op, NORMS) else 0
 
 
 def count(model, convention):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from building import Reversing
 from cases import CASES, IMAGE, chain, conv, finish, graph_of
 
 from autoslim.graph import ChannelGraph
@@ -148,22 +149,22 @@ def test_freeze_patterns():
 def test_a_layer_without_a_rule_freezes_what_it_touches_and_is_told_once(caplog):
     model = CASES["uncovered_in_the_middle"]()
     graph = ChannelGraph(model)
-    assert graph.uncovered == {"norm": "a LayerNormalization layer"}
+    assert graph.uncovered == {"norm": "a Reversing layer"}
     assert free(graph) == {"after": 5}
-    assert by_name(graph)["before"].frozen == "no rule covers norm, a LayerNormalization layer"
+    assert by_name(graph)["before"].frozen == "no rule covers norm, a Reversing layer"
     graph.run(np.zeros((1, *IMAGE)), graph.full)
     graph.cost()
     assert [record.getMessage() for record in caplog.records] == [
         "No rule covers these layers; the channels they touch keep their full width, and their own "
-        "operations count as 0 FLOPs: norm (a LayerNormalization layer)"
+        "operations count as 0 FLOPs: norm (a Reversing layer)"
     ]
 
 
 def test_many_layers_without_a_rule_are_told_in_one_line(caplog):
-    layers = [layer for i in range(7) for layer in (conv(2), L.LayerNormalization(name=f"n{i}"))]
+    layers = [layer for i in range(7) for layer in (conv(2), Reversing(name=f"n{i}"))]
     ChannelGraph(chain(*layers))
     (record,) = caplog.records
-    assert record.getMessage().endswith("n4 (a LayerNormalization layer) and 2 more, see graph.uncovered")
+    assert record.getMessage().endswith("n4 (a Reversing layer) and 2 more, see graph.uncovered")
 
 
 def test_preprocessing_at_the_input_is_not_told(caplog):
@@ -173,7 +174,7 @@ def test_preprocessing_at_the_input_is_not_told(caplog):
         chain(L.RandomFlip(), L.Rescaling(1 / 255), normalization, L.ZeroPadding2D(), conv(6, name="conv"))
     )
     assert not caplog.records
-    assert "normalize" in graph.uncovered
+    assert list(graph.uncovered.values()) == ["a RandomFlip layer"]
     assert free(graph) == {"conv": 6}
 
 
@@ -195,9 +196,22 @@ def test_preprocessing_at_the_input_is_not_told(caplog):
             "a Dropout layer with noise_shape=(None, 1, 1, 8)",
         ),
         (
-            L.Rescaling([1.0] * 8, name="scale"),
-            "a Rescaling layer with a scale or an offset for each channel",
+            L.Rescaling(np.ones((6, 8)), name="scale"),
+            "a Rescaling layer with a scale or an offset of shape (6, 8)",
         ),
+        (
+            L.Normalization(axis=(1, -1), mean=0.0, variance=1.0, name="n"),
+            "a Normalization layer with statistics along axes (1, -1)",
+        ),
+        (
+            L.GroupNormalization(2, axis=1, name="gn"),
+            "a GroupNormalization layer with normalisation over axis 1",
+        ),
+        (
+            L.Conv2DTranspose(4, 3, dilation_rate=2, name="up"),
+            "a Conv2DTranspose layer with dilation",
+        ),
+        (L.Permute((3, 1, 2), name="p"), "a Permute layer with the axes in the order (0, 3, 1, 2)"),
         (
             conv(4, activation=L.PReLU(name="inner"), name="c"),
             "a Conv2D layer with the activation inner, a layer that may make weights later",
@@ -220,6 +234,76 @@ def test_lora_weights_are_not_overlooked():
         "dense": "a Dense layer with weights that its rule doesn't know (dense/kernel)"
     }
     assert free(graph) == {"next": 5}
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (
+            lambda y: keras.ops.mean(y, axis=-1, keepdims=True),
+            "a Mean operation with axis=[-1]: the positions only, not images or channels",
+        ),
+        (
+            lambda y: keras.ops.sum(y, axis=(0, 1)),
+            "a Sum operation with axis=(0, 1): the positions only, not images or channels",
+        ),
+        (
+            lambda y: keras.ops.expand_dims(y, -1),
+            "a ExpandDims operation with axis=-1: a new axis before the images or behind the channels",
+        ),
+        (
+            lambda y: keras.ops.transpose(y, (0, 3, 1, 2)),
+            "a Transpose operation with the axes in the order (0, 3, 1, 2)",
+        ),
+        (
+            lambda y: keras.ops.split(y, 2, axis=-1)[0],
+            "a Split operation with channels that are split where none were concatenated",
+        ),
+        (lambda y: y[..., :4], "a GetItem operation with an index into the images or the channels"),
+        (lambda y: keras.ops.reshape(y, (-1, 8)), "a Reshape operation with the batch's axis"),
+        (lambda y: keras.ops.cumsum(y, axis=-1), "a Cumsum operation"),
+    ],
+)
+def test_operations_that_cannot_be_followed(function, reason):
+    x = keras.Input(IMAGE)
+    y = function(conv(8, name="before")(x))
+    graph = ChannelGraph(keras.Model(x, conv(5, name="after")(keras.ops.reshape(y, (-1, 1, 1, 1)))))
+    assert next(iter(graph.uncovered.values())) == reason
+    assert not graph.slimmable
+    images = np.ones((1, *IMAGE), "float32")
+    np.testing.assert_allclose(graph.run(images), graph.model(images), rtol=1e-5)
+
+
+def test_a_split_that_crosses_what_was_concatenated_is_not_followed():
+    x = keras.Input(IMAGE)
+    y = L.Concatenate()([conv(3, name="a")(x), conv(5, name="b")(x)])
+    graph = ChannelGraph(finish(x, keras.ops.split(y, 2, axis=-1)[0]))
+    (reason,) = graph.uncovered.values()
+    assert reason == "a Split operation with channels that are split where none were concatenated"
+
+
+def test_blocks_across_concatenated_tensors_are_not_followed():
+    x = keras.Input(IMAGE)
+    y = L.Concatenate()([conv(3, name="a")(x), conv(5, name="b")(x)])
+    graph = ChannelGraph(finish(x, L.GroupNormalization(4, name="norm")(y)))
+    assert graph.uncovered == {
+        "norm": "a GroupNormalization layer with 4 blocks of channels across concatenated tensors"
+    }
+    x = keras.Input((4, 4, 4, 4))
+    graph = ChannelGraph(finish(x, L.Conv3D(4, 2, groups=2, name="c")(L.Conv3D(4, 2)(x))))
+    assert graph.uncovered == {"c": "a Conv3D layer with grouped convolution in three dimensions"}
+
+
+def test_group_normalisation_moves_in_blocks():
+    graph = graph_of("group_norms")
+    units = {group.name: group.unit for group in graph.slimmable}
+    assert [units[name] for name in ("blocks", "all", "each", "six")] == [2, 1, 1, 2]
+    small = graph.materialize(graph.widths_from({"blocks": 6, "each": 4}))
+    assert [layer.groups for layer in small.layers if isinstance(layer, L.GroupNormalization)][:3] == [
+        3,
+        1,
+        4,
+    ]
 
 
 def test_operations_with_constant_tensors_are_not_covered():

@@ -170,4 +170,5 @@ def test_every_rule_has_a_case_in_which_its_channels_can_be_slimmed():
                 layers.add(type(node.op))
                 operations.add((type(node.op).__module__, type(node.op).__name__))
     assert set(rules.RULES) <= layers, "rules without a case"
+    assert set(rules.NAMED) <= operations, "layers of keras.applications without a case"
     assert set(rules.OPERATIONS) <= operations, "operations without a case"

@@ -3,5 +3,14 @@
 from autoslim.graph.channel_graph import ChannelGraph
 from autoslim.graph.cost import Cost, LayerCost
 from autoslim.graph.groups import ChannelGroup
+from autoslim.graph.rules import LayerRule, Unsupported, register_rule
 
-__all__ = ["ChannelGraph", "ChannelGroup", "Cost", "LayerCost"]
+__all__ = [
+    "ChannelGraph",
+    "ChannelGroup",
+    "Cost",
+    "LayerCost",
+    "LayerRule",
+    "Unsupported",
+    "register_rule",
+]

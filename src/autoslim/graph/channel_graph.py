@@ -119,12 +119,15 @@ class ChannelGraph:
     def _tie_calls(
         self, node: Node, axes: list[Axis], first_calls: dict[int, list[Axis]], grouping: Grouping
     ) -> None:
-        """Tie the calls of a shared layer: it has one set of weights, and one configuration, for all."""
+        """Tie the calls of a shared layer: it has one set of weights, and one configuration, for all.
+
+        Where the calls have different numbers of channels neither can depend on them.
+        """
         rule = self._rules[node.index]
         if rule is None or (rule.config is same_config and not getattr(node.op, "weights", None)):
             return
         for axis, earlier in zip(axes, first_calls.setdefault(id(node.op), axes), strict=True):
-            if axis is not earlier:
+            if axis is not earlier and axis.size == earlier.size:
                 grouping.tie(earlier, axis, node.name)
 
     def _warn(self) -> None:
@@ -132,7 +135,11 @@ class ChannelGraph:
 
         It does not where all they touch is fixed anyway: preprocessing that stands before the first weights.
         """
-        weighted = {n.name for n in self.trace.nodes if self._weights[n.index]}
+        weighted = {
+            node.name
+            for node, rule in zip(self.trace.nodes, self._rules, strict=True)
+            if self._weights[node.index] and rule is not None and not rule.measured
+        }
         told = []
         for node in self.trace.nodes:
             axes = [*self.input_axes(node), *self.output_axes(node)]

@@ -38,10 +38,26 @@ def materialize(graph: ChannelGraph, widths: np.ndarray, weights: bool, name: st
     model = keras.Model(
         traced.pack_inputs(inputs), traced.pack_outputs(outputs), name=name or graph.model.name
     )
-    if weights:
-        for node in traced.nodes:
+    for node in traced.nodes:
+        rule = graph.rule(node)
+        if weights or (rule is not None and rule.measured):
             _copy_weights(graph, node, copies[id(node.op)], widths)
     return model
+
+
+class _Active:
+    """What a rule's `config` is told about the widths (`Channels`)."""
+
+    def __init__(self, widths: np.ndarray) -> None:
+        self.widths = widths
+
+    def __call__(self, axis: Axis) -> int:
+        return int(axis.active(self.widths))
+
+    def take(self, value: Any, axis: Axis) -> Any:
+        """The active part of an array whose last axis is `axis`; other sizes are left whole."""
+        value = np.asarray(value)
+        return value[..., axis.indices(self.widths)] if value.shape[-1:] == (axis.size,) else value
 
 
 def _free_name(name: str, taken: set[str]) -> str:
@@ -69,8 +85,7 @@ def slimmed_layer(graph: ChannelGraph, node: Node, widths: np.ndarray, name: str
             "get_config(). Write one that returns its constructor's arguments."
         ) from error
     if rule is not None:
-        count = lambda axis: int(axis.active(widths))  # noqa: E731
-        config |= rule.config(op, count, graph.input_axes(node), graph.output_axes(node))
+        config |= rule.config(op, _Active(widths), graph.input_axes(node), graph.output_axes(node))
     if inspect.isfunction(getattr(op, "activation", None)):
         config["activation"] = op.activation  # as it is: a function of the user's need not be registered
     if not isinstance(op, keras.Layer):
@@ -85,15 +100,23 @@ def slimmed_layer(graph: ChannelGraph, node: Node, widths: np.ndarray, name: str
 def _copy_weights(graph: ChannelGraph, node: Node, layer: Any, widths: np.ndarray) -> None:
     if not isinstance(node.op, keras.Layer) or layer is node.op:
         return
-    if graph.rule(node) is None:
+    rule = graph.rule(node)
+    if rule is None:
         layer.set_weights(node.op.get_weights())
-        store: dict[str, Any] = {}  # loading lets the layer prepare itself; Normalization does
-        node.op.save_own_variables(store)
-        layer.load_own_variables(store)
+        _prepare(layer, node.op)
         return
     for name, dimensions in graph.weight_dimensions(node).items():
         value = tf.convert_to_tensor(getattr(node.op, name)).numpy()
         getattr(layer, name).assign(_take(value, dimensions, widths))
+    if rule.measured:
+        _prepare(layer, layer)
+
+
+def _prepare(layer: keras.Layer, source: keras.Layer) -> None:
+    """Load a layer's state as from a file: it then prepares what depends on it. Normalization does."""
+    store: dict[str, Any] = {}
+    source.save_own_variables(store)
+    layer.load_own_variables(store)
 
 
 def _take(value: np.ndarray, dimensions: tuple[Dimension, ...], widths: np.ndarray) -> np.ndarray:

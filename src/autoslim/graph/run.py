@@ -80,7 +80,7 @@ class _Pass:
     ) -> None:
         self.graph = graph
         self.widths = widths
-        self.mask = mask
+        self.mask_mode = mask
         self.batch_statistics = batch_statistics
         self.training = training
         self.statistics: Statistics = []
@@ -107,7 +107,7 @@ class _Pass:
         }
         outputs = keras.tree.flatten(rule.run(node.op, inputs, weights, cast(Any, self)))
         self._fix_shapes(outputs)
-        if self.mask and not self.graph.keeps_zero(node):
+        if self.mask_mode and not self.graph.keeps_zero(node):
             outputs = [self._masked(y, axis) for y, axis in zip(outputs, self.output_axes, strict=True)]
         return outputs
 
@@ -122,7 +122,21 @@ class _Pass:
 
     def channels(self, axis: Axis) -> Any:
         """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
-        return axis.size if self.mask else self._active(axis)
+        return axis.size if self.mask_mode else self._active(axis)
+
+    def active(self, axis: Axis) -> Any:
+        """Active entries of the axis."""
+        return self._active(axis)
+
+    def mask(self, axis: Axis) -> Any:
+        """Which entries of the axis are active, or None where all that are there are."""
+        return None if not self.mask_mode or self._is_full(axis) else self._mask(axis)
+
+    def take(self, value: Any, axis: Axis) -> Any:
+        """The part of a constant that is there in this pass; a last axis of another size is left whole."""
+        if self.mask_mode or not value.shape.rank or value.shape[-1] != axis.size:
+            return value
+        return self._slice(value, (*value.shape[:-1], axis))
 
     def record(self, layer: keras.Layer, statistics: tuple[Any, Any], axis: Axis) -> None:
         """Keep a batch normalisation's batch statistics."""
@@ -142,10 +156,11 @@ class _Pass:
     def _weight(self, variable: Any, dimensions: tuple[Dimension, ...]) -> Any:
         """A weight at the active widths, in the layer's compute type."""
         value = tf.convert_to_tensor(variable)
-        if not self.mask:
+        if not self.mask_mode:
             value = self._slice(value, dimensions)
         op = self.node.op
-        if isinstance(op, keras.layers.BatchNormalization):
+        rule = self.graph.rule(self.node)
+        if rule is not None and rule.normalizes:
             return value  # statistics and their scale stay in float32
         return tf.cast(value, op.compute_dtype)
 
@@ -193,9 +208,13 @@ class _Pass:
         """`y` with its inactive channels at zero."""
         if self._is_full(axis):
             return y
+        return tf.where(self._mask(axis), y, tf.zeros([], y.dtype))
+
+    def _mask(self, axis: Axis) -> Any:
+        """Which entries of the axis are active: bool [size]."""
         if axis not in self._masks:
             parts = [
                 tf.sequence_mask(piece.active(self.widths[piece.group]), piece.size) for piece in axis.pieces
             ]
             self._masks[axis] = tf.tile(tf.concat(parts, 0), [axis.tiles])
-        return tf.where(self._masks[axis], y, tf.zeros([], y.dtype))
+        return self._masks[axis]

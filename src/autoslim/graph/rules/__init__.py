@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import keras
 
-from autoslim.graph.rules.activation import ACTIVATION, DROPOUT, RELU, RESCALING, SOFTMAX
+from autoslim.errors import AutoslimError
+from autoslim.graph.rules.activation import (
+    ACTIVATE,
+    ACTIVATE_ZERO,
+    ACTIVATION,
+    ALPHA_DROPOUT,
+    DROPOUT,
+    RELU,
+    RESCALING,
+    SOFTMAX,
+)
+from autoslim.graph.rules.applications import LAYER_SCALE, SCALED_SUM
 from autoslim.graph.rules.base import PASS, PASS_ZERO, LayerRule, Unsupported, same_config
-from autoslim.graph.rules.convolution import CONV, CONV2D, DENSE, DEPTHWISE, PRELU
-from autoslim.graph.rules.merging import ADD, CONCATENATE, MERGE, MULTIPLY
-from autoslim.graph.rules.normalization import BATCH_NORM
-from autoslim.graph.rules.shape import FLATTEN, RESHAPE
+from autoslim.graph.rules.convolution import CONV, DENSE, DEPTHWISE, PRELU, SEPARABLE, TRANSPOSED
+from autoslim.graph.rules.merging import ADD, CONCATENATE, DIVIDE, MERGE, MULTIPLY, SPLIT
+from autoslim.graph.rules.normalization import (
+    BATCH_NORM,
+    GROUP_NORM,
+    INPUT_NORM,
+    LAYER_NORM,
+    RMS_NORM,
+    UNIT_NORM,
+)
+from autoslim.graph.rules.shape import EXPAND, FLATTEN, ITEM, OVER_POSITIONS, RESHAPE, TRANSPOSE
 
-__all__ = ["OPERATIONS", "RULES", "LayerRule", "Unsupported", "rule_for", "same_config"]
+__all__ = [
+    "NAMED",
+    "OPERATIONS",
+    "RULES",
+    "LayerRule",
+    "Unsupported",
+    "register_rule",
+    "rule_for",
+    "same_config",
+]
 
 _L = keras.layers
 
 RULES: dict[type, LayerRule] = {
-    _L.Conv2D: CONV2D,
-    _L.Conv1D: CONV,
-    _L.Conv3D: CONV,
+    **dict.fromkeys((_L.Conv1D, _L.Conv2D, _L.Conv3D), CONV),
+    **dict.fromkeys((_L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose), TRANSPOSED),
+    _L.SeparableConv1D: SEPARABLE,
+    _L.SeparableConv2D: SEPARABLE,
     _L.DepthwiseConv1D: DEPTHWISE,
     _L.DepthwiseConv2D: DEPTHWISE,
     _L.Dense: DENSE,
     _L.PReLU: PRELU,
     _L.BatchNormalization: BATCH_NORM,
+    _L.LayerNormalization: LAYER_NORM,
+    _L.RMSNormalization: RMS_NORM,
+    _L.GroupNormalization: GROUP_NORM,
+    _L.UnitNormalization: UNIT_NORM,
+    _L.Normalization: INPUT_NORM,
     _L.Add: ADD,
     _L.Subtract: ADD,
     _L.Average: ADD,
@@ -39,15 +72,20 @@ RULES: dict[type, LayerRule] = {
     _L.Dropout: DROPOUT,
     _L.Rescaling: RESCALING,
     _L.GaussianNoise: PASS,
+    _L.AlphaDropout: ALPHA_DROPOUT,
+    _L.Resizing: PASS,
+    _L.Permute: TRANSPOSE,
+    _L.LeakyReLU: ACTIVATE_ZERO,
+    _L.ELU: ACTIVATE_ZERO,
     **dict.fromkeys(
         (
-            _L.LeakyReLU,
-            _L.ELU,
             _L.GaussianDropout,
             _L.SpatialDropout1D,
             _L.SpatialDropout2D,
             _L.SpatialDropout3D,
             _L.Identity,
+            _L.ActivityRegularization,
+            _L.RepeatVector,
             _L.MaxPooling1D,
             _L.MaxPooling2D,
             _L.MaxPooling3D,
@@ -74,18 +112,44 @@ RULES: dict[type, LayerRule] = {
     ),
 }
 
+# Layers that Keras doesn't export.
+NAMED: dict[tuple[str, str], LayerRule] = {
+    ("keras.src.applications.convnext", "LayerScale"): LAYER_SCALE,
+    ("keras.src.applications.convnext", "StochasticDepth"): PASS_ZERO,
+    ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"): SCALED_SUM,
+}
+
 # keras.ops operations in a functional graph are instances of classes that Keras doesn't export.
+_NUMPY: dict[str, LayerRule] = {
+    **dict.fromkeys(("Add", "Subtract", "Maximum", "Minimum"), MERGE),
+    **dict.fromkeys(("Divide", "TrueDivide"), DIVIDE),
+    "Multiply": MULTIPLY,
+    "Concatenate": CONCATENATE,
+    "Split": SPLIT,
+    "Reshape": RESHAPE,
+    "Transpose": TRANSPOSE,
+    **dict.fromkeys(("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Squeeze"), OVER_POSITIONS),
+    "ExpandDims": EXPAND,
+    "GetItem": ITEM,
+    **dict.fromkeys(("Negative", "Absolute", "Square"), PASS_ZERO),
+    "Tanh": ACTIVATE_ZERO,
+    "Exp": PASS,
+}
+_NN: dict[str, LayerRule] = {
+    **dict.fromkeys(
+        ("Relu", "Relu6", "LeakyRelu", "Elu", "Celu", "Selu", "Gelu", "Silu", "HardSilu", "HardTanh"),
+        ACTIVATE_ZERO,
+    ),
+    **dict.fromkeys(("Sigmoid", "HardSigmoid", "Softplus", "LogSigmoid"), ACTIVATE),
+    "Softsign": ACTIVATE_ZERO,
+    "Softmax": SOFTMAX,
+    **dict.fromkeys(("MaxPool", "AveragePool"), PASS_ZERO),
+}
 OPERATIONS: dict[tuple[str, str], LayerRule] = {
-    **{("keras.src.ops.numpy", name): MERGE for name in ("Add", "Subtract", "Maximum", "Minimum")},
-    ("keras.src.ops.numpy", "Multiply"): MULTIPLY,
-    ("keras.src.ops.numpy", "Tanh"): PASS_ZERO,
+    **{("keras.src.ops.numpy", name): rule for name, rule in _NUMPY.items()},
+    **{("keras.src.ops.nn", name): rule for name, rule in _NN.items()},
     ("keras.src.ops.core", "Cast"): PASS_ZERO,
     ("keras.src.activations.activations", "ReLU"): RELU,
-    **{
-        ("keras.src.ops.nn", name): PASS_ZERO
-        for name in ("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "HardSilu")
-    },
-    **{("keras.src.ops.nn", name): PASS for name in ("Sigmoid", "HardSigmoid", "Softplus")},
 }
 
 
@@ -94,6 +158,37 @@ def rule_for(op: keras.Operation) -> LayerRule | None:
 
     Subclasses of a layer don't inherit its rule: their `call` may differ.
     """
+    name = (type(op).__module__, type(op).__name__)
     if isinstance(op, keras.Layer):
-        return RULES.get(type(op))
-    return OPERATIONS.get((type(op).__module__, type(op).__name__))
+        return RULES.get(type(op)) or NAMED.get(name)
+    return OPERATIONS.get(name)
+
+
+def register_rule(layer_class: type[keras.Layer], rule: LayerRule | type[keras.Layer]) -> None:
+    """Tell autoslim about a layer of your own. Graphs made from then on know it.
+
+    >>> class Scale(keras.layers.Layer):
+    ...     def build(self, shape):
+    ...         self.scale = self.add_weight(shape=(shape[-1],), initializer="ones")
+    ...     def call(self, x):
+    ...         return x * self.scale
+    >>> register_rule(Scale, LayerRule(
+    ...     weights=lambda layer, inputs, outputs: {"scale": (inputs[0],)},
+    ...     run=lambda layer, inputs, weights, call: inputs[0] * weights["scale"],
+    ... ))
+
+    Args:
+        layer_class: the class itself; its subclasses need rules of their own.
+        rule: what holds for it; or another layer class, whose rule holds for it too.
+
+    Raises:
+        AutoslimError: if `layer_class` is no layer class, or `rule` neither a rule nor a class that has one.
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise AutoslimError(f"layer_class={layer_class!r}: expected a subclass of keras.layers.Layer.")
+    known = rule if isinstance(rule, LayerRule) else RULES.get(rule)
+    if known is None:
+        raise AutoslimError(
+            f"rule={rule!r}: expected an autoslim.LayerRule, or a layer class that has a rule."
+        )
+    RULES[layer_class] = known

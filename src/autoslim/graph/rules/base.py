@@ -37,36 +37,37 @@ class RunCall(Protocol):
     def channels(self, axis: Axis) -> Any:
         """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
 
+    def active(self, axis: Axis) -> Any:
+        """Active entries of the axis: an int, or a scalar int32 tensor."""
+
+    def mask(self, axis: Axis) -> Any:
+        """Which entries of the axis are active: bool [channels]; None: all of them."""
+
+    def take(self, value: Any, axis: Axis) -> Any:
+        """The part of a constant, whose last axis is `axis`, that is there in this pass."""
+
     def record(self, layer: keras.Layer, statistics: tuple[Any, Any], axis: Axis) -> None:
         """Report the batch's own (mean, variance) of a normalisation layer."""
 
 
-class LayerRule(NamedTuple):
-    """What autoslim knows about one kind of layer. Every function is pure.
+class Channels(Protocol):
+    """What a rule's `config` may ask about the widths."""
 
-    connect: (op, input axes, node, grouping) -> output axes. Which channels are tied together.
-    weights: (op, input axes, output axes) -> {attribute: dimensions}. Where the channel axes stand in each
-        weight; parameters, slicing and materialising all follow from it.
-    run: (op, inputs, weights at the active widths, call) -> output or list of outputs.
-    positions: (op, node) -> {weight attribute: n}. Multiply-accumulates are n times the weight's entries.
-    config: (op, channels, input axes, output axes) -> constructor arguments that change with the widths;
-        `channels(axis)` is an int.
-    keeps_zero: (op, input axes) -> whether channels that are zero come out as zero.
-    normalizes: whether the layer is a normalisation, four FLOPs an entry in the convention `with_norm`.
-    """
+    def __call__(self, axis: Axis) -> int:
+        """Active entries of an axis."""
 
-    connect: Callable[[Any, list[Axis], Node, Grouping], list[Axis]]
-    weights: Callable[[Any, list[Axis], list[Axis]], dict[str, tuple[Dimension, ...]]]
-    run: Callable[[Any, list[Any], dict[str, Any], RunCall], Any]
-    positions: Callable[[Any, Node], dict[str, int]]
-    config: Callable[[Any, Callable[[Axis], int], list[Axis], list[Axis]], dict[str, Any]]
-    keeps_zero: Callable[[Any, list[Axis]], bool] = lambda op, inputs: False
-    normalizes: bool = False
+    def take(self, value: Any, axis: Axis) -> Any:
+        """The active part of an array whose last axis is `axis`."""
 
 
 def always(op: Any, inputs: list[Axis]) -> bool:
     """Channels that are zero come out as zero."""
     return True
+
+
+def never(op: Any, inputs: list[Axis]) -> bool:
+    """Channels that are zero may come out as anything."""
+    return False
 
 
 def no_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
@@ -79,7 +80,7 @@ def no_products(op: Any, node: Node) -> dict[str, int]:
     return {}
 
 
-def same_config(op: Any, channels: Callable, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
+def same_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
     """The layer's constructor arguments don't depend on the widths."""
     return {}
 
@@ -95,6 +96,8 @@ def require_channels_last(op: Any) -> None:
     """Raise Unsupported for a layer that keeps its channels on another axis than the last."""
     if getattr(op, "data_format", "channels_last") not in (None, "channels_last"):
         raise Unsupported("data_format='channels_first'")
+    if isinstance(getattr(op, "padding", None), (list, tuple)) and hasattr(op, "kernel_size"):
+        raise Unsupported("padding given in numbers")
 
 
 def same_axis(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -138,6 +141,22 @@ def freeze_if_mixed(op: Any, axis: Axis, node: Node, grouping: Grouping) -> None
         grouping.freeze(axis, f"{kind} over the channels in {node.name}")
 
 
+def in_blocks(axis: Axis, blocks: int, name: str, grouping: Grouping) -> Axis:
+    """`axis` as blocks of equal size that stay whole; concatenated tensors each in blocks of their own.
+
+    Raises:
+        Unsupported: if a block reaches from one concatenated tensor into the next.
+    """
+    size = axis.size // blocks
+    pieces = axis.flat_pieces()
+    if any(piece.size % size for piece in pieces):
+        raise Unsupported(f"{blocks} blocks of channels across concatenated tensors")
+    made = [grouping.new(name, piece.size // size, size).pieces[0] for piece in pieces]
+    for piece, block in zip(pieces, made, strict=True):
+        grouping.tie(Axis((piece,)), Axis((block,)), name)
+    return Axis(tuple(made))
+
+
 def tie_all(axes: Sequence[Axis], name: str, grouping: Grouping) -> Axis:
     """Tie axes as broadcasting does: an axis of size 1 goes with any other."""
     widest = max(axes, key=lambda axis: axis.size)
@@ -147,5 +166,39 @@ def tie_all(axes: Sequence[Axis], name: str, grouping: Grouping) -> Axis:
     return widest
 
 
-PASS = LayerRule(same_axis, no_weights, call_layer, no_products, same_config)
+class LayerRule(NamedTuple):
+    """What autoslim knows about one kind of layer. Every function is pure, and each has a default.
+
+    The defaults together describe a layer of one input without weights that treats every channel alike.
+
+    connect: (op, input axes, node, grouping) -> output axes. Which channels are tied together. Default: the
+        output has the input's channels.
+    weights: (op, input axes, output axes) -> {attribute: dimensions}. Where the channel axes stand in each
+        weight; parameters, slicing and materialising all follow from it. Default: none.
+    run: (op, inputs, weights at the active widths, call) -> output or list of outputs. Default: the layer
+        itself is called.
+    positions: (op, node) -> {weight attribute: n}. Multiply-accumulates are n times the weight's entries.
+        Default: none.
+    config: (op, channels, input axes, output axes) -> constructor arguments that change with the widths;
+        `channels(axis)` is an int. Default: none.
+    keeps_zero: (op, input axes) -> whether channels that are zero come out as zero. Default: they don't.
+    normalizes: whether the layer is a normalisation: four FLOPs an entry in the convention `with_norm`, and
+        its weights keep their type when the network runs in half precision.
+    activates: whether the layer is an activation: one FLOP an entry in the convention `all`.
+    measured: whether its weights are measured from the data, not trained: a network that is initialised
+        anew keeps them.
+    """
+
+    connect: Callable[[Any, list[Axis], Node, Grouping], list[Axis]] = same_axis
+    weights: Callable[[Any, list[Axis], list[Axis]], dict[str, tuple[Dimension, ...]]] = no_weights
+    run: Callable[[Any, list[Any], dict[str, Any], RunCall], Any] = call_layer
+    positions: Callable[[Any, Node], dict[str, int]] = no_products
+    config: Callable[[Any, Channels, list[Axis], list[Axis]], dict[str, Any]] = same_config
+    keeps_zero: Callable[[Any, list[Axis]], bool] = never
+    normalizes: bool = False
+    activates: bool = False
+    measured: bool = False
+
+
+PASS = LayerRule()
 PASS_ZERO = PASS._replace(keeps_zero=always)

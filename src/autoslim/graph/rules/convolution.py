@@ -11,11 +11,13 @@ import tensorflow as tf
 from autoslim.graph.axes import Axis, Dimension, Piece
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
+    Channels,
     LayerRule,
     RunCall,
     Unsupported,
     always,
     freeze_if_mixed,
+    in_blocks,
     no_products,
     require_channels_last,
     same_axis,
@@ -30,11 +32,12 @@ def _connect_conv(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -
     require_channels_last(op)
     if op.groups == 1:
         output = grouping.new(node.name, op.filters)
+    elif len(op.kernel_size) > 2:
+        raise Unsupported("grouped convolution in three dimensions")
     else:  # inputs and outputs come and go in whole blocks, one for each convolution group
-        blocks = grouping.new(node.name, op.groups, op.filters // op.groups)
-        entering = Piece(blocks.pieces[0].group, inputs[0].size, inputs[0].size // op.groups)
-        grouping.tie(inputs[0], Axis((entering,)), node.name)
-        output = blocks
+        size = op.filters // op.groups
+        blocks = in_blocks(inputs[0], op.groups, node.name, grouping)
+        output = blocks.rename(lambda p: Piece(p.group, p.size // p.repeat * size, size))
     freeze_if_mixed(op, output, node, grouping)
     return [output]
 
@@ -54,49 +57,49 @@ def _finish(op: Any, y: Any, weights: dict[str, Any]) -> Any:
 
 
 def _run_conv(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    x, padding = _padded(op, inputs[0])
     if op.groups > 1:
-        y = _grouped_convolution(op, inputs[0], weights["kernel"], call.input_axes[0].size // op.groups)
+        y = _grouped_convolution(op, x, weights["kernel"], padding, call.input_axes[0].size // op.groups)
     else:
-        x, padding = inputs[0], op.padding.upper()
-        if padding == "CAUSAL" or (padding == "SAME" and max(op.dilation_rate) > 1):
-            x, padding = _padded(op, x), "VALID"
         y = tf.nn.convolution(
             x,
             weights["kernel"],
             strides=list(op.strides),
-            padding=padding,
+            padding=padding.upper(),
             data_format=_CHANNELS_LAST[len(op.kernel_size)],  # the gradient in three dimensions asks for it
             dilations=list(op.dilation_rate),
         )
     return _finish(op, y, weights)
 
 
-def _padded(op: Any, x: Any) -> Any:
-    """Padding of a causal convolution, or of a dilated one of stride 1.
+def _padded(op: Any, x: Any) -> tuple[Any, str]:
+    """`x` and the padding left to do: that of causal convolutions, and of dilated ones of stride 1, is done.
 
     TensorFlow's own padding of dilated convolutions needs a kernel of known width.
     """
+    if op.padding != "causal" and not (op.padding == "same" and max(op.dilation_rate) > 1):
+        return x, op.padding
     before_after = []
     for size, dilation in zip(op.kernel_size, op.dilation_rate, strict=True):
         total = dilation * (size - 1)
         before = total if op.padding == "causal" else total // 2
         before_after.append([before, total - before])
-    return tf.pad(x, [[0, 0], *before_after, [0, 0]])
+    return tf.pad(x, [[0, 0], *before_after, [0, 0]]), "valid"
 
 
-def _grouped_convolution(op: Any, x: Any, kernel: Any, per_block: int) -> Any:
-    """Grouped 2-D convolution of a number of groups that may be a tensor.
+def _grouped_convolution(op: Any, x: Any, kernel: Any, padding: str, per_block: int) -> Any:
+    """Grouped convolution, in one or two dimensions, of a number of groups that may be a tensor.
 
     TensorFlow has no grouped convolution on the CPU. Entry i of every block is convolved with its own filters
     depthwise, and the results are summed over i: [N, H, W, blocks * filters], block by block.
     """
     filters = op.filters // op.groups
-    kh, kw = op.kernel_size
     blocks = tf.shape(kernel)[-1] // filters
-    kernel = tf.reshape(kernel, [kh, kw, per_block, blocks, filters])
+    kernel = tf.reshape(kernel, [*op.kernel_size, per_block, blocks, filters])
     total = None
     for i in range(per_block):
-        y = _depthwise(x[..., i::per_block], kernel[:, :, i], op.strides, op.padding, op.dilation_rate)
+        entry = kernel[..., i, :, :]
+        y = _depthwise(x[..., i::per_block], entry, op.strides, padding, op.dilation_rate)
         total = y if total is None else total + y
     return total
 
@@ -105,31 +108,73 @@ def _depthwise(x: Any, kernel: Any, strides: Any, padding: str, dilation: Any) -
     return keras.ops.depthwise_conv(x, kernel, strides, padding, "channels_last", dilation)
 
 
-def _connect_grouped_conv2d_only(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
-    if op.groups > 1:
-        raise Unsupported("grouped convolution in other than two dimensions")
-    return _connect_conv(op, inputs, node, grouping)
-
-
 def _output_positions(op: Any, node: Node) -> dict[str, int]:
     return {"kernel": node.positions(node.output_shapes[0])}
 
 
-def _conv_config(op: Any, channels: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
+def _conv_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
     config = {"filters": channels(outputs[0])}
     if op.groups > 1:
         config["groups"] = channels(inputs[0]) * op.groups // inputs[0].size
     return config
 
 
-CONV2D = LayerRule(_connect_conv, _conv_weights, _run_conv, _output_positions, _conv_config)
-CONV = CONV2D._replace(connect=_connect_grouped_conv2d_only)
+CONV = LayerRule(_connect_conv, _conv_weights, _run_conv, _output_positions, _conv_config)
+
+
+def _connect_transposed(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+    require_channels_last(op)
+    if max(op.dilation_rate) > 1:
+        raise Unsupported("dilation")
+    if None in node.output_shapes[0][1:]:
+        raise Unsupported("a dynamic shape")
+    output = grouping.new(node.name, op.filters)
+    freeze_if_mixed(op, output, node, grouping)
+    return [output]
+
+
+def _transposed_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
+    weights: dict[str, tuple[Dimension, ...]] = {"kernel": (*op.kernel_size, outputs[0], inputs[0])}
+    if op.use_bias:
+        weights["bias"] = (outputs[0],)
+    return weights
+
+
+def _run_transposed(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    x, kernel = inputs[0], weights["kernel"]
+    spatial = call.node.output_shapes[0][1:-1]
+    y = tf.nn.conv_transpose(
+        x,
+        kernel,
+        [tf.shape(x)[0], *spatial, tf.shape(kernel)[-2]],
+        strides=list(op.strides),
+        padding=op.padding.upper(),
+        data_format=_CHANNELS_LAST[len(op.kernel_size)],
+    )
+    return _finish(op, y, weights)
+
+
+def _input_positions(op: Any, node: Node) -> dict[str, int]:
+    return {"kernel": node.positions(node.input_shapes[0])}
+
+
+def _filters_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
+    return {"filters": channels(outputs[0])}
+
+
+TRANSPOSED = LayerRule(
+    _connect_transposed, _transposed_weights, _run_transposed, _input_positions, _filters_config
+)
+
+
+def _multiplied(axis: Axis, times: int) -> Axis:
+    """Every entry of the axis `times` times, side by side."""
+    return axis.rename(lambda p: replace(p, size=p.size * times, repeat=p.repeat * times))
 
 
 def _connect_depthwise(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     require_channels_last(op)
-    m = op.depth_multiplier
-    output = inputs[0].rename(lambda p: replace(p, size=p.size * m, repeat=p.repeat * m))
+    output = _multiplied(inputs[0], op.depth_multiplier)
     freeze_if_mixed(op, output, node, grouping)
     return [output]
 
@@ -142,11 +187,47 @@ def _depthwise_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict
 
 
 def _run_depthwise(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
-    y = _depthwise(inputs[0], weights["kernel"], op.strides, op.padding, op.dilation_rate)
+    x, padding = _padded(op, inputs[0])
+    y = _depthwise(x, weights["kernel"], op.strides, padding, op.dilation_rate)
     return _finish(op, y, weights)
 
 
 DEPTHWISE = LayerRule(_connect_depthwise, _depthwise_weights, _run_depthwise, _output_positions, same_config)
+
+
+def _connect_separable(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+    require_channels_last(op)
+    output = grouping.new(node.name, op.filters)
+    freeze_if_mixed(op, output, node, grouping)
+    return [output]
+
+
+def _separable_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
+    between = _multiplied(inputs[0], op.depth_multiplier)
+    weights: dict[str, tuple[Dimension, ...]] = {
+        "depthwise_kernel": (*op.kernel_size, inputs[0], op.depth_multiplier),
+        "pointwise_kernel": (*[1] * len(op.kernel_size), between, outputs[0]),
+    }
+    if op.use_bias:
+        weights["bias"] = (outputs[0],)
+    return weights
+
+
+def _run_separable(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    x, padding = _padded(op, inputs[0])
+    y = _depthwise(x, weights["depthwise_kernel"], op.strides, padding, op.dilation_rate)
+    y = tf.nn.convolution(y, weights["pointwise_kernel"], data_format=_CHANNELS_LAST[len(op.kernel_size)])
+    return _finish(op, y, weights)
+
+
+def _separable_positions(op: Any, node: Node) -> dict[str, int]:
+    positions = node.positions(node.output_shapes[0])
+    return {"depthwise_kernel": positions, "pointwise_kernel": positions}
+
+
+SEPARABLE = LayerRule(
+    _connect_separable, _separable_weights, _run_separable, _separable_positions, _filters_config
+)
 
 
 def _connect_dense(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -168,7 +249,7 @@ def _run_dense(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCal
     return _finish(op, y, weights)
 
 
-def _dense_config(op: Any, channels: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
+def _dense_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
     return {"units": channels(outputs[0])}
 
 
@@ -183,4 +264,6 @@ def _run_prelu(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCal
     return tf.nn.relu(inputs[0]) - weights["alpha"] * tf.nn.relu(-inputs[0])
 
 
-PRELU = LayerRule(same_axis, _prelu_weights, _run_prelu, no_products, same_config, keeps_zero=always)
+PRELU = LayerRule(
+    same_axis, _prelu_weights, _run_prelu, no_products, same_config, keeps_zero=always, activates=True
+)

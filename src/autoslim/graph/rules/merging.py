@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from autoslim.graph.axes import Axis
+from autoslim.graph.axes import Axis, Piece
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
+    Channels,
     LayerRule,
+    RunCall,
     Unsupported,
     always,
     call_layer,
@@ -37,6 +41,17 @@ def _require_scalars(node: Node) -> None:
             raise Unsupported("a constant tensor operand")
 
 
+def _run_divide(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    """Inactive channels are divided by one, not by zero, whose gradient is not a number."""
+    divisor = call.node.args[1] if len(call.node.args) > 1 else call.node.kwargs["x2"]
+    if isinstance(divisor, Slot):
+        mask = call.mask(call.input_axes[divisor])
+        if mask is not None:
+            inputs = list(inputs)
+            inputs[divisor] = tf.where(mask, inputs[divisor], tf.ones([], inputs[divisor].dtype))
+    return call.node.call(inputs)
+
+
 def _same_sizes(op: Any, inputs: list[Axis]) -> bool:
     """A single channel that is broadcast is not zero where the others are."""
     return len({axis.size for axis in inputs}) == 1
@@ -45,6 +60,7 @@ def _same_sizes(op: Any, inputs: list[Axis]) -> bool:
 MERGE = LayerRule(
     _connect_merge, no_weights, call_layer, no_products, same_config
 )  # constants may be among it
+DIVIDE = MERGE._replace(run=_run_divide)
 ADD = MERGE._replace(keeps_zero=_same_sizes)
 MULTIPLY = MERGE._replace(keeps_zero=always)
 
@@ -58,6 +74,46 @@ def _connect_concatenate(op: Any, inputs: list[Axis], node: Node, grouping: Grou
     if len(inputs) == 1:
         return [inputs[0]]
     return [Axis(tuple(piece for axis in inputs for piece in axis.flat_pieces()))]
+
+
+def _connect_split(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+    """Along the positions; or along the channels, where they were concatenated."""
+    rank = len(node.input_shapes[0])
+    if op.axis % rank == 0:
+        raise Unsupported("the batch's axis")
+    if op.axis % rank != rank - 1:
+        return [inputs[0] for _ in node.outputs]
+    pieces = list(inputs[0].flat_pieces())
+    outputs = []
+    for shape in node.output_shapes:
+        taken: list[Piece] = []
+        while pieces and sum(piece.size for piece in taken) < (shape[-1] or 0):
+            taken.append(pieces.pop(0))
+        if not taken or sum(piece.size for piece in taken) != shape[-1]:
+            raise Unsupported("channels that are split where none were concatenated")
+        outputs.append(Axis(tuple(taken)))
+    return outputs
+
+
+def _along_channels(op: Any, axis: Axis, outputs: list[Axis]) -> bool:
+    return sum(output.size for output in outputs) == axis.size and len(outputs) > 1
+
+
+def _run_split(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    if not _along_channels(op, call.input_axes[0], call.output_axes):
+        return call.node.call(inputs)
+    sizes = [call.channels(axis) for axis in call.output_axes]
+    return tf.split(inputs[0], tf.stack(sizes), axis=-1, num=len(sizes))
+
+
+def _split_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
+    if not _along_channels(op, inputs[0], outputs):
+        return {}
+    sizes = [channels(axis) for axis in outputs]
+    return {"indices_or_sections": tuple(itertools.accumulate(sizes[:-1]))}
+
+
+SPLIT = LayerRule(_connect_split, run=_run_split, config=_split_config, keeps_zero=always)
 
 
 CONCATENATE = LayerRule(
