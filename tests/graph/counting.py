@@ -1,6 +1,7 @@
 """Costs counted slowly, from a plain Keras model alone: nothing of the package is used here."""
 
 import math
+import re
 
 import keras
 
@@ -50,13 +51,33 @@ def norm_flops(op, y):
     return 4 * math.prod(y.shape[1:]) if isinstance(op, NORMS) else 0
 
 
+ACTIVATIONS = (L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax)
+ACTIVATING = {"relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "hard_silu", "hard_tanh"}
+ACTIVATING |= {"sigmoid", "hard_sigmoid", "softplus", "log_sigmoid", "softsign", "softmax", "tanh", "re_lu"}
+
+
+def bias_and_activation_flops(op, y):
+    """One for each entry of the output that a bias is added to, one for each that an activation makes."""
+    entries = math.prod(y.shape[1:])
+    biased = bool(getattr(op, "use_bias", False))
+    if isinstance(op, L.Layer):
+        activation = getattr(op, "activation", None)
+        activated = isinstance(op, ACTIVATIONS) or activation not in (None, keras.activations.linear)
+    else:
+        activated = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(op).__name__).lower() in ACTIVATING
+    return (biased + activated) * entries
+
+
 def count(model, convention):
     """(flops, params) of a plain model."""
     _, calls, _ = calls_of(model)
     flops = sum(macs(op, inputs[0], outputs[0]) for op, inputs, outputs in calls)
     if convention == "macs":
         return flops, sum(math.prod(w.shape) for w in model.trainable_weights)
-    return flops + sum(norm_flops(op, outputs[0]) for op, _, outputs in calls), model.count_params()
+    flops += sum(norm_flops(op, outputs[0]) for op, _, outputs in calls)
+    if convention == "all":
+        flops += sum(bias_and_activation_flops(op, outputs[0]) for op, _, outputs in calls)
+    return flops, model.count_params()
 
 
 def peak_memory(model):

@@ -103,7 +103,7 @@ def test_under_tf_function_with_widths_as_a_tensor(name):
 
 
 @every_case
-@pytest.mark.parametrize("convention", ["macs", "with_norm"])
+@pytest.mark.parametrize("convention", ["macs", "with_norm", "all"])
 def test_cost_is_that_of_the_materialised_model(name, convention):
     graph = graph_of(name)
     rng = np.random.default_rng(6)
@@ -127,7 +127,7 @@ def test_cost_of_a_batch_of_widths_is_one_by_one_and_never_rises_when_a_group_na
         narrow = wide.copy()
         narrow[group.index] = rng.integers(1, wide[group.index] // group.unit + 1) * group.unit
         rows.append(narrow)
-    for convention in ("macs", "with_norm"):
+    for convention in ("macs", "with_norm", "all"):
         batch = graph.cost(np.stack(rows), convention)
         for field in ("flops", "params", "memory"):
             values = batch.of(field)

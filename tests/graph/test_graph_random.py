@@ -130,7 +130,7 @@ def check(model, seed):
         *(gradients(graph, images, widths, mode, False) for mode in ("slice", "mask")), strict=True
     ):
         assert np.max(np.abs(a - b)) <= 1e-4 * max(1.0, np.max(np.abs(b)))
-    for convention in ("macs", "with_norm"):
+    for convention in ("macs", "with_norm", "all"):
         cost = graph.cost(widths, convention)
         assert (cost.flops, cost.params) == count(small, convention)
     assert cost.memory == peak_memory(small)

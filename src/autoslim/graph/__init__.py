@@ -1,7 +1,7 @@
 """The channel graph of a Keras model: traced once, read by run, cost, search and materialize."""
 
 from autoslim.graph.channel_graph import ChannelGraph
-from autoslim.graph.cost import Cost, LayerCost
+from autoslim.graph.cost import Cost, LayerCost, layer_costs_csv
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.rules import LayerRule, Unsupported, register_rule
 
@@ -12,5 +12,6 @@ __all__ = [
     "LayerCost",
     "LayerRule",
     "Unsupported",
+    "layer_costs_csv",
     "register_rule",
 ]

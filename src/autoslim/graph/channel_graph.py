@@ -313,8 +313,11 @@ class ChannelGraph:
 
         Args:
             widths: int [..., G].
-            convention: "macs" (multiply-accumulates of convolutions and dense layers, trainable parameters;
-                the paper's) or "with_norm" (batch norm at 4 FLOPs an entry, all parameters).
+            convention: "macs": multiply-accumulates of convolutions and dense layers, trainable parameters;
+                the paper's. "with_norm": batch, layer, RMS and group norm too, at 4 FLOPs an entry, and all
+                parameters. "all": also 1 FLOP for each entry that a bias is added to and for each entry that
+                an activation other than the linear one makes, whatever it computes, be it a layer, an
+                operation or a layer's argument. Nothing counts pooling, sums, products or preprocessing.
         """
         return total_cost(self, self.full if widths is None else self.check(widths), convention)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from autoslim.errors import AutoslimError
@@ -15,7 +19,15 @@ from autoslim.graph.trace import Node
 if TYPE_CHECKING:
     from autoslim.graph.channel_graph import ChannelGraph
 
-CONVENTIONS = ("macs", "with_norm")
+COUNTED = {
+    "macs": "FLOPs: multiply-accumulates of convolutions and dense layers, one image. "
+    "Parameters: trainable ones.",
+    "with_norm": "FLOPs: multiply-accumulates, and 4 an entry in batch, layer, RMS and group normalisation, "
+    "one image. Parameters: all weights.",
+    "all": "FLOPs: multiply-accumulates, 4 an entry in batch, layer, RMS and group normalisation, 1 an entry "
+    "for a bias and 1 for an activation, one image. Parameters: all weights.",
+}  # convention -> what it counts
+CONVENTIONS = tuple(COUNTED)
 BYTES_PER_ENTRY = 4  # float32
 NORM_FLOPS_PER_ENTRY = 4  # subtract, divide, scale, shift
 
@@ -89,6 +101,26 @@ def layer_costs(graph: ChannelGraph, widths: np.ndarray, convention: str) -> lis
     return rows
 
 
+def layer_costs_csv(rows: Sequence[LayerCost]) -> str:
+    """Rows of `ChannelGraph.layer_costs` as the text of a CSV file, with a head and a last line of totals.
+
+    Shapes are written as 32x32x16, without the batch; several groups are joined by a semicolon.
+
+    >>> print(layer_costs_csv([LayerCost("conv", "Conv2D", (None, 8, 8, 4), ("conv",), 6912, 112)]), end="")
+    layer,kind,shape,groups,flops,params
+    conv,Conv2D,8x8x4,conv,6912,112
+    total,,,,6912,112
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("layer", "kind", "shape", "groups", "flops", "params"))
+    for row in rows:
+        shape = "x".join(str(size) for size in row.shape[1:])
+        writer.writerow((row.name, row.kind, shape, ";".join(row.groups), row.flops, row.params))
+    writer.writerow(("total", "", "", "", sum(row.flops for row in rows), sum(row.params for row in rows)))
+    return text.getvalue()
+
+
 def _check_convention(convention: str) -> None:
     if convention not in CONVENTIONS:
         raise AutoslimError(f"convention={convention!r}: expected one of {', '.join(CONVENTIONS)}.")
@@ -110,9 +142,23 @@ def _node_flops(graph: ChannelGraph, node: Node, widths: np.ndarray, convention:
     dimensions = graph.weight_dimensions(node)
     for name, positions in rule.positions(node.op, node).items():
         flops = flops + positions * _entries(dimensions[name], widths)
-    if convention == "with_norm" and rule.normalizes:
+    per_entry = _flops_per_entry(graph, node, convention)
+    if per_entry:
         axis = graph.output_axes(node)[0]
-        flops = flops + NORM_FLOPS_PER_ENTRY * node.positions(node.output_shapes[0]) * axis.active(widths)
+        flops = flops + per_entry * node.positions(node.output_shapes[0]) * axis.active(widths)
+    return flops
+
+
+def _flops_per_entry(graph: ChannelGraph, node: Node, convention: str) -> int:
+    """FLOPs of a node beside its products by weights, for each entry of its output."""
+    rule = graph.rule(node)
+    if rule is None or convention == "macs":
+        return 0
+    flops = NORM_FLOPS_PER_ENTRY if rule.normalizes else 0
+    if convention == "all":
+        activation = getattr(node.op, "activation", None)
+        flops += "bias" in graph.weight_dimensions(node)
+        flops += rule.activates or activation not in (None, keras.activations.linear)
     return flops
 
 
