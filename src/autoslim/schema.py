@@ -20,6 +20,7 @@ UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export")
 """The stages that run when none is named."""
 EXPORT_FORMATS = ("keras", "saved_model", "litert", "litert_float16", "litert_int8", "onnx")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100")
+NORMALIZATIONS = ("dataset", "unit", "symmetric", "pixels", "imagenet")
 RESOURCES = ("flops", "params", "memory", "latency")
 SCHEDULES = ("constant", "cosine", "step", "linear")
 
@@ -110,6 +111,41 @@ class MobileNetV2(ArchConfig):
 
 
 @dataclass
+class ImageNetArch(ArchConfig):
+    """A network for large images: MobileNet, MobileNetV2, MNasNet, ResNet-50."""
+
+    width: float = _key(1.0, "multiplier of every layer's channels")
+    channels: list[int] | None = _key(
+        None, "outputs of every convolution in the order of the network, in place of width; null: by width"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(
+            0 < self.width < math.inf, "arch.width", self.width, "the multiplier of the channels is above 0"
+        )
+
+
+@dataclass
+class KerasApplication(ArchConfig):
+    """A classifier of keras.applications; arch.name is its name there."""
+
+    weights: str | None = _key(
+        None, "first weights: imagenet (Keras downloads them), or a weights file; null: fresh"
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        return {"name": self.name, "weights": self.weights}
+
+
+@dataclass
+class KerasFile(ArchConfig):
+    """A model of the user's in a .keras file, with its weights."""
+
+    path: str = _key(MISSING, "the .keras file")
+
+
+@dataclass
 class CustomArch(ArchConfig):
     """Any other function, with any arguments."""
 
@@ -127,6 +163,9 @@ class DatasetConfig:
     path: str | None = _key(None, "folder with the data set's files; null: bundled or downloaded")
     shape: list[int] = _key([8, 8, 1], "height, width, channels of an image, pixels")
     classes: int = _key(10, "number of classes")
+    normalization: str = _key(
+        "dataset", "pixels to input: dataset (own mean and std), unit, symmetric, pixels or imagenet"
+    )
     holdout: float = _key(0.2, "share of the training images held out for the search, per class")
     pad: int = _key(0, "random shift of training images by up to so many pixels")
     flip: bool = _key(False, "mirror half of the training images, left to right")
@@ -136,6 +175,7 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         _one_of("dataset.name", self.name, DATASETS)
+        _one_of("dataset.normalization", self.normalization, NORMALIZATIONS)
         fits = len(self.shape) == 3 and all(n >= 1 for n in self.shape)
         _need(fits, "dataset.shape", self.shape, "expected [height, width, channels], each at least 1")
         _need(self.classes >= 2, "dataset.classes", self.classes, "a classifier needs at least 2 classes")
@@ -311,11 +351,13 @@ class SupernetConfig(StageConfig):
 
     section: ClassVar[str] = "supernet"
 
+    init: str = _key("weights", "first weights: weights (the network's own, pretrained ones too), scratch or baseline")
     arms: int = _key(4, "widths trained per step: the largest, the smallest, the rest random")
     distill: bool = _key(True, "smaller arms learn from the largest arm's outputs")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _one_of("supernet.init", self.init, ("weights", "scratch", "baseline"))
         _need(self.arms >= 2, "supernet.arms", self.arms, "at least 2, the largest and the smallest width")
 
 

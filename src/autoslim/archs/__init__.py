@@ -2,11 +2,14 @@
 
 from autoslim.archs.imagenet import mnasnet, mobilenet_v1, mobilenet_v2_imagenet, resnet50
 from autoslim.archs.mobilenets import mobilenet_v2
+from autoslim.archs.pretrained import keras_application, keras_file
 from autoslim.archs.resnets import resnet, wide_resnet
 from autoslim.archs.target import build
 
 __all__ = [
     "build",
+    "keras_application",
+    "keras_file",
     "mnasnet",
     "mobilenet_v1",
     "mobilenet_v2",

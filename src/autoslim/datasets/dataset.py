@@ -8,7 +8,15 @@ import tensorflow as tf
 
 from autoslim.datasets.batches import TrainingBatches, evaluation_batches
 from autoslim.datasets.holdout import split_holdout
+from autoslim.errors import AutoslimError
 
+# Of images / 255: mean and standard deviation, for all channels or one each (red, green, blue).
+CONSTANTS = {
+    "unit": (0.0, 1.0),
+    "symmetric": (0.5, 0.5),
+    "pixels": (0.0, 1 / 255),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 SMALLEST_STD = 1e-3
 _IMAGES_AT_ONCE = 1000
 
@@ -23,6 +31,7 @@ class Dataset:
     test_images: np.ndarray  # uint8 [M, height, width, channels]
     test_labels: np.ndarray  # int32 [M], in [0, classes)
     classes: int
+    normalization: str = "dataset"  # what pixels become: see `mean` and `std`
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -32,13 +41,30 @@ class Dataset:
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean of train_images / 255 by channel, float32 [channels]."""
-        return self._moments[0]
+        """What is taken off images / 255, by channel, float32 [channels]: the training images' own mean, or zero
+        ("unit", "pixels"), a half ("symmetric"), ImageNet's ("imagenet")."""
+        return self._moments[0] if self.normalization == "dataset" else self._constants[0]
 
     @property
     def std(self) -> np.ndarray:
-        """Standard deviation of train_images / 255 by channel, at least 1e-3, float32 [channels]."""
-        return self._moments[1]
+        """What images / 255 - mean are divided by, float32 [channels]: the training images' own deviation, at least
+        1e-3, or 1 ("unit"), 1/255 ("pixels": 0 to 255), a half ("symmetric": -1 to 1), ImageNet's ("imagenet")."""
+        return self._moments[1] if self.normalization == "dataset" else self._constants[1]
+
+    @property
+    def _constants(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.normalization not in CONSTANTS:
+            raise AutoslimError(
+                f"dataset.normalization={self.normalization} is unknown. There are: dataset, {', '.join(CONSTANTS)}."
+            )
+        channels = self.shape[-1]
+        mean, std = (np.asarray(value, np.float32) for value in CONSTANTS[self.normalization])
+        if mean.ndim and len(mean) != channels:
+            raise AutoslimError(
+                f"dataset.normalization={self.normalization} is for {len(mean)} channels, and the images have "
+                f"{channels}. Choose another."
+            )
+        return np.broadcast_to(mean, (channels,)).copy(), np.broadcast_to(std, (channels,)).copy()
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:

@@ -44,9 +44,10 @@ class Experiment:
     def data(self) -> datasets.Dataset:
         """All images and labels."""
         c = self.config.dataset
-        return datasets.load(
+        data = datasets.load(
             c.name, c.path, train_images=c.train_images, shape=tuple(c.shape), classes=c.classes
         )
+        return dataclasses.replace(data, normalization=c.normalization)
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -167,6 +168,8 @@ class Experiment:
             "slim": widths,
             "supernet": dataclasses.asdict(self.config.supernet),
         }
+        if self.config.supernet.init == "baseline":
+            key["baseline"] = stage_hash(self.baseline_folder().key)
         return StageFolder(self.root, "supernet", key)
 
     def search_folder(self) -> StageFolder:

@@ -54,6 +54,8 @@ def _check_earlier_stages(experiment: Experiment, stages: Sequence[str]) -> None
         experiment.need(experiment.supernet_folder(), "The search")
     if "retrain" in stages and searched and "search" not in stages:
         search_result(experiment)
+    if "supernet" in stages and experiment.config.supernet.init == "baseline" and "baseline" not in stages:
+        experiment.need(experiment.baseline_folder(), "supernet.init=baseline")
     for stage in ("retrain", "uniform"):
         if stage not in stages:
             continue

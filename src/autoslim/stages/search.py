@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -137,18 +140,30 @@ def write_channels(experiment: Experiment, folder: StageFolder, target: float, p
     return str(path)
 
 
+def shipped_channels() -> list[str]:
+    """Names of the channels files that come with autoslim."""
+    folder = resources.files("autoslim.conf").joinpath("channels")
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
 def read_channels(path: str) -> dict[str, Any]:
     """Read a channels file: {group name: width}.
+
+    Args:
+        path: of the file, or the name of one that comes with autoslim, such as autoslim_mobilenet_v2_305m.
 
     Raises:
         AutoslimError: if it is missing, or not a mapping.
     """
+    shipped = resources.files("autoslim.conf").joinpath("channels")
     try:
-        with open(path) as file:
-            channels = yaml.safe_load(file)
+        text = (shipped.joinpath(f"{path}.yaml") if path in shipped_channels() else Path(path)).read_text()
+        channels = yaml.safe_load(text)
     except OSError as error:
+        near = difflib.get_close_matches(path, shipped_channels(), 1)
         raise AutoslimError(
-            f"slim.channels={path} can't be read: {error.strerror}. A search leaves such files in its folder."
+            f"slim.channels={path} can't be read: {error.strerror}. A search leaves such files in its folder; "
+            f"autoslim comes with {', '.join(near or shipped_channels())}."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AutoslimError(f"slim.channels={path} is not valid YAML: {error}.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from autoslim.slimming.sandwich import draw_arms
@@ -15,11 +16,22 @@ from autoslim.training.steps import floor
 FLOOR_STEPS = 200  # steps over which the arms' mean cost is taken for the bill
 
 
+def initial_supernet(experiment: Experiment) -> keras.Model:
+    """The full network with the weights that `supernet.init` names."""
+    init = experiment.config.supernet.init
+    if init == "baseline":
+        folder = experiment.baseline_folder()
+        experiment.need(folder, "supernet.init=baseline")
+        return experiment.load_weights(folder)
+    model = experiment.build()
+    return model if init == "weights" else keras.models.clone_model(model)
+
+
 def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
     config, c = experiment.config, experiment.config.supernet
     levels = experiment.levels  # before building: the plan's own build starts the session anew
-    model = experiment.build()
+    model = initial_supernet(experiment)
     graph = experiment.graph_of(model)
     batches = experiment.training_batches(experiment.split[0])
     history = train_supernet(
