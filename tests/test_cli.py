@@ -134,7 +134,7 @@ MISTAKES = [
     ),
     (
         "arch=resnt20",
-        "unknown arch 'resnt20'. Did you mean resnet20? There are: custom, mobilenet_v2, resnet20, ",
+        "unknown arch 'resnt20'. Did you mean resnet20? There are: custom, ",
     ),
     ("dataset=imagenet", "unknown dataset 'imagenet'. There are: cifar10, cifar100, digits, fashion_mnist."),
     (

@@ -182,7 +182,7 @@ REFUSED = [
     (
         {"slim__target": 0.005, "stages": "[baseline,uniform]"},
         "Cannot reach flops <= 0.005 uniformly: with one channel in every group the network still costs "
-        "0.011 of the full one's flops. Raise slim.target.",
+        "0.011 of the full one's flops, or is above another limit. Raise slim.target or slim.limits.",
     ),
     (
         {"slim__freeze": '["*"]'},

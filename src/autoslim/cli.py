@@ -84,11 +84,12 @@ class SweepFolder(Callback):
 def help_groups() -> str:
     """One line per config group: its name, meaning and options."""
     docs, root = documentation(), resources.files("autoslim.conf")
+    wrap = textwrap.TextWrapper(width=100, subsequent_indent=" " * 13)
     lines = []
     for group, key in GROUPS.items():
         files = sorted(item.name for item in root.joinpath(group).iterdir() if item.name.endswith(".yaml"))
         options = ", ".join(name.removesuffix(".yaml") for name in files)
-        lines.append(f"  {group:<11}{docs[key]}: {options}")
+        lines.append(wrap.fill(f"  {group:<11}{docs[key]}: {options}"))
     return "\n".join(lines)
 
 
