@@ -235,7 +235,7 @@ class SlimConfig:
     resource: str = _key("flops", "what the target limits: flops, params, memory or latency")
     limits: LimitsConfig = _group(LimitsConfig, "largest amounts beside the target")
     convention: str = _key(
-        "macs", "flops counted as macs (conv and dense only) or with_norm (4 per normalised value)"
+        "macs", "what counts as flops: macs (conv and dense), with_norm (and 4 per normalised value), all"
     )
     levels: int = _key(8, "number of widths that a channel group may take")
     min_width: float = _key(0.25, "smallest width of a group, share of its full width, in (0, 1]")
@@ -254,7 +254,7 @@ class SlimConfig:
             self.target = list(self.target)
         _ = self.targets
         _one_of("slim.resource", self.resource, RESOURCES)
-        _one_of("slim.convention", self.convention, ("macs", "with_norm"))
+        _one_of("slim.convention", self.convention, ("macs", "with_norm", "all"))
         _one_of("slim.search", self.search, ("naive",))
         _one_of("slim.score", self.score, ("loss", "top1"))
         _need(self.levels >= 2, "slim.levels", self.levels, "a group needs at least 2 widths to choose from")

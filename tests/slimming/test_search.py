@@ -195,7 +195,7 @@ def test_target_out_of_reach(big, levels):
         ({"score": "accuracy"}, "score='accuracy': expected loss or top1."),
         ({"targets": []}, r"targets=\(\): expected shares of the full network's flops, in \(0, 1\]."),
         ({"targets": [0.5, 1.5]}, r"targets=\(0.5, 1.5\): expected shares"),
-        ({"resource": "latency"}, "resource='latency': expected flops, params or memory."),
+        ({"resource": "latency"}, "Latency is limited but nothing measures it"),
     ],
 )
 def test_arguments_out_of_range(big, levels, change, message):

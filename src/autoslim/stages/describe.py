@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from autoslim.errors import AutoslimError
 from autoslim.reporting.tables import describe
-from autoslim.reporting.terminal import heading, show
+from autoslim.graph.cost import layer_costs_csv
+from autoslim.reporting.terminal import heading, show, where
 from autoslim.slimming.levels import Levels
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.search import read_channels
+from autoslim.stages.store import write_atomically
 
 
-def run_describe(experiment: Experiment) -> None:
-    """Print the network's channel groups, layer table and costs; also of a network that cannot be slimmed."""
+def run_describe(experiment: Experiment, folder: Path | None = None) -> None:
+    """Print the network's channel groups, layer table and costs; also of a network that cannot be slimmed.
+
+    Args:
+        experiment: of the run; with `slim.channels` its network is described beside the full one.
+        folder: where `layers.csv` is written; None: nowhere.
+    """
     config = experiment.config
     heading("describe", f"{config.arch.name} for {config.dataset.name}")
     levels: Levels | None = None
@@ -18,4 +28,12 @@ def run_describe(experiment: Experiment) -> None:
         levels = experiment.levels
     except AutoslimError as error:
         show(str(error))
-    show(*describe(experiment.plan, convention=config.slim.convention, levels=levels))
+    convention = config.slim.convention
+    widths = None
+    if config.slim.channels is not None:
+        widths = experiment.plan.widths_from(read_channels(config.slim.channels))
+    show(*describe(experiment.plan, widths, convention=convention, levels=levels))
+    if folder is not None:
+        path = folder / "layers.csv"
+        write_atomically(path, layer_costs_csv(experiment.plan.layer_costs(widths, convention)))
+        where({"layers": path})

@@ -58,7 +58,7 @@ def run_stages(config: Config, run_dir: Path | None = None, sweep: bool = False)
     experiment = Experiment(config, sweep)
     run = _Run(experiment)
     if "describe" in config.stages:
-        run_describe(experiment)
+        run_describe(experiment, run_dir)
     stages = [stage for stage in config.stages if stage != "describe"]
     if stages:
         check_before(experiment, stages)

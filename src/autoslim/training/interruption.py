@@ -18,7 +18,8 @@ class Interruption:
 def deferred_interruption() -> Iterator[Interruption]:
     """Within the block the first SIGINT or SIGTERM sets `requested`; a second one interrupts at once.
 
-    Outside the main thread, where Python allows no signal handlers, signals act as usual.
+    Outside the main thread, where Python allows no signal handlers, signals act as usual; one that the process
+    was started to ignore (a job in the background) stays ignored.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -30,7 +31,8 @@ def deferred_interruption() -> Iterator[Interruption]:
             raise KeyboardInterrupt
         interruption.requested = True
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield interruption
     finally:
