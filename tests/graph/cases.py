@@ -61,7 +61,7 @@ def densenet():
 
 
 def misaligned_concatenations():
-    """4 + 6 added to 6 + 4: no common pieces, so these four keep their widths; the rest doesn't."""
+    """4 + 6 added to 6 + 4: the two of 6 are cut, so that there are pieces of 4, 2 and 4."""
     x = keras.Input(IMAGE)
     y = conv(5, name="before")(x)
     left = L.Concatenate()([conv(4, name="a")(y), conv(6, name="b")(y)])

@@ -213,6 +213,24 @@ def split_evenly():
     return finish(x, ops.subtract(a, b))
 
 
+def split_halves():
+    """One convolution's channels go two ways, as in ShuffleNet and gated units; and one split is uneven."""
+    x = keras.Input(IMAGE)
+    y = L.BatchNormalization()(conv(8, name="a")(conv(6, name="first")(x)))
+    left, right = ops.split(y, 2, axis=-1)
+    y = ops.concatenate([ops.relu(left), conv(5, name="b")(right)], axis=-1)
+    one, two, three = ops.split(L.Flatten()(L.MaxPooling2D(6)(y)), [3, 4], axis=1)
+    return finish(x, ops.concatenate([one, three, two], axis=1))
+
+
+def cut_for_a_sum():
+    """A convolution and its batch norm, ten channels, added to a concatenation of three tensors."""
+    x = keras.Input(IMAGE)
+    y = L.Concatenate()([conv(4)(x), conv(3)(x), conv(3)(x)])
+    whole = L.BatchNormalization()(conv(10, 1, name="whole")(L.LayerNormalization()(y)))
+    return finish(x, conv(10)(L.Add()([L.DepthwiseConv2D(3, padding="same")(whole), y])))
+
+
 def shape_operations():
     x = keras.Input(IMAGE)
     y = conv(5)(x)
@@ -304,6 +322,8 @@ LAYER_CASES = {
         resized,
         merging_operations,
         split_evenly,
+        split_halves,
+        cut_for_a_sum,
         shape_operations,
         more_activations,
         own_layers,

@@ -1,5 +1,6 @@
 """Costs counted slowly, from a plain Keras model alone: nothing of the package is used here."""
 
+import functools
 import math
 import re
 
@@ -8,6 +9,7 @@ import keras
 L = keras.layers
 
 
+@functools.lru_cache(maxsize=1)
 def calls_of(model):
     """Every call of a layer or operation in a flat functional model: (op, input tensors, output tensors)."""
     calls = []

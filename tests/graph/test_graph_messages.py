@@ -135,7 +135,9 @@ def test_resource_and_convention():
     graph = graph_of("residual")
     refused("convention='flops': expected one of macs, with_norm, all.", graph.cost, graph.full, "flops")
     refused("convention='flops': expected one of macs, with_norm, all.", graph.layer_costs, None, "flops")
-    refused("resource='latency' is not counted: expected flops, params or memory.", graph.cost().of, "latency")
+    refused(
+        "resource='latency' is not counted: expected flops, params or memory.", graph.cost().of, "latency"
+    )
 
 
 def test_dynamic_sizes_run_but_have_no_cost():

@@ -79,7 +79,34 @@ def pooled(draw, values):
     return pool(3, strides=1, padding="same")(draw(values))
 
 
+def separable(draw, values):
+    return L.SeparableConv2D(draw(WIDTHS), 3, padding="same", depth_multiplier=draw(st.integers(1, 2)))(
+        draw(values)
+    )
+
+
+def rescaled(draw, values):
+    """Normalised over the channels, or over blocks of them."""
+    x = draw(values)
+    groups = draw(st.sampled_from([0] + [g for g in (1, 2, 3) if x.shape[-1] % g == 0]))
+    return L.GroupNormalization(groups)(x) if groups else L.LayerNormalization(epsilon=0.1)(x)
+
+
+def split(draw, values):
+    """Taken apart and put together the other way round, or added."""
+    x = draw(values)
+    if x.shape[-1] % 2 == 0 and draw(st.booleans()):
+        return L.Maximum()(keras.ops.split(x, 2, axis=-1))
+    if x.shape[-1] == 1:
+        return x
+    first, second = keras.ops.split(x, [draw(st.integers(1, x.shape[-1] - 1))], axis=-1)
+    return keras.ops.concatenate([second, first], axis=-1)
+
+
 STEPS = (
+    separable,
+    rescaled,
+    split,
     plain,
     normalised,
     grouped,
@@ -114,7 +141,8 @@ def random_model(draw):
 
 def check(model, seed):
     graph = ChannelGraph(model)
-    assert not graph.uncovered
+    for reason in graph.uncovered.values():  # blocks of channels stay whole
+        assert reason.endswith(("channels that are split where they can't be cut", "concatenated tensors"))
     images = images_for(model, seed=seed)
     assert_close(graph.run(images), model(images))
     widths = random_widths(graph, np.random.default_rng(seed))
@@ -134,7 +162,8 @@ def check(model, seed):
         cost = graph.cost(widths, convention)
         assert (cost.flops, cost.params) == count(small, convention)
     assert cost.memory == peak_memory(small)
-    assert ChannelGraph(small).cost() == graph.cost(widths)
+    if not graph.uncovered:
+        assert ChannelGraph(small).cost() == graph.cost(widths)
 
 
 quietly = settings(
@@ -149,7 +178,7 @@ def test_random_graphs(data, seed):
 
 
 @pytest.mark.slow
-@settings(quietly, max_examples=100)
+@settings(quietly, max_examples=200, print_blob=True)
 @given(st.data(), st.integers(0, 1000))
 def test_many_random_graphs(data, seed):
     check(random_model(data.draw), seed)

@@ -13,15 +13,16 @@ import numpy as np
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.cost import Cost, LayerCost, layer_costs, total_cost
-from autoslim.graph.groups import ChannelGroup, Grouping, matches
+from autoslim.graph.groups import ChannelGroup, Cuts, Grouping, matches
 from autoslim.graph.materialize import materialize
-from autoslim.graph.rules import LayerRule, Unsupported, rule_for, same_config
+from autoslim.graph.rules import LayerRule, NeedsCut, Unsupported, rule_for, same_config
 from autoslim.graph.run import Statistics, forward
 from autoslim.graph.trace import Node, Trace, trace
 
 log = logging.getLogger(__name__)
 
 TOLD = 5  # layers that a warning names
+CONNECTIONS = 10  # times that a graph is connected at most, each with more cuts
 
 
 class ChannelGraph:
@@ -71,11 +72,24 @@ class ChannelGraph:
     # -- building ------------------------------------------------------------------------------------
 
     def _connect(self, freeze: tuple[str, ...]) -> None:
-        """Find the axis of every value, and the groups."""
-        grouping = Grouping()
+        """Find the axis of every value, and the groups; again, as long as channels are to be cut."""
+        self._check_patterns(freeze)
+        cuts: Cuts = {}
+        for _ in range(CONNECTIONS):
+            grouping = Grouping(cuts)
+            self._rules, self.uncovered = [], {}
+            axes = self._connect_once(freeze, grouping)
+            cuts = grouping.more_cuts()
+            if not cuts:
+                break
+        makers = [(node.name, value) for node in self.trace.nodes for value in node.outputs]
+        solution = grouping.solve(axes, makers)
+        self.groups, self._axes = solution.groups, solution.axes
+
+    def _connect_once(self, freeze: tuple[str, ...], grouping: Grouping) -> dict[int, Axis]:
+        """Let every node connect its channels: value id -> axis."""
         axes: dict[int, Axis] = {}
         traced = self.trace
-        self._check_patterns(freeze)
         for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
             axes[value] = grouping.new(name, (shape[-1] if shape else 1) or 1)
             grouping.freeze(axes[value], "model input")
@@ -93,13 +107,12 @@ class ChannelGraph:
 
         for axis in traced.walk([axes[i] for i in traced.inputs], visit):
             grouping.freeze(axis, "model output")
-        makers = [(node.name, value) for node in traced.nodes for value in node.outputs]
-        solution = grouping.solve(axes, makers)
-        self.groups, self._axes = solution.groups, solution.axes
+        return axes
 
     def _connect_node(self, node: Node, inputs: list[Axis], grouping: Grouping) -> list[Axis]:
         """Let the node's rule connect it; where there is none, freeze all that it touches."""
         rule = rule_for(node.op)
+        fixed = True
         reason = f"a {type(node.op).__name__} {'layer' if isinstance(node.op, keras.Layer) else 'operation'}"
         if rule is not None and inputs:
             try:
@@ -109,11 +122,12 @@ class ChannelGraph:
                 return outputs
             except Unsupported as why:
                 reason += f" with {why}"
+                fixed = not isinstance(why, NeedsCut)
         self._rules.append(None)
         self.uncovered[node.name] = reason
         outputs = [grouping.new(node.name, (s[-1] if s else 1) or 1) for s in node.output_shapes]
         for axis in [*inputs, *outputs]:
-            grouping.freeze(axis, f"no rule covers {node.name}, {reason}")
+            grouping.freeze(axis, f"no rule covers {node.name}, {reason}", fixed)
         return outputs
 
     def _tie_calls(

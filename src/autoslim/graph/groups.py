@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import fnmatch
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from autoslim.errors import AutoslimError
@@ -23,13 +25,20 @@ class ChannelGroup:
     layers: tuple[str, ...]  # layers whose outputs are in it, in topological order
 
 
+Call = tuple[str, int]  # the n-th axis that was made in a name
+Cuts = dict[Call, set[int]]  # units at which an axis is cut into pieces of groups of their own
+
+
 @dataclass
 class _Member:
     name: str
     units: int
     repeat: int
     parent: int
+    call: Call | None = None  # of `new`; None: a root that stands for coarser units
+    start: int = 0  # units of the call before this member, where it was cut
     factor: int = 1  # own units per unit of the parent
+    fixed: bool = False  # frozen for a reason that no cut takes away
     reasons: list[str] = field(default_factory=list)
 
 
@@ -39,16 +48,29 @@ class Grouping:
     Pieces made here carry a member number in `group`; `solve` replaces it by the final group index.
     Members of different granularity (a grouped convolution moves whole blocks of channels) are joined at
     the coarsest common unit.
+
+    A layer's channels are one group, unless something further on takes them apart: a split, or a sum with a
+    concatenation. Where that is only becomes known on the way, so the graph is connected again with the cuts
+    that `more_cuts` tells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cuts: Cuts | None = None) -> None:
         self._members: list[_Member] = []
+        self._cuts: Cuts = cuts or {}
+        self._calls: dict[str, int] = {}
+        self._asked: list[tuple[Piece, int]] = []
 
     def new(self, name: str, units: int, repeat: int = 1) -> Axis:
         """An axis of a new group: `units` units of `repeat` channels each, named `name`."""
-        index = len(self._members)
-        self._members.append(_Member(name, units, repeat, parent=index))
-        return Axis((Piece(index, units * repeat, repeat),))
+        call = (name, self._calls.get(name, 0))
+        self._calls[name] = call[1] + 1
+        bounds = [0, *sorted(cut for cut in self._cuts.get(call, ()) if cut < units), units]
+        pieces = []
+        for start, end in itertools.pairwise(bounds):
+            index = len(self._members)
+            self._members.append(_Member(name, end - start, repeat, index, call, start))
+            pieces.append(Piece(index, (end - start) * repeat, repeat))
+        return Axis(tuple(pieces))
 
     def tie(self, first: Axis, second: Axis, name: str) -> None:
         """Demand that two axes keep the same channels; freezes both where their pieces don't line up.
@@ -65,18 +87,47 @@ class Grouping:
         )
         if [p.size for p in a] != [p.size for p in b]:
             reason = f"{name} joins concatenations whose pieces don't line up"
-            self.freeze(first, reason)
-            self.freeze(second, reason)
+            for axis, other in ((first, b), (second, a)):
+                self.cut(axis, itertools.accumulate(piece.size for piece in other))
+                self.freeze(axis, reason, fixed=False)
             return
         for p, q in zip(a, b, strict=True):
             self._join(p, q)
 
-    def freeze(self, axis: Axis, reason: str) -> None:
-        """Keep every group on the axis at full width, for `reason`."""
+    def freeze(self, axis: Axis, reason: str, fixed: bool = True) -> None:
+        """Keep every group on the axis at full width, for `reason`; not `fixed`: unless cuts help."""
         for piece in axis.pieces:
-            reasons = self._members[self._root(piece.group)[0]].reasons
-            if reason not in reasons:
-                reasons.append(reason)
+            member = self._members[self._root(piece.group)[0]]
+            member.fixed |= fixed
+            if reason not in member.reasons:
+                member.reasons.append(reason)
+
+    def cut(self, axis: Axis, bounds: Iterable[int]) -> None:
+        """Ask for pieces of the axis to end at these entries, when the graph is connected again."""
+        inner, start = sorted(set(bounds)), 0
+        for piece in axis.flat_pieces():
+            first = bisect.bisect_right(inner, start)
+            last = bisect.bisect_left(inner, start + piece.size)
+            self._asked += [(piece, bound - start) for bound in inner[first:last]]
+            start += piece.size
+
+    def more_cuts(self) -> Cuts:
+        """The cuts that this was made with, and those asked for since; empty if none of these can be made.
+
+        What is frozen for another reason is not cut, nor are blocks of channels that stay whole.
+        """
+        asked: dict[int, set[int]] = {}  # root -> its units
+        for piece, entries in self._asked:
+            root, factor = self._root(piece.group)
+            units, rest = divmod(entries, piece.repeat * factor)
+            if not rest and not self._members[root].fixed:
+                asked.setdefault(root, set()).add(units)
+        cuts: Cuts = {call: set(units) for call, units in self._cuts.items()}
+        for index, member in enumerate(self._members):
+            root, factor = self._root(index)
+            if member.call is not None and root in asked:
+                cuts.setdefault(member.call, set()).update(member.start + u * factor for u in asked[root])
+        return cuts if asked else {}
 
     def _root(self, index: int) -> tuple[int, int]:
         factor = 1  # units of `index` per unit of the root
@@ -96,11 +147,19 @@ class Grouping:
         if units != old.units:  # the earlier member becomes coarser: it stands below a root of its own kind
             root = len(self._members)
             self._members.append(
-                _Member(old.name, units, old.repeat * old.units // units, root, reasons=list(old.reasons))
+                _Member(
+                    old.name,
+                    units,
+                    old.repeat * old.units // units,
+                    root,
+                    fixed=old.fixed,
+                    reasons=list(old.reasons),
+                )
             )
             old.parent, old.factor = root, old.units // units
             a = root
         absorbed.parent, absorbed.factor = a, absorbed.units // units
+        self._members[a].fixed |= absorbed.fixed
         for reason in absorbed.reasons:
             if reason not in self._members[a].reasons:
                 self._members[a].reasons.append(reason)

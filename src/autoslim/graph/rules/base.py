@@ -19,6 +19,10 @@ class Unsupported(Exception):
     """Raised by a rule's `connect` for a setting that it does not cover; the layer is then frozen."""
 
 
+class NeedsCut(Unsupported):
+    """Raised where the layer would be covered if the channels were cut as asked by `Grouping.cut`."""
+
+
 class RunCall(Protocol):
     """What a rule's `run` may ask about the pass that it is part of."""
 

@@ -13,6 +13,7 @@ from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
     Channels,
     LayerRule,
+    NeedsCut,
     RunCall,
     Unsupported,
     always,
@@ -77,7 +78,7 @@ def _connect_concatenate(op: Any, inputs: list[Axis], node: Node, grouping: Grou
 
 
 def _connect_split(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
-    """Along the positions; or along the channels, where they were concatenated."""
+    """Along the positions; or along the channels, which are cut there."""
     rank = len(node.input_shapes[0])
     if op.axis % rank == 0:
         raise Unsupported("the batch's axis")
@@ -90,7 +91,8 @@ def _connect_split(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) 
         while pieces and sum(piece.size for piece in taken) < (shape[-1] or 0):
             taken.append(pieces.pop(0))
         if not taken or sum(piece.size for piece in taken) != shape[-1]:
-            raise Unsupported("channels that are split where none were concatenated")
+            grouping.cut(inputs[0], itertools.accumulate(s[-1] or 0 for s in node.output_shapes))
+            raise NeedsCut("channels that are split where they can't be cut")
         outputs.append(Axis(tuple(taken)))
     return outputs
 
