@@ -70,7 +70,8 @@ Written by `scripts/applications_table.py`{versions}. Each network as
 """
 TAIL = """
 No layer of these networks is without a rule. Where a convolution is added to a concatenation
-(InceptionResNetV2, NASNet), its channels are cut into groups of their own, one for each tensor that was concatenated.
+(InceptionResNetV2, NASNet), its channels are cut into groups of their own, one for each tensor that was
+concatenated.
 """
 
 

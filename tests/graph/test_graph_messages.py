@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from cases import IMAGE, chain, conv, finish, graph_of
 
+from autoslim import LayerRule, register_rule
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 
@@ -137,6 +138,22 @@ def test_resource_and_convention():
     refused("convention='flops': expected one of macs, with_norm, all.", graph.layer_costs, None, "flops")
     refused(
         "resource='latency' is not counted: expected flops, params or memory.", graph.cost().of, "latency"
+    )
+
+
+def test_rules_that_are_none():
+    refused("layer_class=4: expected a subclass of keras.layers.Layer.", register_rule, 4, LayerRule())
+    refused(
+        "rule='pass': expected an autoslim.LayerRule, or a layer class that has a rule.",
+        register_rule,
+        Bare,
+        "pass",
+    )
+    refused(
+        f"rule={L.LSTM!r}: expected an autoslim.LayerRule, or a layer class that has a rule.",
+        register_rule,
+        Bare,
+        L.LSTM,
     )
 
 
