@@ -20,18 +20,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # name -> (function, batch size)
-NETWORKS = {
+NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "wresnet40_4": ("autoslim.archs.wide_resnet", {"depth": 40, "widen": 4}, 16),
     "mobilenet_v2": ("autoslim.archs.mobilenet_v2", {}, 32),
     "resnet56": ("autoslim.archs.resnet", {"depth": 56}, 64),
 }
 
 
-def build(name: str):
+def build(name: str) -> tuple[Any, Any, Any]:
     """The network's channel graph and one batch: (graph, images [B, 32, 32, 3], labels [B])."""
     import tensorflow as tf
 
@@ -44,13 +45,13 @@ def build(name: str):
     return graph, images, labels
 
 
-def optimizer():
+def optimizer() -> Any:
     import keras
 
     return keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
 
 
-def keras_step(graph) -> Callable:
+def keras_step(graph: Any) -> Callable:
     """A plain step of the network as Keras runs it."""
     import keras
     import tensorflow as tf
@@ -69,16 +70,16 @@ def keras_step(graph) -> Callable:
     return lambda images, labels, number: step(images, labels).numpy()
 
 
-def sandwich_step(graph, arms: int) -> Callable:
+def sandwich_step(graph: Any, arms: int) -> Callable:
     """autoslim's sandwich step of the same network."""
-    from autoslim.slimming.levels import Levels
+    from autoslim import Levels
     from autoslim.training.steps import SandwichStep
 
     step = SandwichStep(graph, Levels.spaced(graph), optimizer(), arms=arms)
     return lambda *args: [value.numpy() for value in step(*args).values()]
 
 
-def seconds(step: Callable, *args) -> float:
+def seconds(step: Callable, *args: Any) -> float:
     start = time.perf_counter()
     step(*args)
     return time.perf_counter() - start
@@ -144,7 +145,17 @@ def main() -> None:
         measure_memory(names[0], arguments.memory_of, arguments.steps, arguments.arms)
         return
     print(f"{arguments.arms} arms, {arguments.steps} steps of each, {os.cpu_count()} CPU cores")
-    heading = ("network", "plain s", "sandwich s", "ratio", "floor", "ratio/floor", "plain MB", "sandwich MB", "MB ratio")
+    heading = (
+        "network",
+        "plain s",
+        "sandwich s",
+        "ratio",
+        "floor",
+        "ratio/floor",
+        "plain MB",
+        "sandwich MB",
+        "MB ratio",
+    )
     print(("{:>13}" * len(heading)).format(*heading))
     for name in names:
         t = measure_time(name, arguments.steps, arguments.arms)

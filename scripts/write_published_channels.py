@@ -1,9 +1,10 @@
-"""Write the channel lists that the authors of AutoSlim published as named channels files under conf/channels/.
+"""Write the channel lists that the authors of AutoSlim published as named channels files under
+conf/channels/.
 
     python scripts/write_published_channels.py tests/golden/published_channels.yaml
 
-Each becomes `autoslim_<network>_<millions of FLOPs>m.yaml`, {group name: width} of our network's supernet, for
-`slim.channels=autoslim_mobilenet_v2_305m arch=mobilenet_v2_imagenet`.
+Each becomes `autoslim_<network>_<millions of FLOPs>m.yaml`, {group name: width} of our network's supernet,
+for `slim.channels=autoslim_mobilenet_v2_305m arch=mobilenet_v2_imagenet`.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def main(source: str) -> None:
         cost = supernet.cost(supernet.widths_from(channels))
         name = f"autoslim_{entry['arch']}_{entry['name'].removeprefix('autoslim_')}"
         head = (
-            f"# arch={arch}: {cost.flops:,} multiply-accumulates at 224x224, {cost.params:,} parameters with 1000 "
-            f"classes.\n# Published by the authors of AutoSlim with {100 * entry['published_top1']:.1f} % top-1 on "
-            "ImageNet.\n"
+            f"# arch={arch}: {cost.flops:,} multiply-accumulates at 224x224, {cost.params:,} parameters with "
+            f"1000 classes.\n# Published by the authors of AutoSlim with {100 * entry['published_top1']:.1f} "
+            "% top-1 on ImageNet.\n"
         )
         (folder / f"{name}.yaml").write_text(head + yaml.safe_dump(channels, sort_keys=False))
 

@@ -45,7 +45,7 @@ def by_hand(model):
 
 @pytest.mark.parametrize("entry", GOLDEN["networks"], ids=lambda e: f"{e['arch']}-{e['name']}")
 def test_published_channels(entry, supernets):
-    """Directly from the list and by materialising the supernet: the same MACs and parameters, to the digit."""
+    """Directly from the list and by materialising the supernet: the same MACs and parameters."""
     direct = NETWORKS[entry["arch"]](SHAPE, CLASSES, channels=entry["channels"][:-1])
     supernet = supernets[entry["arch"]]
     channels = {group.name: direct.get_layer(group.name).filters for group in supernet.slimmable}
@@ -72,20 +72,20 @@ def test_width_multipliers(entry):
         (
             archs.mobilenet_v1,
             [8] * 13,
-            "channels has 13 entries: expected 14 whole numbers of at least 1, one for each convolution of the "
-            "network in its order.",
+            "channels has 13 entries: expected 14 whole numbers of at least 1, one for each convolution of "
+            "the network in its order.",
         ),
         (
             archs.resnet50,
             [8, 16, 8, 8, 24, *[8] * 48],
-            "channels: stage 1 of resnet50 joins 16 and 24 channels by addition; expected one number of outputs "
-            "in a stage.",
+            "channels: stage 1 of resnet50 joins 16 and 24 channels by addition; expected one number of "
+            "outputs in a stage.",
         ),
         (
             archs.mnasnet,
             [8, 8, 24, 16, 24, 24, *[8] * 29],
-            "channels: stage2_block2_add joins 16 and 24 channels; expected one number of outputs for the blocks "
-            "of a stage.",
+            "channels: stage2_block2_add joins 16 and 24 channels; expected one number of outputs for the "
+            "blocks of a stage.",
         ),
     ],
 )

@@ -51,11 +51,11 @@ def bits(output: Path) -> dict[str, object]:
     for path in sorted(output.glob("*/*/full.weights.h5")):
         with h5py.File(path) as file:
             file.visititems(
-                lambda name, item, folder=path.parent.name: found.__setitem__(
-                    f"{folder}/{name}", np.asarray(item).tobytes()
+                lambda name, item, folder=path.parent.name: (
+                    found.__setitem__(f"{folder}/{name}", np.asarray(item).tobytes())
+                    if isinstance(item, h5py.Dataset)
+                    else None
                 )
-                if isinstance(item, h5py.Dataset)
-                else None
             )
     for path in sorted(output.glob("*/*/trajectory.json")):
         found[f"{path.parent.name}/trajectory"] = path.read_text()

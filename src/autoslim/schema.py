@@ -351,7 +351,9 @@ class SupernetConfig(StageConfig):
 
     section: ClassVar[str] = "supernet"
 
-    init: str = _key("weights", "first weights: weights (the network's own, pretrained ones too), scratch or baseline")
+    init: str = _key(
+        "weights", "first weights: weights (the network's own, pretrained ones too), scratch or baseline"
+    )
     arms: int = _key(4, "widths trained per step: the largest, the smallest, the rest random")
     distill: bool = _key(True, "smaller arms learn from the largest arm's outputs")
 

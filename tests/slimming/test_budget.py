@@ -121,5 +121,7 @@ def test_impossible_budgets(arguments, message):
 def test_a_limit_out_of_reach():
     channels = graph()
     levels = Levels.spaced(channels, 4, 0.5, 1)
-    with pytest.raises(AutoslimError, match=r"Cannot reach slim\.limits\.params=10: .* still has \d+ weights\."):
+    with pytest.raises(
+        AutoslimError, match=r"Cannot reach slim\.limits\.params=10: .* still has \d+ weights\."
+    ):
         Budget(channels, limits={"params": 10}).refuse_unreachable(levels.smallest, 0.9)

@@ -13,8 +13,8 @@ import autoslim
 from autoslim.datasets import GivenBatches
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.slimming.levels import Levels
 from autoslim.slimming.budget import Budget
+from autoslim.slimming.levels import Levels
 from autoslim.slimming.search import Scorer, search, uniform_widths
 from autoslim.slimming.trajectory import Point, Trajectory
 

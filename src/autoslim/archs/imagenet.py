@@ -1,8 +1,8 @@
 """The paper's four networks for images of 224x224, each a function of its list of channels.
 
 A list gives every convolution's outputs in the order of the network, as the authors of AutoSlim published
-theirs; a width multiplier makes the list of the network's own paper, times the multiplier. Directly built from
-a list or slimmed to it, a network is the same.
+theirs; a width multiplier makes the list of the network's own paper, times the multiplier. Directly built
+from a list or slimmed to it, a network is the same.
 """
 
 from collections.abc import Sequence
@@ -118,8 +118,8 @@ def resnet50(
             filters = [next(remaining) for _ in range(3)]
             if filters[2] != shortcut_filters:
                 raise AutoslimError(
-                    f"channels: stage {stage} of resnet50 joins {shortcut_filters} and {filters[2]} channels by "
-                    "addition; expected one number of outputs in a stage."
+                    f"channels: stage {stage} of resnet50 joins {shortcut_filters} and {filters[2]} channels "
+                    "by addition; expected one number of outputs in a stage."
                 )
             x = _bottleneck(x, filters, strides, block == 1, f"stage{stage}_block{block}")
     return keras.Model(image, logits(x, classes), name="resnet50")
@@ -130,8 +130,8 @@ def _given(channels: Sequence[int] | None, size: int) -> list[int] | None:
         return None
     if len(channels) != size or not all(is_count(c) for c in channels):
         raise AutoslimError(
-            f"channels has {len(channels)} entries: expected {size} whole numbers of at least 1, one for each "
-            "convolution of the network in its order."
+            f"channels has {len(channels)} entries: expected {size} whole numbers of at least 1, one for "
+            "each convolution of the network in its order."
         )
     return list(channels)
 

@@ -74,7 +74,9 @@ def keras_file(input_shape: Sequence[int], classes: int, path: str) -> keras.Mod
     """
     file = Path(path)
     if not file.is_file():
-        raise AutoslimError(f"arch.path={path} is no file. Expected a model that model.save('x.keras') wrote.")
+        raise AutoslimError(
+            f"arch.path={path} is no file. Expected a model that model.save('x.keras') wrote."
+        )
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
@@ -109,7 +111,8 @@ def _application(name: str) -> Any:
         near = difflib.get_close_matches(name, known, 3, 0.4)
         raise AutoslimError(
             f"arch.name={name} is no classifier of keras.applications."
-            f"{' Did you mean ' + ' or '.join(near) + '?' if near else ''} There are: {', '.join(sorted(known))}."
+            f"{' Did you mean ' + ' or '.join(near) + '?' if near else ''} "
+            f"There are: {', '.join(sorted(known))}."
         )
     return known[name]
 
@@ -126,8 +129,8 @@ def _load_weights(model: keras.Model, path: Path) -> None:
             model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise AutoslimError(
-            f"arch.weights={path} can't be loaded into {model.name}: {str(error).strip().splitlines()[0]} Expected "
-            "a file that save_weights of the same network, with as many classes, wrote."
+            f"arch.weights={path} can't be loaded into {model.name}: {str(error).strip().splitlines()[0]} "
+            "Expected a file that save_weights of the same network, with as many classes, wrote."
         ) from error
 
 
@@ -135,13 +138,14 @@ def _why_not_loaded(path: str, error: Exception) -> str:
     text = str(error)
     if "Lambda" in text or "lambda" in text:
         return (
-            f"arch.path={path} holds a Lambda layer, whose code is not run from a file. Put a layer of your own "
-            "in its place, or build the model in Python and give arch=custom arch._target_=my.module.net."
+            f"arch.path={path} holds a Lambda layer, whose code is not run from a file. Put a layer of your "
+            "own in its place, or build the model in Python and give arch=custom arch._target_=my.module.net."
         )
     if "Could not locate class" in text or "registered" in text:
         return (
-            f"arch.path={path} holds a class that Keras does not know ({text.strip().splitlines()[0][:160]}). "
-            "Register it with @keras.saving.register_keras_serializable() in a module of yours, and give "
+            f"arch.path={path} holds a class that Keras does not know "
+            f"({text.strip().splitlines()[0][:160]}). Register it with "
+            "@keras.saving.register_keras_serializable() in a module of yours, and give "
             "arch=custom arch._target_=my.module.net that imports it and loads the file."
         )
     return f"arch.path={path} can't be loaded: {text.strip().splitlines()[0][:200]}"

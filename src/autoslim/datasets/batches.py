@@ -127,8 +127,8 @@ class GivenBatches:
     def __post_init__(self) -> None:
         if int(self.epoch.cardinality()) < 1:
             raise AutoslimError(
-                "The tf.data.Dataset given has no known, finite number of batches (or none). Leave out repeat(), "
-                "or tell it with dataset.apply(tf.data.experimental.assert_cardinality(n))."
+                "The tf.data.Dataset given has no known, finite number of batches (or none). Leave out "
+                "repeat(), or tell it with dataset.apply(tf.data.experimental.assert_cardinality(n))."
             )
 
     @property

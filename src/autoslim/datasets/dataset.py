@@ -41,28 +41,30 @@ class Dataset:
 
     @property
     def mean(self) -> np.ndarray:
-        """What is taken off images / 255, by channel, float32 [channels]: the training images' own mean, or zero
-        ("unit", "pixels"), a half ("symmetric"), ImageNet's ("imagenet")."""
+        """What is taken off images / 255, by channel, float32 [channels]: the training images' own mean, or
+        zero ("unit", "pixels"), a half ("symmetric"), ImageNet's ("imagenet")."""
         return self._moments[0] if self.normalization == "dataset" else self._constants[0]
 
     @property
     def std(self) -> np.ndarray:
-        """What images / 255 - mean are divided by, float32 [channels]: the training images' own deviation, at least
-        1e-3, or 1 ("unit"), 1/255 ("pixels": 0 to 255), a half ("symmetric": -1 to 1), ImageNet's ("imagenet")."""
+        """What images / 255 - mean are divided by, float32 [channels]: the training images' own deviation, at
+        least 1e-3, or 1 ("unit"), 1/255 ("pixels": 0 to 255), a half ("symmetric": -1 to 1), ImageNet's
+        ("imagenet")."""
         return self._moments[1] if self.normalization == "dataset" else self._constants[1]
 
     @property
     def _constants(self) -> tuple[np.ndarray, np.ndarray]:
         if self.normalization not in CONSTANTS:
             raise AutoslimError(
-                f"dataset.normalization={self.normalization} is unknown. There are: dataset, {', '.join(CONSTANTS)}."
+                f"dataset.normalization={self.normalization} is unknown. There are: dataset, "
+                f"{', '.join(CONSTANTS)}."
             )
         channels = self.shape[-1]
         mean, std = (np.asarray(value, np.float32) for value in CONSTANTS[self.normalization])
         if mean.ndim and len(mean) != channels:
             raise AutoslimError(
-                f"dataset.normalization={self.normalization} is for {len(mean)} channels, and the images have "
-                f"{channels}. Choose another."
+                f"dataset.normalization={self.normalization} is for {len(mean)} channels, and the images "
+                f"have {channels}. Choose another."
             )
         return np.broadcast_to(mean, (channels,)).copy(), np.broadcast_to(std, (channels,)).copy()
 
@@ -82,7 +84,7 @@ class Dataset:
         return (mean / 255).astype(np.float32), std.astype(np.float32)
 
     def split(self, share: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the training images to train on and of those held out for the search; see `split_holdout`."""
+        """Indices of the training images to train on and of those held out; see `split_holdout`."""
         return split_holdout(self.train_labels, share, seed)
 
     def training(
@@ -101,7 +103,7 @@ class Dataset:
         return TrainingBatches(images, labels, batch_size, seed, self.mean, self.std, pad, flip)
 
     def heldout(self, index: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:
-        """The training images at `index`, normalised, in batches of nearly equal size of at most `batch_size`."""
+        """The training images at `index`, normalised, in batches of nearly equal size, `batch_size` at most."""
         size = -(-len(index) // -(-len(index) // batch_size))
         return evaluation_batches(
             self.train_images[index], self.train_labels[index], size, self.mean, self.std

@@ -129,16 +129,16 @@ def _results(
 
 def _latency(results: Sequence[NetworkResult]) -> str:
     """Predicted latency beside the measured, where latency was limited."""
-    timed = [r for r in results if r.latency is not None and r.measured_latency is not None]
-    if not timed:
-        return ""
     rows = [
         [r.label, f"{r.latency:.3f}", f"{r.measured_latency:.3f}", f"{r.measured_latency / r.latency:.2f}"]
-        for r in timed
+        for r in results
+        if r.latency and r.measured_latency
     ]
+    if not rows:
+        return ""
     notes = (
-        "Milliseconds for one image on the device of this run. Predicted: the sum over the network's parts as "
-        "the search saw them; measured: the trained network whole."
+        "Milliseconds for one image on the device of this run. Predicted: the sum over the network's parts "
+        "as the search saw them; measured: the trained network whole."
     )
     head = ["network", "predicted ms", "measured ms", "measured / predicted"]
     return f"## Latency\n\n{table(head, rows)}\n\n{notes}"

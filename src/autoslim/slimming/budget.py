@@ -49,7 +49,9 @@ class Budget:
             if not amount > 0:
                 raise AutoslimError(f"slim.limits.{name}={amount} is out of range: {UNITS[name]}, above 0.")
         if "latency" in (resource, *self.limits) and latency is None:
-            raise AutoslimError("Latency is limited but nothing measures it: give latency=LatencyTable(graph).")
+            raise AutoslimError(
+                "Latency is limited but nothing measures it: give latency=LatencyTable(graph)."
+            )
         self.full: Cost = self.cost(graph.full)
 
     def cost(self, widths: Any) -> Cost:
@@ -81,14 +83,14 @@ class Budget:
         least = self.share(cost)
         if least > target:
             raise AutoslimError(
-                f"Cannot reach {self.resource} <= {target:g}: with every group at its smallest level the network "
-                f"still costs {least:.3f} of the full one's {self.resource}. Lower slim.min_width or "
+                f"Cannot reach {self.resource} <= {target:g}: with every group at its smallest level the "
+                f"network still costs {least:.3f} of the full one's {self.resource}. Lower slim.min_width or "
                 f"slim.divisor, or raise slim.target to {np.ceil(least * 1000) / 1000:g} or more."
             )
         for name, amount in self.limits.items():
             if cost.of(name) > amount * (1 + _SLACK):
                 raise AutoslimError(
                     f"Cannot reach slim.limits.{name}={amount:g}: with every group at its smallest level the "
-                    f"network still has {cost.of(name):g} {UNITS[name]}. Lower slim.min_width or slim.divisor, or "
-                    "raise the limit."
+                    f"network still has {cost.of(name):g} {UNITS[name]}. Lower slim.min_width or "
+                    "slim.divisor, or raise the limit."
                 )

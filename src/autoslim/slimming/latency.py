@@ -1,8 +1,8 @@
-"""Latency as a resource: times of a network's parts, measured on this device at the widths that are asked for.
+"""Latency as a resource: times of a network's parts, measured on this device at the widths asked for.
 
-A part is a layer with weights (or a merge, a pooling) and what follows it alone, batch norm and activation, since
-runtimes fuse these. A network's predicted latency is the sum over its parts. Each part is measured once at each
-combination of widths, in a file that later runs on the same device and runtime read and add to.
+A part is a layer with weights (or a merge, a pooling) and what follows it alone, batch norm and activation,
+since runtimes fuse these. A network's predicted latency is the sum over its parts. Each part is measured once
+at each combination of widths, in a file that later runs on the same device and runtime read and add to.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def parts_of(graph: ChannelGraph) -> list[Part]:
     for node in graph.trace.nodes:
         for value in node.inputs:
             readers.setdefault(value, []).append(node)
-    parts, taken = [], set()
+    parts: list[Part] = []
+    taken: set[int] = set()
     for node in graph.trace.nodes:
         if node.index in taken or not node.inputs:
             continue
@@ -177,7 +178,7 @@ _UNTIMED_ENDS = ("_initializer", "_regularizer", "_constraint", "filters", "unit
 
 
 def milliseconds(model: keras.Model) -> float:
-    """Milliseconds of one call for one image, in a traced function on this device, less what a call itself takes."""
+    """Milliseconds of one call for one image, traced, on this device, less what a call itself takes."""
     inputs = _one_image(model)
     function = tf.function(lambda tensors: model(tensors, training=False), autograph=False)
     idle = tf.function(lambda tensors: keras.tree.flatten(tensors)[0][..., :1], autograph=False)

@@ -234,8 +234,8 @@ def uniform_widths(budget: Budget, target: float) -> np.ndarray:
     wider = bisect_left(range(len(widths)), True, key=lambda i: not budget.within(widths[i], target))
     if wider == 0:
         raise AutoslimError(
-            f"Cannot reach {budget.resource} <= {target:g} uniformly: with one channel in every group the network "
-            f"still costs {budget.share(budget.cost(widths[0])):.3f} of the full one's {budget.resource}, or is "
-            "above another limit. Raise slim.target or slim.limits."
+            f"Cannot reach {budget.resource} <= {target:g} uniformly: with one channel in every group the "
+            f"network still costs {budget.share(budget.cost(widths[0])):.3f} of the full one's "
+            f"{budget.resource}, or is above another limit. Raise slim.target or slim.limits."
         )
     return widths[wider - 1]

@@ -50,7 +50,8 @@ class Trajectory:
         return getattr(self, f"full_{resource}")
 
     def at(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> Point:
-        """The first point whose share of the resource is at most `target`, and that keeps within all `limits`.
+        """The first point whose share of the resource is at most `target`, and that keeps within all
+        `limits`.
 
         Raises:
             AutoslimError: if the path does not reach so far.

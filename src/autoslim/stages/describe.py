@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoslim.errors import AutoslimError
-from autoslim.reporting.tables import describe
 from autoslim.graph.cost import layer_costs_csv
+from autoslim.reporting.tables import describe
 from autoslim.reporting.terminal import heading, show, where
 from autoslim.slimming.levels import Levels
 from autoslim.stages.experiment import Experiment

@@ -178,7 +178,8 @@ class Experiment:
         names = ("resource", "convention", "search", "score", "images", "batch_size")
         key = {
             "supernet": stage_hash(self.supernet_folder().key),
-            "slim": {name: getattr(s, name) for name in names} | ({"limits": s.limits.given} if s.limits.given else {}),
+            "slim": {name: getattr(s, name) for name in names}
+            | ({"limits": s.limits.given} if s.limits.given else {}),
         }
         return StageFolder(self.root, "search", key)
 

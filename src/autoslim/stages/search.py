@@ -162,8 +162,8 @@ def read_channels(path: str) -> dict[str, Any]:
     except OSError as error:
         near = difflib.get_close_matches(path, shipped_channels(), 1)
         raise AutoslimError(
-            f"slim.channels={path} can't be read: {error.strerror}. A search leaves such files in its folder; "
-            f"autoslim comes with {', '.join(near or shipped_channels())}."
+            f"slim.channels={path} can't be read: {error.strerror}. A search leaves such files in its "
+            f"folder; autoslim comes with {', '.join(near or shipped_channels())}."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AutoslimError(f"slim.channels={path} is not valid YAML: {error}.") from error

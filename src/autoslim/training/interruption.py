@@ -18,8 +18,8 @@ class Interruption:
 def deferred_interruption() -> Iterator[Interruption]:
     """Within the block the first SIGINT or SIGTERM sets `requested`; a second one interrupts at once.
 
-    Outside the main thread, where Python allows no signal handlers, signals act as usual; one that the process
-    was started to ignore (a job in the background) stays ignored.
+    Outside the main thread, where Python allows no signal handlers, signals act as usual; one that the
+    process was started to ignore (a job in the background) stays ignored.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
