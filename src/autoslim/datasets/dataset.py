@@ -103,7 +103,7 @@ class Dataset:
         return TrainingBatches(images, labels, batch_size, seed, self.mean, self.std, pad, flip)
 
     def heldout(self, index: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:
-        """The training images at `index`, normalised, in batches of nearly equal size, `batch_size` at most."""
+        """The training images at `index`, normalised, in nearly equal batches of at most `batch_size`."""
         size = -(-len(index) // -(-len(index) // batch_size))
         return evaluation_batches(
             self.train_images[index], self.train_labels[index], size, self.mean, self.std

@@ -71,15 +71,18 @@ class Checkpoints:
         """
         if not _finite(self._variables):
             raise AutoslimError(
-                f"Weights became NaN or infinite in or before step {progress.get('step')}. The last good "
-                f"checkpoint is kept in {self.folder}. Lower optimizer.learning_rate, or set "
-                "optimizer.clipnorm."
+                f"Weights became NaN or infinite in or before step {progress.get('step')}. {self.kept()}"
+                "Lower optimizer.learning_rate, or set optimizer.clipnorm."
             )
         self._state.data = {"progress": progress, "layout": self._layout}
         try:
             self._manager.save()
         except (tf.errors.OpError, OSError) as error:
             raise AutoslimError(self._unwritable(_first_line(error))) from error
+
+    def kept(self) -> str:
+        """A sentence that says where the last checkpoint is, or nothing where there is none yet."""
+        return f"The last good checkpoint is kept in {self.folder}. " if self._complete() else ""
 
     def restore(self) -> dict[str, Any] | None:
         """Read the newest checkpoint into model and optimizer: its progress, or None if there is none.

@@ -204,11 +204,9 @@ class _Training:
         self._pending = []
 
     def _diverged(self, name: str, number: int) -> str:
-        kept = (
-            f" The last good checkpoint is kept in {self._checkpoints.folder}." if self._checkpoints else ""
-        )
+        kept = self._checkpoints.kept() if self._checkpoints else ""
         return (
-            f"{name} became NaN or infinite at step {number} of {self.total}.{kept} Lower "
+            f"{name} became NaN or infinite at step {number} of {self.total}. {kept}Lower "
             "optimizer.learning_rate, or set optimizer.clipnorm."
         )
 
