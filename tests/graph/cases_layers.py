@@ -231,6 +231,15 @@ def cut_for_a_sum():
     return finish(x, conv(10)(L.Add()([L.DepthwiseConv2D(3, padding="same")(whole), y])))
 
 
+def cut_blocks():
+    """Blocks of two channels of two concatenated tensors, each split between its blocks."""
+    x = keras.Input(IMAGE)
+    y = L.Concatenate()([conv(8, name="a")(x), conv(8, name="b")(x)])
+    y = conv(16, groups=8, name="grouped")(L.GroupNormalization(8)(y))
+    first, second, third, fourth = ops.split(y, [2, 8, 10], axis=-1)
+    return finish(x, ops.concatenate([L.Add()([first, third]), L.Add()([second, fourth])], axis=-1))
+
+
 def shape_operations():
     x = keras.Input(IMAGE)
     y = conv(5)(x)
@@ -324,6 +333,7 @@ LAYER_CASES = {
         split_evenly,
         split_halves,
         cut_for_a_sum,
+        cut_blocks,
         shape_operations,
         more_activations,
         own_layers,

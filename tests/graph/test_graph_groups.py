@@ -322,6 +322,13 @@ def test_blocks_across_concatenated_tensors_are_not_followed():
     assert graph.uncovered == {"c": "a Conv3D layer with grouped convolution in three dimensions"}
 
 
+def test_blocks_are_cut_between_them():
+    graph = graph_of("cut_blocks")
+    assert [(group.size, group.unit) for group in graph.slimmable] == [(6, 2)]
+    assert not graph.uncovered
+    assert [group.frozen for group in graph.groups if group.size == 2] == ["its channels form a single block"]
+
+
 def test_group_normalisation_moves_in_blocks():
     graph = graph_of("group_norms")
     units = {group.name: group.unit for group in graph.slimmable}

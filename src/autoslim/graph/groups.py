@@ -35,7 +35,7 @@ class _Member:
     units: int
     repeat: int
     parent: int
-    call: Call | None = None  # of `new`; None: a root that stands for coarser units
+    call: Call | None = None  # of `new`; None: made to stand for coarser units
     start: int = 0  # units of the call before this member, where it was cut
     factor: int = 1  # own units per unit of the parent
     fixed: bool = False  # frozen for a reason that no cut takes away
@@ -61,7 +61,10 @@ class Grouping:
         self._asked: list[tuple[Piece, int]] = []
 
     def new(self, name: str, units: int, repeat: int = 1) -> Axis:
-        """An axis of a new group: `units` units of `repeat` channels each, named `name`."""
+        """An axis of a new group: `units` units of `repeat` channels each, named `name`.
+
+        Of several groups, side by side, where it is to be cut.
+        """
         call = (name, self._calls.get(name, 0))
         self._calls[name] = call[1] + 1
         bounds = [0, *sorted(cut for cut in self._cuts.get(call, ()) if cut < units), units]
@@ -71,6 +74,14 @@ class Grouping:
             self._members.append(_Member(name, end - start, repeat, index, call, start))
             pieces.append(Piece(index, (end - start) * repeat, repeat))
         return Axis(tuple(pieces))
+
+    def blocks(self, piece: Piece, size: int, name: str) -> Piece:
+        """A piece as blocks of `size` entries that stay whole; it is cut only where the piece is."""
+        index = len(self._members)
+        self._members.append(_Member(name, piece.size // size, size, index))
+        block = Piece(index, piece.size, size)
+        self.tie(Axis((piece,)), Axis((block,)), name)
+        return block
 
     def tie(self, first: Axis, second: Axis, name: str) -> None:
         """Demand that two axes keep the same channels; freezes both where their pieces don't line up.

@@ -155,10 +155,7 @@ def in_blocks(axis: Axis, blocks: int, name: str, grouping: Grouping) -> Axis:
     pieces = axis.flat_pieces()
     if any(piece.size % size for piece in pieces):
         raise Unsupported(f"{blocks} blocks of channels across concatenated tensors")
-    made = [grouping.new(name, piece.size // size, size).pieces[0] for piece in pieces]
-    for piece, block in zip(pieces, made, strict=True):
-        grouping.tie(Axis((piece,)), Axis((block,)), name)
-    return Axis(tuple(made))
+    return Axis(tuple(grouping.blocks(piece, size, name) for piece in pieces))
 
 
 def tie_all(axes: Sequence[Axis], name: str, grouping: Grouping) -> Axis:
