@@ -302,19 +302,6 @@ def reshapes():
     )
 
 
-def batch_norms():
-    return chain(
-        conv(6, use_bias=False),
-        L.BatchNormalization(scale=False, center=False),
-        conv(5),
-        L.BatchNormalization(scale=False, epsilon=1e-6),
-        L.BatchNormalization(center=False, momentum=0.5),
-        L.GlobalAveragePooling2D(),
-        L.Dense(5),
-        L.BatchNormalization(),
-    )
-
-
 def dense_on_maps():
     return chain(L.Dense(5, activation="relu"), L.BatchNormalization(), L.Dense(6), L.Flatten(), L.Dense(3))
 
@@ -355,7 +342,6 @@ CASES = {
         shapes_3d,
         global_pooling,
         reshapes,
-        batch_norms,
         dense_on_maps,
         uncovered_in_the_middle,
     )

@@ -88,6 +88,19 @@ def grouped_of_concatenation():
     return finish(x, L.ReLU()(conv(15, groups=5, name="grouped")(y)))
 
 
+def batch_norms():
+    return chain(
+        conv(6, use_bias=False),
+        L.BatchNormalization(scale=False, center=False),
+        conv(5),
+        L.BatchNormalization(scale=False, epsilon=1e-6),
+        L.BatchNormalization(center=False, momentum=0.5),
+        L.GlobalAveragePooling2D(),
+        L.Dense(5),
+        L.BatchNormalization(),
+    )
+
+
 def layer_norms():
     """Over the channels, over everything, over the positions only."""
     return chain(
@@ -321,6 +334,7 @@ LAYER_CASES = {
         separable_of_concatenation,
         grouped_1d,
         grouped_of_concatenation,
+        batch_norms,
         layer_norms,
         layer_norm_of_concatenation,
         other_norms,

@@ -11,7 +11,7 @@ from counting import count, peak_memory
 from autoslim.graph import ChannelGraph
 
 # name -> height and width of the images: small, to be quick
-FAST = {"MobileNetV2": 32, "MobileNetV3Small": 32, "DenseNet121": 32, "ConvNeXtTiny": 32}
+FAST = {"MobileNetV2": 32, "MobileNetV3Small": 32, "ConvNeXtTiny": 32}
 SLOW = {
     **dict.fromkeys(("VGG16", "VGG19"), 32),
     **dict.fromkeys(("ResNet50", "ResNet101", "ResNet152"), 32),
@@ -19,7 +19,7 @@ SLOW = {
     **dict.fromkeys(("MobileNet", "MobileNetV3Large"), 32),
     **dict.fromkeys(("EfficientNetB0", "EfficientNetB3", "EfficientNetB7"), 32),
     **dict.fromkeys(("EfficientNetV2B0", "EfficientNetV2B3", "EfficientNetV2S"), 32),
-    **dict.fromkeys(("DenseNet169", "DenseNet201"), 32),
+    **dict.fromkeys(("DenseNet121", "DenseNet169", "DenseNet201"), 32),
     **dict.fromkeys(("InceptionV3", "InceptionResNetV2"), 75),
     "Xception": 71,
     "NASNetMobile": 32,
