@@ -142,7 +142,7 @@ class KerasApplication(ArchConfig):
 class KerasFile(ArchConfig):
     """A model of the user's in a .keras file, with its weights."""
 
-    path: str = _key(MISSING, "the .keras file")
+    path: str = _key(MISSING, "path of a .keras file")
 
 
 @dataclass
