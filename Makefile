@@ -7,6 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Two processes, each with whole files: what a file's tests share is made once.
+PARALLEL ?= -n 2 --dist loadfile
 READY = $(VENV)/.ready
 
 .PHONY: run test fast lint format clean
@@ -29,10 +31,10 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
 fast: lint
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow" $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -32,9 +32,9 @@ def test_commands_compose(line):
     words = [word for word in shlex.split(line, comments=True) if not word.startswith("--")]
     for word in words:
         key, _, value = word.partition("=")
-        choices = [value] if value.startswith("[") else value.split(",")
+        choices = [value] if value.startswith(("[", "{")) else value.split(",")
         for choice in choices:
-            others = [w if w.startswith("+") or "[" in w else w.split(",")[0] for w in words if w != word]
+            others = [w if "[" in w or "{" in w else w.split(",")[0] for w in words if w != word]
             compose([*others, f"{key}={choice}"])
 
 

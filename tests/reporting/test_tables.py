@@ -47,7 +47,7 @@ def test_at_widths_with_shares(graph):
         f"{100 * here.flops / full.flops:.2f}",
         "%",
     ]
-    assert "4 an entry in batch normalisation" in text
+    assert "4 an entry in batch, layer, RMS and group normalisation" in text
 
 
 def test_long_names_and_numbers_are_whole():

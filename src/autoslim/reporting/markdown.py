@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoslim.graph.cost import COUNTED
 from autoslim.reporting import units
 from autoslim.reporting.network import NetworkResult, in_order
 from autoslim.reporting.statistics import Paired, interval, mcnemar
@@ -45,7 +46,7 @@ def report_markdown(
         arch, dataset, seed: what was trained on what.
         test_images: how many images top-1 was measured on.
         resource: what the targets limit.
-        convention: how FLOPs and parameters are counted: "macs" or "with_norm".
+        convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         trajectory: of the search.
         correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each image is right.
         bill: stage -> its arithmetic in units of one baseline training.
@@ -112,16 +113,11 @@ def _results(
         )
     head = ["network", "target", "top-1 %", "95 % interval", "minus baseline, points"]
     head += ["FLOPs", "of full", "parameters", "of full", "memory", "of full"]
-    counted = (
-        "multiply-accumulates of convolutions and dense layers; parameters: trainable ones"
-        if convention == "macs"
-        else "multiply-accumulates, and 4 an entry in batch normalisation; parameters: all weights"
-    )
     notes = (
         f"Top-1 on {images:,} test images that neither training nor search saw, with Wilson's interval for "
         "the choice of test images. All is of one seed: what another seed would change is not in the "
         f"intervals. Target: the share of the full network's {units.RESOURCES[resource]} to keep at most. "
-        f"FLOPs: {counted}. "
+        f"{COUNTED[convention]} "
         "Memory: peak of live activations for one image in float32."
     )
     return f"## Results\n\n{table(head, rows)}\n\n{notes}"

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from autoslim.graph.cost import COUNTED
 from autoslim.reporting import units
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def describe(
     Args:
         graph: of the network.
         widths: int [G]; None: full.
-        convention: how FLOPs and parameters are counted: "macs" or "with_norm".
+        convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         levels: the widths that the search may take, for a column of their own.
     """
     wide = graph.full if widths is None else graph.check(widths)
@@ -39,16 +40,8 @@ def describe(
         _layers(graph, wide, convention),
         Text("Costs", "bold"),
         _totals(graph, wide, convention),
-        Text(f"{_COUNTED[convention]}\nMemory: peak of live activations for one image in float32."),
+        Text(f"{COUNTED[convention]}\nMemory: peak of live activations for one image in float32."),
     ]
-
-
-_COUNTED = {
-    "macs": "FLOPs: multiply-accumulates of convolutions and dense layers, one image. "
-    "Parameters: trainable ones.",
-    "with_norm": "FLOPs: multiply-accumulates, and 4 an entry in batch normalisation, one image. "
-    "Parameters: all weights.",
-}
 
 
 def describe_text(
