@@ -34,9 +34,7 @@ class Job:
     arch: str = "?"
     dataset: str = "?"
     seed: int | None = None
-    rows: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # network, target, top1, flops, params, memory, folder
+    rows: list[dict[str, Any]] = field(default_factory=list)  # one per network: `NetworkResult.row`
     folders: dict[str, str] = field(default_factory=dict)  # stage name -> its folder
 
     def write(self, folder: Path) -> None:

@@ -2,11 +2,20 @@
 
 import keras
 import pytest
+from rich.console import Console
 
 from autoslim.archs import resnet
 from autoslim.graph import ChannelGraph
-from autoslim.reporting import tables
+from autoslim.reporting.tables import describe
 from autoslim.slimming.levels import Levels
+
+
+def text_of(*args, **kwargs):
+    """The tables of `describe` as plain text that is as wide as it needs."""
+    console = Console(width=10_000, color_system=None, force_terminal=False, highlight=False)
+    with console.capture() as capture:
+        console.print(*describe(*args, **kwargs), sep="\n")
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +24,7 @@ def graph():
 
 
 def test_every_layer_with_its_exact_cost(graph):
-    lines = tables.describe_text(graph).splitlines()
+    lines = text_of(graph).splitlines()
     costs = graph.layer_costs()
     found = {line.split()[0]: line.split() for line in lines[lines.index("Layers") :] if line.strip()}
     for layer in costs:
@@ -28,7 +37,7 @@ def test_every_layer_with_its_exact_cost(graph):
 
 
 def test_groups_levels_and_reasons(graph):
-    text = tables.describe_text(graph, levels=Levels.spaced(graph))
+    text = text_of(graph, levels=Levels.spaced(graph))
     assert f"Channel groups: {len(graph.groups)}, of which {len(graph.slimmable)} can be slimmed" in text
     stem = next(line for line in text.splitlines() if line.split()[:1] == ["stem_conv"])
     assert "matches 'stem*'" in stem and "more), " in text
@@ -38,7 +47,7 @@ def test_groups_levels_and_reasons(graph):
 
 def test_at_widths_with_shares(graph):
     widths = graph.uniform(0.5)
-    text = tables.describe_text(graph, widths, "with_norm")
+    text = text_of(graph, widths, "with_norm")
     full, here = graph.cost(None, "with_norm"), graph.cost(widths, "with_norm")
     line = next(line for line in text.splitlines() if line.split()[:1] == ["FLOPs"])
     assert line.split()[1:] == [
@@ -55,5 +64,5 @@ def test_long_names_and_numbers_are_whole():
     name = "a_layer_with_a_name_that_goes_on_" + "and_on_" * 20
     y = keras.layers.Conv2D(4096, 7, name=name)(x)
     graph = ChannelGraph(keras.Model(x, keras.layers.Dense(10, name="logits")(y)))
-    text = tables.describe_text(graph)
+    text = text_of(graph)
     assert name in text and f"{250 * 250 * 49 * 3 * 4096:,}" in text and "…" not in text

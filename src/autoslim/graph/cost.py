@@ -163,7 +163,7 @@ def _flops_per_entry(graph: ChannelGraph, node: Node, convention: str) -> int:
 
 
 def _node_params(graph: ChannelGraph, node: Node, widths: np.ndarray, convention: str) -> Any:
-    """Trainable weights (all weights in "with_norm"); a frozen layer's own count where no rule covers it."""
+    """Number of weights: trainable ones in "macs", else all; the layer's own count where it has no rule."""
     params: Any = np.zeros(widths.shape[:-1], np.int64)
     rule = graph.rule(node)
     if rule is None:

@@ -122,11 +122,7 @@ class _Pass:
 
     def channels(self, axis: Axis) -> Any:
         """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
-        return axis.size if self.mask_mode else self._active(axis)
-
-    def active(self, axis: Axis) -> Any:
-        """Active entries of the axis."""
-        return self._active(axis)
+        return axis.size if self.mask_mode else self.active(axis)
 
     def mask(self, axis: Axis) -> Any:
         """Which entries of the axis are active, or None where all that are there are."""
@@ -142,8 +138,8 @@ class _Pass:
         """Keep a batch normalisation's batch statistics."""
         self.statistics.append((layer, axis, *statistics))
 
-    def _active(self, axis: Axis) -> Any:
-        """Active entries of an axis: an int where it is known, else a scalar tensor."""
+    def active(self, axis: Axis) -> Any:
+        """Active entries of the axis: an int where it is known, else a scalar int32 tensor."""
         if axis not in self._counts:
             if isinstance(self.widths, np.ndarray):
                 self._counts[axis] = int(axis.active(self.widths))
@@ -171,7 +167,7 @@ class _Pass:
         for place, dimension in enumerate(dimensions):
             if isinstance(dimension, Axis) and not self._is_full(dimension):
                 if len(dimension.pieces) == dimension.tiles == 1:
-                    sizes[place] = self._active(dimension)
+                    sizes[place] = self.active(dimension)
                     sliced = True
                 else:
                     value = self._slice_pieces(value, place, dimension)
@@ -182,7 +178,7 @@ class _Pass:
         return tf.slice(value, [0] * len(sizes), sizes)
 
     def _is_full(self, axis: Axis) -> bool:
-        active = self._active(axis)
+        active = self.active(axis)
         return isinstance(active, int) and active == axis.size
 
     def _slice_pieces(self, value: Any, place: int, axis: Axis) -> Any:
@@ -200,7 +196,7 @@ class _Pass:
         joined = tf.concat(parts, at)
         if tiles > 1:
             joined = tf.reshape(joined, tf.concat([before, [-1], after], 0))
-        active = self._active(axis)
+        active = self.active(axis)
         shape[place] = active if isinstance(active, int) else None
         return tf.ensure_shape(joined, shape)
 

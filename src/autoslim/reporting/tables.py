@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -32,27 +32,16 @@ def describe(
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         levels: the widths that the search may take, for a column of their own.
     """
-    wide = graph.full if widths is None else graph.check(widths)
+    widths = graph.full if widths is None else graph.check(widths)
     return [
         Text(f"Channel groups: {len(graph.groups)}, of which {len(graph.slimmable)} can be slimmed", "bold"),
-        _groups(graph, wide, levels),
+        _groups(graph, widths, levels),
         Text("Layers", "bold"),
-        _layers(graph, wide, convention),
+        _layers(graph, widths, convention),
         Text("Costs", "bold"),
-        _totals(graph, wide, convention),
+        _totals(graph, widths, convention),
         Text(f"{COUNTED[convention]}\nMemory: peak of live activations for one image in float32."),
     ]
-
-
-def describe_text(
-    graph: ChannelGraph, widths: Any = None, convention: str = "macs", levels: Levels | None = None
-) -> str:
-    """As `describe`, as plain text that is as wide as it needs."""
-    parts = describe(graph, widths, convention, levels)
-    console = Console(width=10_000, color_system=None, force_terminal=False, highlight=False)
-    with console.capture() as capture:
-        console.print(*parts, sep="\n")
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
 def _table(

@@ -64,9 +64,6 @@ def show(*renderables: RenderableType) -> None:
         console.width = width
 
 
-_LEVEL_STYLES = ((logging.ERROR, "red"), (logging.WARNING, "yellow"))
-
-
 class TerminalHandler(logging.Handler):
     """Log records through `console`, so that they stand above a progress bar and don't break it."""
 

@@ -32,7 +32,9 @@ WARMUP_CALLS = 3
 ROUNDS = 9  # the fastest counts: whatever else runs on the machine only adds
 SHORTEST_SECONDS = 1e-7  # a difference of two times may come out below 0
 ROUND_SECONDS = 0.004  # a round makes calls for at least so long
-_NOT_TIMED = ("name", "trainable", "dtype", "seed")  # configuration that takes no time
+# Configuration that does not tell how long a layer takes: names, and endings of names. Widths are told apart.
+_UNTIMED = ("name", "trainable", "dtype", "seed")
+_UNTIMED_ENDS = ("_initializer", "_regularizer", "_constraint", "filters", "units", "groups", "target_shape")
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,6 @@ class Part:
     """Nodes that are timed together: each but the first reads the one before it alone."""
 
     nodes: tuple[Node, ...]
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Value ids that the part reads."""
-        return self.nodes[0].inputs
 
 
 def parts_of(graph: ChannelGraph) -> list[Part]:
@@ -140,7 +137,7 @@ class LatencyTable:
         layers = []
         for node in part.nodes:
             config = node.op.get_config() if hasattr(node.op, "get_config") else {}
-            kept = {k: v for k, v in config.items() if k not in _NOT_TIMED and not k.endswith(_UNTIMED_ENDS)}
+            kept = {k: v for k, v in config.items() if k not in _UNTIMED and not k.endswith(_UNTIMED_ENDS)}
             channels = [int(axis.active(widths)) for axis in self._axes(node)]
             layers.append([type(node.op).__name__, kept, channels])
         text = json.dumps([layers, self._input_shapes(part, widths)], sort_keys=True, default=str)
@@ -172,9 +169,6 @@ class LatencyTable:
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text(json.dumps({"device": self.device, "milliseconds": self._known}, indent=1))
         temporary.replace(self._path)
-
-
-_UNTIMED_ENDS = ("_initializer", "_regularizer", "_constraint", "filters", "units", "groups", "target_shape")
 
 
 def milliseconds(model: keras.Model) -> float:

@@ -78,9 +78,7 @@ class _Run:
         self.config = experiment.config
         self.outcome = Outcome()
         self.results: list[NetworkResult] = []
-        self.finished: dict[
-            str, dict[str, Any]
-        ] = {}  # stage, with its target where it has one -> result.json
+        self.finished: dict[str, dict[str, Any]] = {}  # stage and target, as "retrain 0.5" -> result.json
         self.trajectory: Trajectory | None = None
 
     def baseline(self) -> None:
@@ -232,7 +230,7 @@ class _Run:
                 folder=str(folder.path),
                 files=_files(folder),
                 latency=self.experiment.budget.cost(widths).latency,
-                measured_latency=measured_latency(self.experiment, folder),
+                measured_latency=_measured_latency(self.experiment, folder),
                 **cost,
             )
         )
@@ -249,7 +247,7 @@ _STAGES: dict[str, Callable[[_Run], None]] = {
 }
 
 
-def measured_latency(experiment: Experiment, folder: StageFolder) -> float | None:
+def _measured_latency(experiment: Experiment, folder: StageFolder) -> float | None:
     """Milliseconds of a trained network, measured whole on this device, where latency is limited."""
     if experiment.latency is None:
         return None

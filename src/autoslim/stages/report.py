@@ -54,7 +54,7 @@ def _write(
     config, plan = experiment.config, experiment.plan
     resource = config.slim.resource
     networks = {Path(r.folder).name: r.label for r in results}
-    by_label = {r.label: _result_of(experiment, finished, r) for r in results}
+    by_label = {r.label: _result_of(finished, r) for r in results}
     test_images = next(iter(by_label.values()))["test_images"]
     groups = [(group.name, group.size) for group in plan.slimmable]
     figures = {"accuracy": accuracy_against_cost(results, trajectory, resource, test_images)}
@@ -94,9 +94,8 @@ def _write(
     folder.finish({"networks": networks, "report": str(folder.path / "report.md")})
 
 
-def _result_of(
-    experiment: Experiment, finished: dict[str, dict[str, Any]], result: NetworkResult
-) -> dict[str, Any]:
+def _result_of(finished: dict[str, dict[str, Any]], result: NetworkResult) -> dict[str, Any]:
+    """What the stage that trained a network wrote."""
     stage = {"baseline": "baseline", "autoslim": "retrain", "uniform": "uniform"}[result.network]
     return finished[stage if result.target is None else f"{stage} {result.target:g}"]
 

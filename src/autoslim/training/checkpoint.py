@@ -122,7 +122,7 @@ class Checkpoints:
         if listed == found:
             return
         if found:
-            times = [(Path(f"{path}.index")).stat().st_mtime for path in found]
+            times = [Path(f"{path}.index").stat().st_mtime for path in found]
             tf.compat.v1.train.update_checkpoint_state(
                 str(self.folder), found[-1], found, all_model_checkpoint_timestamps=times
             )
