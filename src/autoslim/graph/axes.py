@@ -52,9 +52,9 @@ class Axis:
         mask = np.concatenate([np.arange(p.size) < p.active(int(widths[p.group])) for p in self.pieces])
         return np.flatnonzero(np.tile(mask, self.tiles))
 
-    def rename(self, group_of: Callable[[Piece], Piece]) -> Axis:
-        """The same axis with every piece replaced by `group_of(piece)`."""
-        return Axis(tuple(group_of(piece) for piece in self.pieces), self.tiles)
+    def map_pieces(self, change: Callable[[Piece], Piece]) -> Axis:
+        """The same axis with every piece replaced by `change(piece)`."""
+        return Axis(tuple(change(piece) for piece in self.pieces), self.tiles)
 
     def flat_pieces(self) -> tuple[Piece, ...]:
         """The pieces with the tiling written out."""

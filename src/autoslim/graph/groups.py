@@ -194,7 +194,9 @@ class Grouping:
         for index, member in enumerate(self._members):
             first.setdefault(self._root(index)[0], member)
         place = {root: (index, self._unit(root, first[root])) for index, root in enumerate(first)}
-        final = {value: axis.rename(lambda p: self._final_piece(p, place)) for value, axis in axes.items()}
+        final = {
+            value: axis.map_pieces(lambda p: self._final_piece(p, place)) for value, axis in axes.items()
+        }
         layers: list[dict[str, None]] = [{} for _ in first]
         for name, value in makers:
             for group in final[value].groups:

@@ -18,10 +18,7 @@ from autoslim.graph.rules.base import (
     always,
     freeze_if_mixed,
     in_blocks,
-    no_products,
     require_channels_last,
-    same_axis,
-    same_config,
 )
 from autoslim.graph.trace import Node
 
@@ -37,7 +34,7 @@ def _connect_conv(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -
     else:  # inputs and outputs come and go in whole blocks, one for each convolution group
         size = op.filters // op.groups
         blocks = in_blocks(inputs[0], op.groups, node.name, grouping)
-        output = blocks.rename(lambda p: Piece(p.group, p.size // p.repeat * size, size))
+        output = blocks.map_pieces(lambda p: Piece(p.group, p.size // p.repeat * size, size))
     freeze_if_mixed(op, output, node, grouping)
     return [output]
 
@@ -169,7 +166,7 @@ TRANSPOSED = LayerRule(
 
 def _multiplied(axis: Axis, times: int) -> Axis:
     """Every entry of the axis `times` times, side by side."""
-    return axis.rename(lambda p: replace(p, size=p.size * times, repeat=p.repeat * times))
+    return axis.map_pieces(lambda p: replace(p, size=p.size * times, repeat=p.repeat * times))
 
 
 def _connect_depthwise(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -192,7 +189,7 @@ def _run_depthwise(op: Any, inputs: list[Any], weights: dict[str, Any], call: Ru
     return _finish(op, y, weights)
 
 
-DEPTHWISE = LayerRule(_connect_depthwise, _depthwise_weights, _run_depthwise, _output_positions, same_config)
+DEPTHWISE = LayerRule(_connect_depthwise, _depthwise_weights, _run_depthwise, _output_positions)
 
 
 def _connect_separable(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -264,6 +261,4 @@ def _run_prelu(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCal
     return tf.nn.relu(inputs[0]) - weights["alpha"] * tf.nn.relu(-inputs[0])
 
 
-PRELU = LayerRule(
-    same_axis, _prelu_weights, _run_prelu, no_products, same_config, keeps_zero=always, activates=True
-)
+PRELU = LayerRule(weights=_prelu_weights, run=_run_prelu, keeps_zero=always, activates=True)

@@ -17,10 +17,6 @@ from autoslim.graph.rules.base import (
     RunCall,
     Unsupported,
     always,
-    call_layer,
-    no_products,
-    no_weights,
-    same_config,
     tie_all,
 )
 from autoslim.graph.trace import Node, Slot
@@ -58,9 +54,7 @@ def _same_sizes(op: Any, inputs: list[Axis]) -> bool:
     return len({axis.size for axis in inputs}) == 1
 
 
-MERGE = LayerRule(
-    _connect_merge, no_weights, call_layer, no_products, same_config
-)  # constants may be among it
+MERGE = LayerRule(_connect_merge)  # keeps no zeros: what is added may be a constant
 DIVIDE = MERGE._replace(run=_run_divide)
 ADD = MERGE._replace(keeps_zero=_same_sizes)
 MULTIPLY = MERGE._replace(keeps_zero=always)
@@ -118,6 +112,4 @@ def _split_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list
 SPLIT = LayerRule(_connect_split, run=_run_split, config=_split_config, keeps_zero=always)
 
 
-CONCATENATE = LayerRule(
-    _connect_concatenate, no_weights, call_layer, no_products, same_config, keeps_zero=always
-)
+CONCATENATE = LayerRule(_connect_concatenate, keeps_zero=always)

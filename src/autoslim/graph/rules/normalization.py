@@ -18,13 +18,11 @@ from autoslim.graph.rules.base import (
     Unsupported,
     always,
     in_blocks,
-    no_products,
-    same_config,
 )
 from autoslim.graph.trace import Node
 
 
-def _connect(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+def _connect_batch_norm(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     rank = len(node.input_shapes[0])
     if op.axis not in (-1, rank - 1):
         raise Unsupported(f"normalisation over axis {op.axis}")
@@ -35,12 +33,12 @@ def _connect(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> lis
     return [inputs[0]]
 
 
-def _weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
+def _batch_norm_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
     names = ["gamma"] * op.scale + ["beta"] * op.center + ["moving_mean", "moving_variance"]
     return dict.fromkeys(names, (inputs[0],))
 
 
-def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+def _run_batch_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     """Fused batch normalisation, which Keras 3 does not use: faster, and smaller on the tape."""
     x = inputs[0]
     axis = call.input_axes[0]
@@ -65,7 +63,7 @@ def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> 
     return y if len(x.shape) == 4 else tf.ensure_shape(tf.reshape(y, shape), x.shape)
 
 
-BATCH_NORM = LayerRule(_connect, _weights, _run, no_products, same_config, normalizes=True)
+BATCH_NORM = LayerRule(_connect_batch_norm, _batch_norm_weights, _run_batch_norm, normalizes=True)
 
 
 def _moments(x: Any, axes: list[int], channels: Axis, call: RunCall) -> tuple[Any, Any]:
@@ -105,7 +103,7 @@ def _layer_norm_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dic
     return {name: _axes_of_weight(op, getattr(op, name), inputs[0]) for name in names}
 
 
-def _wide(x: Any, weights: dict[str, Any]) -> Any:
+def _precise(x: Any, weights: dict[str, Any]) -> Any:
     """`x` in a type in which statistics are exact enough, as Keras computes them: float32 or wider."""
     return tf.cast(x, keras.backend.result_type(x.dtype, "float32", *(w.dtype for w in weights.values())))
 
@@ -125,7 +123,7 @@ def _scaled(op: Any, y: Any, weights: dict[str, Any], axes: list[int]) -> Any:
 
 
 def _run_layer_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
-    x = _wide(inputs[0], weights)
+    x = _precise(inputs[0], weights)
     rank = len(x.shape)
     axes = _positive_axes(op, rank)
     if rank - 1 in axes:
@@ -135,9 +133,7 @@ def _run_layer_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: R
     return _scaled(op, (x - mean) * tf.math.rsqrt(variance + op.epsilon), weights, axes)
 
 
-LAYER_NORM = LayerRule(
-    _connect_layer_norm, _layer_norm_weights, _run_layer_norm, no_products, same_config, normalizes=True
-)
+LAYER_NORM = LayerRule(_connect_layer_norm, _layer_norm_weights, _run_layer_norm, normalizes=True)
 
 
 def _connect_rms_norm(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -153,7 +149,7 @@ def _rms_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, 
 
 
 def _run_rms_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
-    x = _wide(inputs[0], weights)
+    x = _precise(inputs[0], weights)
     channels, axes = call.input_axes[0], _positive_axes(op, len(x.shape))
     square = tf.reduce_mean(tf.square(x), axes, keepdims=True)
     if call.mask(channels) is not None:
@@ -182,7 +178,7 @@ def _group_norm_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dic
 
 def _run_group_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     """Statistics over the positions and one block of channels, which is active as a whole or not at all."""
-    x = _wide(inputs[0], weights)
+    x = _precise(inputs[0], weights)
     rank, channels = len(x.shape), call.input_axes[0]
     if op.groups == 1:
         mean, variance = _moments(x, list(range(1, rank)), channels, call)
@@ -202,12 +198,7 @@ def _group_norm_config(
 
 
 GROUP_NORM = LayerRule(
-    _connect_group_norm,
-    _group_norm_weights,
-    _run_group_norm,
-    no_products,
-    _group_norm_config,
-    normalizes=True,
+    _connect_group_norm, _group_norm_weights, _run_group_norm, config=_group_norm_config, normalizes=True
 )
 
 UNIT_NORM = PASS_ZERO  # a sum of squares: channels that are zero don't count
@@ -242,10 +233,5 @@ def _input_norm_config(
 
 
 INPUT_NORM = LayerRule(
-    _connect_input_norm,
-    _input_norm_weights,
-    _run_input_norm,
-    no_products,
-    _input_norm_config,
-    measured=True,
+    _connect_input_norm, _input_norm_weights, _run_input_norm, config=_input_norm_config, measured=True
 )

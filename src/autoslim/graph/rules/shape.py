@@ -16,8 +16,6 @@ from autoslim.graph.rules.base import (
     RunCall,
     Unsupported,
     always,
-    no_products,
-    no_weights,
     require_channels_last,
     same_config,
 )
@@ -58,9 +56,7 @@ def _reshape_config(op: Any, channels: Channels, inputs: list[Axis], outputs: li
     return {name: (*shape[:-1], channels(outputs[0]) if shape[-1] != -1 else -1)}
 
 
-RESHAPE = LayerRule(
-    _connect_reshape, no_weights, _run_reshape, no_products, _reshape_config, keeps_zero=always
-)
+RESHAPE = LayerRule(_connect_reshape, run=_run_reshape, config=_reshape_config, keeps_zero=always)
 FLATTEN = RESHAPE._replace(config=same_config)
 
 
