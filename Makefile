@@ -2,6 +2,7 @@
 # make run ARGS="arch=resnet56 slim.target=0.3"
 # make test                    environment, installation, lint, all tests
 # make fast                    the same without the slow tests
+# make lint                    ruff and mypy alone
 # make format                  let ruff lay out the code
 
 PYTHON ?= python3

@@ -23,6 +23,7 @@ TINY = (
     "slim.levels=2",
     "slim.min_width=0.5",
 )
+SHIPPED = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "channels").glob("*.yaml"))
 OWN_STAGES = "stages=[supernet,search,retrain]"
 
 
@@ -65,7 +66,7 @@ MISTAKES = [
     (
         ["slim.channels=nowhere.yaml"],
         "slim.channels=nowhere.yaml can't be read: No such file or directory. A search leaves such files in "
-        "its folder.",
+        f"its folder; autoslim comes with {', '.join(SHIPPED)}.",
     ),
     (
         ["slim.channels=wrong.yaml"],

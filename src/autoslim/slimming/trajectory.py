@@ -50,14 +50,13 @@ class Trajectory:
         return getattr(self, f"full_{resource}")
 
     def at(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> Point:
-        """The first point whose share of the resource is at most `target`, and that keeps within all
-        `limits`.
+        """The first point that keeps within `target`, a share of the resource, and within all `limits`.
 
         Raises:
             AutoslimError: if the path does not reach so far.
         """
         for point in self.points:
-            if point.share <= target and all(getattr(point, name) <= limits[name] for name in limits):
+            if _within(point, target, limits):
                 return point
         raise AutoslimError(
             f"The search reached {self.points[-1].share:.3f} of the full {self.resource}, not {target:g}"
@@ -66,9 +65,8 @@ class Trajectory:
         )
 
     def reaches(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> bool:
-        """Whether the path has a point for the budget."""
-        last = self.points[-1]
-        return last.share <= target and all(getattr(last, name) <= limits[name] for name in limits)
+        """Whether the path's last point keeps within the budget."""
+        return _within(self.points[-1], target, limits)
 
     def channels(self, point: Point) -> dict[str, int]:
         """{group name: width} of a point."""
@@ -107,3 +105,7 @@ class Trajectory:
     def widths(self) -> np.ndarray:
         """Widths of all points: int32 [points, G]."""
         return np.array([point.widths for point in self.points], np.int32)
+
+
+def _within(point: Point, target: float, limits: Mapping[str, float]) -> bool:
+    return point.share <= target and all(getattr(point, name) <= limits[name] for name in limits)
