@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from autoslim.archs.blocks import logits
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, first_line
 
 IMAGENET_CLASSES = 1000
 
@@ -48,12 +48,12 @@ def keras_application(
     except ValueError as error:
         raise AutoslimError(
             f"keras.applications.{name} can't be built for images {shape} and {classes} classes: "
-            f"{str(error).strip().splitlines()[0]}"
+            f"{first_line(error, 1000)}"
         ) from error
     except Exception as error:  # the download of weights fails in many ways
         raise AutoslimError(
             f"The weights of keras.applications.{name} can't be had ({type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0]}). Put them on disk and give arch.weights=FILE."
+            f"{first_line(error, 1000)}). Put them on disk and give arch.weights=FILE."
         ) from error
     if weights not in (None, "imagenet"):
         _load_weights(model, Path(str(weights)))
@@ -129,7 +129,7 @@ def _load_weights(model: keras.Model, path: Path) -> None:
             model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise AutoslimError(
-            f"arch.weights={path} can't be loaded into {model.name}: {str(error).strip().splitlines()[0]} "
+            f"arch.weights={path} can't be loaded into {model.name}: {first_line(error, 1000)} "
             "Expected a file that save_weights of the same network, with as many classes, wrote."
         ) from error
 
@@ -144,8 +144,8 @@ def _why_not_loaded(path: str, error: Exception) -> str:
     if "Could not locate class" in text or "registered" in text:
         return (
             f"arch.path={path} holds a class that Keras does not know "
-            f"({text.strip().splitlines()[0][:160]}). Register it with "
+            f"({first_line(error, 160)}). Register it with "
             "@keras.saving.register_keras_serializable() in a module of yours, and give "
             "arch=custom arch._target_=my.module.net that imports it and loads the file."
         )
-    return f"arch.path={path} can't be loaded: {text.strip().splitlines()[0][:200]}"
+    return f"arch.path={path} can't be loaded: {first_line(error)}"

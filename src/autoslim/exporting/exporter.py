@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, first_line
 from autoslim.exporting.comparison import Comparison, compare, demand, logits_of
 from autoslim.exporting.formats import FORMATS, check_formats
 from autoslim.exporting.images import check_inputs
@@ -122,7 +122,7 @@ def _convert(name: str, source: Source, path: Path) -> None:
         raise  # a full disk is not the model's fault
     except Exception as error:  # converters raise anything
         raise AutoslimError(
-            f"{name}: model {source.model.name!r} cannot be converted ({_first_line(error)}). The format "
+            f"{name}: model {source.model.name!r} cannot be converted ({_in_short(error)}). The format "
             "cannot express one of its layers: leave this format out, or replace the layer."
         ) from error
 
@@ -134,7 +134,7 @@ def _check(
         logits = logits_of(FORMATS[name].open(path), images)
     except Exception as error:  # runtimes raise anything
         raise AutoslimError(
-            f"{name}: the file was written, but its runtime cannot run it ({_first_line(error)}). It was not "
+            f"{name}: the file was written, but its runtime cannot run it ({_in_short(error)}). It was not "
             "kept: leave this format out, or replace the layer that it stumbles over."
         ) from error
     try:
@@ -145,9 +145,8 @@ def _check(
     return found
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+def _in_short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error) if str(error).strip() else 'no message'}"
 
 
 def _put(made: Path, path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from autoslim.errors import first_line
 from autoslim.exporting.formats import FORMATS
 from autoslim.exporting.runtimes import Runtime
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
         try:
             found[name] = median_milliseconds(FORMATS[name].open(Path(path)), image)
         except Exception as error:  # another file can still be measured
-            found[name] = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}
+            found[name] = {"error": f"{type(error).__name__}: {first_line(error)}"}
     print(json.dumps(found))
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from autoslim import archs, datasets
 from autoslim.config import Config, StageConfig
 from autoslim.datasets import TrainingBatches
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, first_line
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyTable
@@ -227,7 +227,7 @@ class Experiment:
         except (OSError, ValueError, KeyError) as error:
             raise AutoslimError(
                 f"The weights in {path} are damaged or of another network "
-                f"({str(error).splitlines()[0][:120]}). Remove the folder {folder.path} to run stage "
+                f"({first_line(error, 120)}). Remove the folder {folder.path} to run stage "
                 f"{folder.stage} anew."
             ) from error
         return model

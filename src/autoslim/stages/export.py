@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from autoslim import datasets
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, first_line
 from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
 from autoslim.exporting.runtimes import call_keras
@@ -142,9 +142,8 @@ def _load(network: Network) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
         raise AutoslimError(
-            f"The network in {path} cannot be read ({lines[0][:120]}). Remove the folder "
+            f"The network in {path} cannot be read ({first_line(error, 120)}). Remove the folder "
             f"{network.folder.path} to run stage {network.folder.stage} anew."
         ) from error
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, first_line
 
 KEEP = 2
 
@@ -78,7 +78,7 @@ class Checkpoints:
         try:
             self._manager.save()
         except (tf.errors.OpError, OSError) as error:
-            raise AutoslimError(self._unwritable(_first_line(error))) from error
+            raise AutoslimError(self._unwritable(first_line(error, 160))) from error
 
     def kept(self) -> str:
         """A sentence that says where the last checkpoint is, or nothing where there is none yet."""
@@ -102,7 +102,7 @@ class Checkpoints:
         except AutoslimError:
             raise
         except (tf.errors.OpError, LookupError, ValueError, TypeError, AssertionError, RuntimeError) as error:
-            raise AutoslimError(self._damaged(found, _first_line(error))) from error
+            raise AutoslimError(self._damaged(found, first_line(error, 160))) from error
         return progress
 
     def _complete(self) -> list[str]:
@@ -168,9 +168,3 @@ def _finite(variables: list[Any]) -> bool:
     """Whether all floating-point variables are finite, asked of the device once."""
     values = [tf.convert_to_tensor(v) for v in variables if "float" in v.dtype]
     return bool(tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(value)) for value in values])))
-
-
-def _first_line(error: Exception) -> str:
-    """An error in a few words."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:160]
