@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from autoslim.graph import Cost
 from autoslim.reporting.figures import accuracy_against_cost, channels_before_after, save_png, search_curve
@@ -51,24 +52,19 @@ def _write(
     finished: dict[str, dict[str, Any]],
     trajectory: Trajectory | None,
 ) -> None:
-    config, plan = experiment.config, experiment.plan
+    config = experiment.config
     resource = config.slim.resource
     networks = {Path(r.folder).name: r.label for r in results}
     by_label = {r.label: _result_of(finished, r) for r in results}
     test_images = next(iter(by_label.values()))["test_images"]
-    groups = [(group.name, group.size) for group in plan.slimmable]
-    figures = {"accuracy": accuracy_against_cost(results, trajectory, resource, test_images)}
-    if len(results) > 1 or results[0].network != "baseline":
-        figures["channels"] = channels_before_after(groups, results)
-    if trajectory:
-        figures["search"] = search_curve(trajectory, config.slim.targets)
+    figures = _figures(experiment, results, test_images, trajectory)
     paths = {name: save_png(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
     titles = {
         "accuracy": f"Accuracy against {resource}",
         "channels": "Channels before and after",
         "search": "The search",
     }
-    full: Cost = plan.cost(None, config.slim.convention)
+    full: Cost = experiment.plan.cost(None, config.slim.convention)
     data = next(iter(by_label.values()))["normalization"]
     text = report_markdown(
         results,
@@ -82,7 +78,7 @@ def _write(
         trajectory=trajectory,
         correct={label: np.array(list(r["right"])) == "1" for label, r in by_label.items()},
         bill=_bill(experiment, finished),
-        groups=groups,
+        groups=_groups(experiment),
         figures={titles[name]: path for name, path in paths.items()},
         mean=data["mean"],
         std=data["std"],
@@ -92,6 +88,24 @@ def _write(
     write_atomically(folder.path / "report.md", text)
     write_report(folder.path, results, trajectory, figures)
     folder.finish({"networks": networks, "report": str(folder.path / "report.md")})
+
+
+def _figures(
+    experiment: Experiment, results: list[NetworkResult], test_images: int, trajectory: Trajectory | None
+) -> dict[str, Figure]:
+    """The figures by the names of their files; those that there is nothing to show in are left out."""
+    slim = experiment.config.slim
+    figures = {"accuracy": accuracy_against_cost(results, trajectory, slim.resource, test_images)}
+    if len(results) > 1 or results[0].network != "baseline":
+        figures["channels"] = channels_before_after(_groups(experiment), results)
+    if trajectory:
+        figures["search"] = search_curve(trajectory, slim.targets)
+    return figures
+
+
+def _groups(experiment: Experiment) -> list[tuple[str, int]]:
+    """(name, channels at full width) of the groups that can be slimmed."""
+    return [(group.name, group.size) for group in experiment.plan.slimmable]
 
 
 def _result_of(finished: dict[str, dict[str, Any]], result: NetworkResult) -> dict[str, Any]:
