@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.training.evaluate import traced_for_any_batch
+from autoslim.scoring import traced_for_any_batch
 
 
 def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:

@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.scoring import check_labels, scores
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.trajectory import Point, Trajectory
-from autoslim.training.evaluate import check_labels, scores
 
 log = logging.getLogger(__name__)
 

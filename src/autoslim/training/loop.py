@@ -16,8 +16,8 @@ from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.reporting.terminal import progress
+from autoslim.scoring import check_labels
 from autoslim.training.checkpoint import Checkpoints
-from autoslim.training.evaluate import check_labels
 from autoslim.training.interruption import deferred_interruption
 from autoslim.training.optimizers import learning_rate
 

@@ -18,9 +18,9 @@ import tensorflow as tf
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.run import Statistics
+from autoslim.scoring import class_indices, hits
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import arm_names, draw_arms
-from autoslim.training.evaluate import class_indices, hits
 
 log = logging.getLogger(__name__)
 
