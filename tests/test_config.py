@@ -209,6 +209,27 @@ def test_values_of_the_wrong_type() -> None:
     assert "A list is typed so: 'slim.freeze=[a,b]'." in refusal("slim.freeze=stem")
 
 
+@pytest.mark.slow
+def test_the_schema_lists_what_there_is() -> None:
+    """It restates these, so that a mistake is answered without importing TensorFlow."""
+    from autoslim.datasets import SOURCES
+    from autoslim.datasets.dataset import CONSTANTS
+    from autoslim.graph.cost import CONVENTIONS
+    from autoslim.slimming.budget import RESOURCES
+    from autoslim.slimming.search import SCORES
+    from autoslim.training.optimizers import make_schedule
+
+    assert tuple(SOURCES) == schema.DATASETS
+    assert ("dataset", *CONSTANTS) == schema.NORMALIZATIONS
+    assert RESOURCES == schema.RESOURCES
+    for name in CONVENTIONS:
+        schema.SlimConfig(convention=name)
+    for name in SCORES:
+        schema.SlimConfig(score=name)
+    for name in schema.SCHEDULES:
+        make_schedule(name, 0.1, steps=10)
+
+
 def test_validate_takes_only_the_schema() -> None:
     config = compose()
     assert validate(config) is config

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from autoslim.errors import AutoslimError
 
 
@@ -101,10 +99,6 @@ class Trajectory:
             group = "" if point.group is None else self.groups[point.group]
             writer.writerow([step, group, *(getattr(point, name) for name in figures), *point.widths])
         return out.getvalue()
-
-    def widths(self) -> np.ndarray:
-        """Widths of all points: int32 [points, G]."""
-        return np.array([point.widths for point in self.points], np.int32)
 
 
 def _within(point: Point, target: float, limits: Mapping[str, float]) -> bool:
