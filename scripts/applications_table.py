@@ -112,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    # argparse holds the default of nargs="*", an empty list, against the choices too.
     parser.add_argument("names", nargs="*", choices=[*NETWORKS, []], metavar="NAME", help="default: all")
     names = parser.parse_args().names
     rows = []

@@ -24,7 +24,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# name -> (function, batch size)
+# name -> (function, its arguments, batch size)
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "wresnet40_4": ("autoslim.archs.wide_resnet", {"depth": 40, "widen": 4}, 16),
     "mobilenet_v2": ("autoslim.archs.mobilenet_v2", {}, 32),

@@ -1,5 +1,4 @@
-"""Write the channel lists that the authors of AutoSlim published as named channels files under
-conf/channels/.
+"""Write the channel lists that the authors of AutoSlim published, as named files in conf/channels/.
 
     python scripts/write_published_channels.py tests/golden/published_channels.yaml
 
@@ -9,7 +8,7 @@ for `slim.channels=autoslim_mobilenet_v2_305m arch=mobilenet_v2_imagenet`.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import yaml
@@ -43,4 +42,8 @@ def main(source: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="FILE", help="YAML file with the lists")
+    main(parser.parse_args().source)

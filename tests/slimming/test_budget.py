@@ -108,7 +108,8 @@ def test_uniform_keeps_within_all_limits():
         ({"limits": {"params": 0}}, "slim.limits.params=0 is out of range: weights, above 0."),
         (
             {"resource": "latency"},
-            "Latency is limited but nothing measures it: give latency=LatencyTable(graph).",
+            "Latency is limited but nothing measures it: give "
+            "latency=autoslim.slimming.latency.LatencyTable(graph).",
         ),
     ],
 )

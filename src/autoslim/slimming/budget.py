@@ -50,7 +50,8 @@ class Budget:
                 raise AutoslimError(f"slim.limits.{name}={amount} is out of range: {UNITS[name]}, above 0.")
         if "latency" in (resource, *self.limits) and latency is None:
             raise AutoslimError(
-                "Latency is limited but nothing measures it: give latency=LatencyTable(graph)."
+                "Latency is limited but nothing measures it: give "
+                "latency=autoslim.slimming.latency.LatencyTable(graph)."
             )
         self.full: Cost = self.cost(graph.full)
 
