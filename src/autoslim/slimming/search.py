@@ -106,7 +106,7 @@ def search(
         resource: "flops", "params", "memory" or "latency".
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         limits: {resource: largest amount} beside the targets; a budget is met when all are.
-        latency: widths int [..., G] -> milliseconds, such as `slimming.latency.LatencyTable`; for latency only.
+        latency: widths int [..., G] -> milliseconds, such as a `LatencyTable` (`slimming.latency`).
         score: what candidates are compared by, "loss" (held-out cross-entropy) or "top1".
         start: a trajectory to go on with, from an earlier call with the same arguments.
         on_point: called after every step with the trajectory so far.
