@@ -194,7 +194,7 @@ class OptimizerConfig:
     momentum: float = _key(0.9, "momentum of sgd")
     nesterov: bool = _key(True, "Nesterov's form of the momentum (sgd)")
     weight_decay: float = _key(
-        5e-4, "decoupled decay per step, times the learning rate; not on norms and biases"
+        5e-3, "decoupled decay per step, times the learning rate; not on norms and biases"
     )
     clipnorm: float | None = _key(None, "largest global norm of a gradient; null: no limit")
 

@@ -6,8 +6,9 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib
@@ -358,12 +359,17 @@ def _short(name: str, length: int = 26) -> str:
 
 
 @_styled
-def search_curve(trajectory: Trajectory, targets: Sequence[float] = ()) -> Figure:
+def search_curve(
+    trajectory: Trajectory,
+    targets: Sequence[float] = (),
+    limits: Mapping[str, float] = MappingProxyType({}),
+) -> Figure:
     """Held-out top-1 and loss of the supernet along the search, against the share of the resource.
 
     Args:
         trajectory: of the search.
         targets: shares of the resource to mark; one that the search did not reach is left out.
+        limits: {resource: largest amount} that a marked point keeps within too.
     """
     figure = Figure(figsize=(9, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -374,12 +380,12 @@ def search_curve(trajectory: Trajectory, targets: Sequence[float] = ()) -> Figur
     upper.plot(shares, top1, color=COLOURS["autoslim"], linewidth=2)
     lower.fill_between(shares, loss - error, loss + error, color=COLOURS["autoslim"], alpha=0.2, linewidth=0)
     lower.plot(shares, loss, color=COLOURS["autoslim"], linewidth=2)
-    for target in sorted({t for t in targets if trajectory.reaches(t)}):
-        point = trajectory.at(target)
+    for target in sorted({t for t in targets if trajectory.reaches(t, limits)}):
+        point = trajectory.at(target, limits)
         for axes, value in ((upper, point.top1), (lower, point.loss)):
             axes.axvline(target, color=COLOURS["uniform"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
             axes.plot(point.share, value, "o", color=COLOURS["uniform"], markersize=7, zorder=4)
-    _mark_targets(upper, [t for t in targets if trajectory.reaches(t)])
+    _mark_targets(upper, [t for t in targets if trajectory.reaches(t, limits)])
     upper.yaxis.set_major_formatter(_PERCENT)
     upper.set_ylabel("held-out top-1")
     lower.set_ylabel("held-out loss\n(band: 1 standard error)")

@@ -14,8 +14,6 @@ from autoslim.graph import ChannelGraph, Cost
 RESOURCES = ("flops", "params", "memory", "latency")
 UNITS = {"flops": "multiply-accumulates", "params": "weights", "memory": "bytes", "latency": "ms"}
 
-_SLACK = 1e-9  # of a limit: sums of times are not exact
-
 
 class Budget:
     """What networks of a channel graph may cost.
@@ -71,7 +69,7 @@ class Budget:
         cost = self.cost(widths)
         met = np.asarray(self.share(cost) <= target)
         for name, amount in self.limits.items():
-            met = met & (np.asarray(cost.of(name)) <= amount * (1 + _SLACK))
+            met = met & (np.asarray(cost.of(name)) <= amount)
         return met if met.ndim else bool(met)
 
     def refuse_unreachable(self, smallest: np.ndarray, target: float) -> None:
@@ -89,7 +87,7 @@ class Budget:
                 f"slim.divisor, or raise slim.target to {np.ceil(least * 1000) / 1000:g} or more."
             )
         for name, amount in self.limits.items():
-            if cost.of(name) > amount * (1 + _SLACK):
+            if cost.of(name) > amount:
                 raise AutoslimError(
                     f"Cannot reach slim.limits.{name}={amount:g}: with every group at its smallest level the "
                     f"network still has {cost.of(name):g} {UNITS[name]}. Lower slim.min_width or "

@@ -199,6 +199,11 @@ def narrower_candidates(levels: Levels, widths: np.ndarray) -> tuple[list[int], 
             candidate[group] = level
             groups.append(group)
             candidates.append(candidate)
+    if not groups:
+        raise AutoslimError(
+            "Every group is at its smallest level and the budget is still not met. Lower slim.min_width or "
+            "slim.divisor, or allow more; a latency table that changed under way asks for a search anew."
+        )
     return groups, np.stack(candidates)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from functools import cached_property
@@ -145,6 +146,9 @@ class Experiment:
         data = dataclasses.asdict(c.dataset)
         del data["holdout"]
         arch = dataclasses.asdict(c.arch)
+        files = [arch[key] for key in ("path", "weights") if arch.get(key) and Path(arch[key]).is_file()]
+        if files:  # a model or weights of the user's: another file at the same path is another network
+            arch["files"] = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
         if not c.arch._target_.startswith(OWN):
             arch["network"] = stage_hash(_structure(self.plan.model))  # a user's function may change
         return {
@@ -181,6 +185,8 @@ class Experiment:
             "slim": {name: getattr(s, name) for name in names}
             | ({"limits": s.limits.given} if s.limits.given else {}),
         }
+        if self.latency is not None:
+            key["device"] = self.latency.device
         return StageFolder(self.root, "search", key)
 
     def network_folder(self, stage: str, widths: np.ndarray) -> StageFolder:

@@ -99,7 +99,7 @@ def _figures(
     if len(results) > 1 or results[0].network != "baseline":
         figures["channels"] = channels_before_after(_groups(experiment), results)
     if trajectory:
-        figures["search"] = search_curve(trajectory, slim.targets)
+        figures["search"] = search_curve(trajectory, slim.targets, slim.limits.given)
     return figures
 
 
