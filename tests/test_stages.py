@@ -97,8 +97,8 @@ def test_what_is_done_is_reused(whole: Path, capsys: pytest.CaptureFixture[str])
         assert text in printed
 
 
-def test_the_report_reads_what_other_calls_did(whole: Path) -> None:
-    outcome = run(whole, stages="[baseline,retrain,report]")
+def test_the_report_reads_what_other_calls_did(copy: Path) -> None:
+    outcome = run(copy, stages="[baseline,retrain,report]")
     text = (Path(outcome.folders["report"]) / "report.md").read_text()
     assert "AutoSlim 0.5" in text and "baseline" in text and "uniform 0.5" not in text
 
@@ -128,24 +128,24 @@ def test_a_channels_file_is_retrained(whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_teacher_makes_the_supernet_needed(whole: Path) -> None:
+def test_a_teacher_makes_the_supernet_needed(copy: Path) -> None:
     """With a channels file and fresh weights, but the supernet as teacher, the supernet is not left out."""
-    path = folder(whole, "search") / "channels_0.5.yaml"
+    path = folder(copy, "search") / "channels_0.5.yaml"
     settings = {"slim__channels": path, "retrain__init": "scratch", "retrain__teacher": "supernet"}
-    outcome = run(whole, stages="[supernet,retrain]", **settings)
+    outcome = run(copy, stages="[supernet,retrain]", **settings)
     assert "supernet" in outcome.folders
 
 
 @pytest.mark.slow
-def test_full_target_is_the_full_network(whole: Path) -> None:
-    outcome = run(whole, stages="[supernet,search,retrain]", slim__target=1.0)
+def test_full_target_is_the_full_network(copy: Path) -> None:
+    outcome = run(copy, stages="[supernet,search,retrain]", slim__target=1.0)
     assert outcome.rows[0]["flops_share"] == 1.0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resource", ["params", "memory"])
-def test_other_resources(whole: Path, resource: str) -> None:
-    outcome = run(whole, stages="[supernet,search]", slim__resource=resource, slim__target=0.8)
+def test_other_resources(copy: Path, resource: str) -> None:
+    outcome = run(copy, stages="[supernet,search]", slim__resource=resource, slim__target=0.8)
     result = json.loads((Path(outcome.folders["search"]) / "result.json").read_text())
     assert result["reached"] <= 0.8
 
@@ -252,7 +252,7 @@ CHANNELS = [
     (
         None,
         "slim.channels=FILE can't be read: No such file or directory. A search leaves such files "
-        "in its folder.",
+        "in its folder; autoslim comes with autoslim_",
     ),
 ]
 

@@ -6,15 +6,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog"
-    r"|I\d{4} .*(port|cpu_feature_guard)\.cc"
+    r"|I\d{4} "  # information: the processor, a graphics card that is not there
     r"|To enable the following instructions: "
     r"|INFO: Created TensorFlow Lite XNNPACK delegate"
     r"|fully_quantize: \d, inference_type: "
 )
 """Lines that say nothing about a user's command; TensorFlow and LiteRT print them whatever is set."""
+
+NO_DRIVER = re.compile(r"E\d{4} .*cuda")
+"""What TensorFlow prints on a machine without a graphics card of NVIDIA's."""
 
 
 @contextmanager
@@ -32,8 +36,13 @@ def _filtered_errors() -> Iterator[None]:
             os.close(kept)
             held.seek(0)
             for line in held.read().decode(errors="replace").splitlines():
-                if not NOISE.match(line):
+                if not (NOISE.match(line) or (NO_DRIVER.match(line) and not _has_nvidia())):
                     print(line, file=sys.stderr)
+
+
+def _has_nvidia() -> bool:
+    """Whether there is a driver of NVIDIA's, so that what CUDA complains of matters."""
+    return any(Path("/dev").glob("nvidia*"))
 
 
 @contextmanager
@@ -50,6 +59,8 @@ def import_tensorflow() -> None:
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with _filtered_errors() if level != "0" else nullcontext():
-            import tensorflow  # noqa: F401
+            import tensorflow
+
+            tensorflow.config.list_physical_devices("GPU")  # CUDA complains here, and not later
     except OSError:  # no standard error stream, or nowhere to hold it back
         import tensorflow  # noqa: F401

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import keras
 import pytest
+from rich.console import Console
 
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.reporting.exports import export_csv, export_markdown, export_table
-from autoslim.reporting.terminal import console
 from autoslim.stages import run_stages
 
 # Keras reads variables with np.array, NumPy 2 asks TensorFlow's for a keyword that they don't know.
@@ -158,8 +158,9 @@ def test_unknown_latency_is_empty_in_the_csv():
 
 
 def test_the_table_in_the_terminal():
-    with console.capture() as captured:
-        console.print(export_table(ROWS), width=200)
+    wide = Console(width=200)
+    with wide.capture() as captured:
+        wide.print(export_table(ROWS))
     lines = [line.split() for line in captured.get().splitlines() if line.strip(" ─")]
     assert lines[1][:5] == ["keras", "baseline", "2", "KiB", "1.00"]
     assert lines[-1][-3:] == ["100.0", "0.125", "-"]

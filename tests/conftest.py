@@ -1,0 +1,7 @@
+"""For all tests: interruptions are heard, also where the tests run in the background."""
+
+import signal
+
+# A job that a shell started in the background ignores SIGINT, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
