@@ -32,13 +32,14 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 
 
-def build(name: str) -> tuple[Any, Any, Any]:
+def build(name: str, batch: int | None) -> tuple[Any, Any, Any]:
     """The network's channel graph and one batch: (graph, images [B, 32, 32, 3], labels [B])."""
     import tensorflow as tf
 
     from autoslim import ChannelGraph, archs
 
-    target, args, batch = NETWORKS[name]
+    target, args, usual = NETWORKS[name]
+    batch = batch or usual
     graph = ChannelGraph(archs.build(target, (32, 32, 3), 10, **args))
     images = tf.random.stateless_normal((batch, 32, 32, 3), seed=(0, 0))
     labels = tf.random.stateless_uniform((batch,), (0, 1), 0, 10, tf.int32)
@@ -85,13 +86,13 @@ def seconds(step: Callable, *args: Any) -> float:
     return time.perf_counter() - start
 
 
-def measure_time(name: str, steps: int, arms: int) -> dict[str, float]:
+def measure_time(name: str, batch: int | None, steps: int, arms: int) -> dict[str, float]:
     """Seconds of both steps, timed in turn, and the floor of the very arms that ran."""
     from autoslim.slimming.levels import Levels
     from autoslim.slimming.sandwich import draw_arms
     from autoslim.training.steps import floor
 
-    graph, images, labels = build(name)
+    graph, images, labels = build(name, batch)
     plain, sandwich = keras_step(graph), sandwich_step(graph, arms)
     for number in range(2):  # traces, and lets the kernels warm up
         plain(images, labels, number)
@@ -110,9 +111,9 @@ def measure_time(name: str, steps: int, arms: int) -> dict[str, float]:
     }
 
 
-def measure_memory(name: str, which: str, steps: int, arms: int) -> None:
+def measure_memory(name: str, which: str, batch: int | None, steps: int, arms: int) -> None:
     """Print the peak resident MB above the base, over `steps` steps; run in a process of its own."""
-    graph, images, labels = build(name)
+    graph, images, labels = build(name, batch)
     base = memory("VmRSS")
     step = keras_step(graph) if which == "plain" else sandwich_step(graph, arms)
     for number in range(steps):
@@ -129,6 +130,7 @@ def memory(field: str) -> float:
 def memory_of(name: str, which: str, arguments: argparse.Namespace) -> float:
     command = [sys.executable, __file__, "--arch", name, "--memory-of", which]
     command += ["--steps", str(arguments.steps), "--arms", str(arguments.arms)]
+    command += ["--batch", str(arguments.batch)] if arguments.batch else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.split()[-1])
 
@@ -138,15 +140,17 @@ def main() -> None:
     parser.add_argument("--arch", choices=NETWORKS, action="append", help="repeatable; default: all three")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each kind")
     parser.add_argument("--arms", type=int, default=4, help="arms of the sandwich step")
+    parser.add_argument("--batch", type=int, help="images a step; default: 16, 32 and 64")
     parser.add_argument("--memory-of", choices=("plain", "sandwich"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     names = arguments.arch or list(NETWORKS)
     if arguments.memory_of:
-        measure_memory(names[0], arguments.memory_of, arguments.steps, arguments.arms)
+        measure_memory(names[0], arguments.memory_of, arguments.batch, arguments.steps, arguments.arms)
         return
     print(f"{arguments.arms} arms, {arguments.steps} steps of each, {os.cpu_count()} CPU cores")
     heading = (
         "network",
+        "batch",
         "plain s",
         "sandwich s",
         "ratio",
@@ -158,11 +162,11 @@ def main() -> None:
     )
     print(("{:>13}" * len(heading)).format(*heading))
     for name in names:
-        t = measure_time(name, arguments.steps, arguments.arms)
+        t = measure_time(name, arguments.batch, arguments.steps, arguments.arms)
         plain, sandwich = (memory_of(name, which, arguments) for which in ("plain", "sandwich"))
         row = (t["plain"], t["sandwich"], t["ratio"], t["floor"], t["ratio"] / t["floor"])
         print(
-            f"{name:>13}"
+            f"{name:>13}{arguments.batch or NETWORKS[name][2]:13}"
             + "".join(f"{value:13.3f}" for value in row)
             + f"{plain:13.0f}{sandwich:13.0f}{sandwich / plain:13.2f}",
             flush=True,
