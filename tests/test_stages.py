@@ -150,6 +150,16 @@ def test_other_resources(copy: Path, resource: str) -> None:
     assert result["reached"] <= 0.8
 
 
+@pytest.mark.slow
+def test_latency_is_reported_beside_what_was_measured(copy: Path) -> None:
+    """A target that is met at once: how fast this machine is decides nothing here."""
+    outcome = run(copy, slim__resource="latency", slim__target=1.0, slim__limits="{params: 1e6}")
+    report = (Path(outcome.folders["report"]) / "report.md").read_text()
+    assert "## Latency" in report and "| measured / predicted |" in report
+    assert list((copy / "latency").glob("*.json"))
+    assert [row["network"] for row in outcome.rows] == ["baseline", "autoslim", "uniform"]
+
+
 ARCHS = ("resnet20", "resnet56", "wresnet16_1", "wresnet40_4", "mobilenet_v2")
 
 

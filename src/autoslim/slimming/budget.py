@@ -46,12 +46,17 @@ class Budget:
         for name, amount in self.limits.items():
             if not amount > 0:
                 raise AutoslimError(f"slim.limits.{name}={amount} is out of range: {UNITS[name]}, above 0.")
-        if "latency" in (resource, *self.limits) and latency is None:
+        if self.limits_latency and latency is None:
             raise AutoslimError(
                 "Latency is limited but nothing measures it: give "
                 "latency=autoslim.slimming.latency.LatencyTable(graph)."
             )
         self.full: Cost = self.cost(graph.full)
+
+    @property
+    def limits_latency(self) -> bool:
+        """Whether latency decides, alone or with others."""
+        return "latency" in (self.resource, *self.limits)
 
     def cost(self, widths: Any) -> Cost:
         """Cost at widths int [..., G], with the predicted latency where there is a measure."""
@@ -78,6 +83,8 @@ class Budget:
         Raises:
             AutoslimError: saying what is reachable.
         """
+        if self.within(self.graph.full, target):  # measured times need not fall with the widths
+            return
         cost = self.cost(smallest)
         least = self.share(cost)
         if least > target:

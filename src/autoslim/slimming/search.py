@@ -236,7 +236,11 @@ def uniform_widths(budget: Budget, target: float) -> np.ndarray:
     every = np.stack([budget.graph.uniform(ratio) for ratio in ratios])
     _, first = np.unique(every, axis=0, return_index=True)
     widths = every[np.sort(first)]  # ascending in every group
-    wider = bisect_left(range(len(widths)), True, key=lambda i: not budget.within(widths[i], target))
+    if budget.limits_latency:  # times need not fall with the widths: from the widest down
+        descending = range(len(widths), 0, -1)
+        wider = next((i for i in descending if budget.within(widths[i - 1], target)), 0)
+    else:
+        wider = bisect_left(range(len(widths)), True, key=lambda i: not budget.within(widths[i], target))
     if wider == 0:
         raise AutoslimError(
             f"Cannot reach {budget.resource} <= {target:g} uniformly: with one channel in every group the "

@@ -64,7 +64,7 @@ def _write(
         "channels": "Channels before and after",
         "search": "The search",
     }
-    full: Cost = experiment.plan.cost(None, config.slim.convention)
+    full: Cost = experiment.budget.full
     data = next(iter(by_label.values()))["normalization"]
     text = report_markdown(
         results,
