@@ -1,0 +1,54 @@
+"""The whole configuration of a run."""
+
+import math
+from dataclasses import dataclass
+
+from autoslim.schema.arch import ArchConfig
+from autoslim.schema.checks import group, key, need, one_of
+from autoslim.schema.dataset import DatasetConfig
+from autoslim.schema.export import ExportConfig
+from autoslim.schema.slimming import SlimConfig
+from autoslim.schema.training import (
+    BaselineConfig,
+    OptimizerConfig,
+    RetrainConfig,
+    SupernetConfig,
+    TrainConfig,
+)
+
+STAGES = ("describe", "baseline", "supernet", "search", "retrain", "uniform", "report", "export")
+"""The stages in the order in which they run."""
+UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export"))
+"""The stages that run when none is named."""
+
+
+@dataclass
+class Config:
+    """The whole configuration of a run."""
+
+    seed: int = key(0, "random seed of everything: weights, order, augmentation, widths, held-out images")
+    stages: list[str] = key(list(UNASKED), f"stages to run, of: {', '.join(STAGES)}")
+    output: str = key("outputs", "folder for all that is written")
+    lock_wait: float | None = key(
+        None,
+        "seconds to wait for another process in a stage folder; null: 0 in a single run, no limit in a sweep",
+    )
+    arch: ArchConfig = group(ArchConfig, "the network")
+    dataset: DatasetConfig = group(DatasetConfig, "the images")
+    optimizer: OptimizerConfig = group(OptimizerConfig, "the optimizer")
+    slim: SlimConfig = group(SlimConfig, "what to keep and how to search")
+    train: TrainConfig = group(TrainConfig, "common to all training")
+    baseline: BaselineConfig = group(BaselineConfig, "the full network's training")
+    supernet: SupernetConfig = group(SupernetConfig, "the supernet's training")
+    retrain: RetrainConfig = group(RetrainConfig, "the small network's training")
+    export: ExportConfig = group(ExportConfig, "files for deployment (stage export)")
+
+    def __post_init__(self) -> None:
+        need(0 <= self.seed < 2**31, "seed", self.seed, "a whole number in [0, 2147483647]")
+        need(bool(self.stages), "stages", self.stages, f"expected some of: {', '.join(STAGES)}")
+        for stage in self.stages:
+            one_of("stage", stage, STAGES)
+        self.stages = [stage for stage in STAGES if stage in self.stages]
+        need(bool(self.output.strip()), "output", repr(self.output), "expected the name of a folder")
+        wait = self.lock_wait
+        need(wait is None or 0 <= wait < math.inf, "lock_wait", wait, "seconds, 0 or more, or null")

@@ -1,0 +1,95 @@
+"""What to keep of a network, and how to look for it."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from omegaconf import ListConfig
+
+from autoslim.errors import AutoslimError
+from autoslim.schema.checks import group, key, need, one_of
+
+RESOURCES = ("flops", "params", "memory", "latency")
+
+
+@dataclass
+class LimitsConfig:
+    """Largest amounts of resources, beside the target: a budget is met when all are."""
+
+    flops: float | None = key(None, "largest number of multiply-accumulates an image; null: no limit")
+    params: float | None = key(None, "largest number of parameters; null: no limit")
+    memory: float | None = key(None, "largest peak of live activations, bytes; null: no limit")
+    latency: float | None = key(None, "longest predicted latency of an image, milliseconds; null: no limit")
+
+    def __post_init__(self) -> None:
+        for name, amount in self.given.items():
+            need(0 < amount < math.inf, f"slim.limits.{name}", amount, "an amount above 0, or null")
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The limits that are set."""
+        amounts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: amount for name, amount in amounts.items() if amount is not None}
+
+
+@dataclass
+class SlimConfig:
+    """What to keep, what may be narrowed, and how the search looks for it."""
+
+    target: Any = key(0.5, "share of the full network's resource to keep, in (0, 1]; or a list of shares")
+    resource: str = key("flops", "what the target limits: flops, params, memory or latency")
+    limits: LimitsConfig = group(LimitsConfig, "largest amounts beside the target")
+    convention: str = key(
+        "macs", "what counts as flops: macs (conv and dense), with_norm (and 4 per normalised value), all"
+    )
+    levels: int = key(8, "number of widths that a channel group may take")
+    min_width: float = key(0.25, "smallest width of a group, share of its full width, in (0, 1]")
+    divisor: int = key(4, "widths are multiples of this")
+    freeze: list[str] = key([], "layers that keep their full width: names or patterns such as stem*")
+    channels: str | None = key(None, "a channels.yaml to retrain in place of a search's result; null: search")
+    search: str = key("naive", "search mode: naive")
+    score: str = key("loss", "what candidates are compared by on held-out images: loss or top1")
+    images: int | None = key(None, "use at most so many held-out images in the search; null: all")
+    batch_size: int = key(256, "held-out images per batch; each batch is normalised by its own statistics")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.target, ListConfig):
+            self.target = list(self.target)
+        _ = self.targets
+        one_of("slim.resource", self.resource, RESOURCES)
+        one_of("slim.convention", self.convention, ("macs", "with_norm", "all"))
+        one_of("slim.search", self.search, ("naive",))
+        one_of("slim.score", self.score, ("loss", "top1"))
+        need(self.levels >= 2, "slim.levels", self.levels, "a group needs at least 2 widths to choose from")
+        need(0 < self.min_width <= 1, "slim.min_width", self.min_width, "a share in (0, 1]")
+        need(self.divisor >= 1, "slim.divisor", self.divisor, "a whole number of 1 or more")
+        need(
+            self.images is None or self.images >= 1, "slim.images", self.images, "at least 1, or null for all"
+        )
+        need(
+            self.batch_size >= 2,
+            "slim.batch_size",
+            self.batch_size,
+            "batch statistics need at least 2 images",
+        )
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """The targets, distinct and descending.
+
+        >>> SlimConfig(target=[0.3, 0.5, 0.5]).targets
+        (0.5, 0.3)
+        """
+        given = list(self.target) if isinstance(self.target, list | tuple) else [self.target]
+        expected = f"it is the share of the full network's {self.resource} to keep"
+        for value in given:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise AutoslimError(
+                    f"slim.target={self.target!r} is not a number or a list of numbers: {expected}. "
+                    "For example slim.target=0.5 or 'slim.target=[0.7,0.5,0.3]'."
+                )
+            if not 0 < value <= 1:
+                raise AutoslimError(f"slim.target={value} is outside (0, 1]: {expected}.")
+        if not given:
+            raise AutoslimError(f"slim.target=[] names no target: {expected}. For example slim.target=0.5.")
+        return tuple(sorted({float(value) for value in given}, reverse=True))

@@ -1,0 +1,123 @@
+"""How weights are trained."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from autoslim.schema.checks import key, need, one_of
+
+SCHEDULES = ("constant", "cosine", "step", "linear")
+
+
+@dataclass
+class OptimizerConfig:
+    """How weights follow gradients, in every stage that trains."""
+
+    name: str = key("sgd", "sgd or adamw")
+    learning_rate: float = key(0.1, "peak learning rate, per batch of train.batch_size images")
+    momentum: float = key(0.9, "momentum of sgd")
+    nesterov: bool = key(True, "Nesterov's form of the momentum (sgd)")
+    weight_decay: float = key(
+        5e-3, "decoupled decay per step, times the learning rate; not on norms and biases"
+    )
+    clipnorm: float | None = key(None, "largest global norm of a gradient; null: no limit")
+
+    def __post_init__(self) -> None:
+        one_of("optimizer.name", self.name, ("sgd", "adamw"))
+        rate, decay, clip = self.learning_rate, self.weight_decay, self.clipnorm
+        need(0 < rate < math.inf, "optimizer.learning_rate", rate, "a number above 0")
+        need(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "a number in [0, 1)")
+        need(0 <= decay < math.inf, "optimizer.weight_decay", decay, "a number of 0 or more")
+        need(clip is None or 0 < clip < math.inf, "optimizer.clipnorm", clip, "a number above 0, or null")
+
+
+@dataclass
+class TrainConfig:
+    """What all stages that train have in common."""
+
+    batch_size: int = key(128, "training images per step")
+    eval_batch_size: int = key(500, "images per step where no gradient is needed")
+    checkpoint_seconds: float = key(60.0, "seconds between checkpoints; 0: after every step")
+    log_steps: int = key(20, "steps between points of the TensorBoard curves")
+    calibration_batches: int = key(20, "training batches over which batch-norm statistics are averaged anew")
+    deterministic: bool = key(True, "the same bits from the same seed on the same machine")
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "eval_batch_size", "log_steps", "calibration_batches"):
+            need(
+                getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "a whole number of 1 or more"
+            )
+        seconds = self.checkpoint_seconds
+        need(0 <= seconds < math.inf, "train.checkpoint_seconds", seconds, "seconds, 0 or more")
+
+
+@dataclass
+class StageConfig:
+    """What the stages that train share; ``section`` is the key under which the stage stands."""
+
+    section: ClassVar[str] = "stage"
+
+    epochs: int = key(30, "passes over the training images")
+    schedule: str = key("cosine", f"learning rate over time: {', '.join(SCHEDULES)}")
+    warmup_epochs: float = key(0.0, "epochs of linear rise of the learning rate at the start")
+    learning_rate: float | None = key(None, "peak learning rate; null: optimizer.learning_rate")
+    label_smoothing: float = key(0.0, "share of the label spread over all classes, in [0, 1)")
+
+    def __post_init__(self) -> None:
+        at, rate, smoothing = self.section, self.learning_rate, self.label_smoothing
+        one_of(f"{at}.schedule", self.schedule, SCHEDULES)
+        need(self.epochs >= 1, f"{at}.epochs", self.epochs, "at least 1")
+        need(
+            0 <= self.warmup_epochs <= self.epochs,
+            f"{at}.warmup_epochs",
+            self.warmup_epochs,
+            "0 to the epochs",
+        )
+        need(rate is None or 0 < rate < math.inf, f"{at}.learning_rate", rate, "a number above 0, or null")
+        need(0 <= smoothing < 1, f"{at}.label_smoothing", smoothing, "a share in [0, 1)")
+
+
+@dataclass
+class BaselineConfig(StageConfig):
+    """Training of the full network, to compare with."""
+
+    section: ClassVar[str] = "baseline"
+
+
+@dataclass
+class SupernetConfig(StageConfig):
+    """Training of one network that works at every width (sandwich rule, Yu & Huang 2019)."""
+
+    section: ClassVar[str] = "supernet"
+
+    init: str = key(
+        "weights", "first weights: weights (the network's own, pretrained ones too), scratch or baseline"
+    )
+    arms: int = key(4, "widths trained per step: the largest, the smallest, the rest random")
+    distill: bool = key(True, "smaller arms learn from the largest arm's outputs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("supernet.init", self.init, ("weights", "scratch", "baseline"))
+        need(self.arms >= 2, "supernet.arms", self.arms, "at least 2, the largest and the smallest width")
+
+
+@dataclass
+class RetrainConfig(StageConfig):
+    """Training of the small network that the search found (and of the uniform one)."""
+
+    section: ClassVar[str] = "retrain"
+
+    init: str = key("supernet", "first weights: supernet or scratch")
+    teacher: str = key("none", "whose outputs it also learns from: none, baseline or supernet")
+    distill_weight: float = key(0.5, "share of the loss that comes from the teacher, in [0, 1]")
+    temperature: float = key(1.0, "softening of the teacher's outputs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("retrain.init", self.init, ("supernet", "scratch"))
+        one_of("retrain.teacher", self.teacher, ("none", "baseline", "supernet"))
+        need(
+            0 <= self.distill_weight <= 1, "retrain.distill_weight", self.distill_weight, "a share in [0, 1]"
+        )
+        need(0 < self.temperature < math.inf, "retrain.temperature", self.temperature, "a number above 0")
