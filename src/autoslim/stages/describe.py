@@ -9,8 +9,8 @@ from autoslim.graph.cost import layer_costs_csv
 from autoslim.reporting.tables import describe
 from autoslim.reporting.terminal import heading, show, where
 from autoslim.slimming.levels import Levels
+from autoslim.stages.channels import read_channels
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.search import read_channels
 from autoslim.stages.store import write_atomically
 
 

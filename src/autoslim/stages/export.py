@@ -20,8 +20,9 @@ from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
 from autoslim.reporting.network import NAMES
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.search import uniform_widths
+from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.preflight import channels_widths, reached
+from autoslim.stages.preflight import reached
 from autoslim.stages.store import StageFolder, write_atomically
 
 FOLDER = "export"  # within the folder of each network

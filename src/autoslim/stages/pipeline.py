@@ -21,10 +21,11 @@ from autoslim.slimming.latency import whole_milliseconds
 from autoslim.slimming.search import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.baseline import run_baseline
+from autoslim.stages.channels import channels_widths
 from autoslim.stages.describe import run_describe
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.export import check_export, done_networks, export_folder, is_exported, run_export
-from autoslim.stages.preflight import channels_widths, check_before, reached, search_result
+from autoslim.stages.preflight import check_before, reached, search_result
 from autoslim.stages.report import run_report
 from autoslim.stages.retrain import run_retrain
 from autoslim.stages.search import run_search

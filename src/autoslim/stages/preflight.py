@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from autoslim.errors import AutoslimError
 from autoslim.slimming.search import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.search import load_trajectory, read_channels
+from autoslim.stages.search import load_trajectory
 
 ALONE = (
     "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
@@ -67,21 +66,6 @@ def _check_earlier_stages(experiment: Experiment, stages: Sequence[str]) -> None
             )
         if r.teacher == "baseline" and "baseline" not in stages:
             experiment.need(experiment.baseline_folder(), f"{stage} with retrain.teacher=baseline")
-
-
-def channels_widths(experiment: Experiment) -> np.ndarray:
-    """The widths that the file `slim.channels` names: int32 [G].
-
-    Raises:
-        AutoslimError: if it cannot be read, or does not fit the network.
-    """
-    path = experiment.config.slim.channels
-    assert path is not None
-    try:
-        return experiment.plan.widths_from(read_channels(path))
-    except AutoslimError as error:
-        known = str(error)
-        raise AutoslimError(known if path in known else f"slim.channels={path}: {known}") from error
 
 
 def reached(experiment: Experiment) -> Trajectory | None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-import yaml
 
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.search import search
-from autoslim.slimming.trajectory import Point, Trajectory
+from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder, write_atomically
 
@@ -125,50 +122,3 @@ def load_trajectory(experiment: Experiment, folder: StageFolder) -> Trajectory |
             "anew."
         ) from error
     return trajectory
-
-
-def write_channels(experiment: Experiment, folder: StageFolder, target: float, point: Point) -> str:
-    """Write `channels_<target>.yaml`, {group name: width}, and return its path."""
-    c = experiment.config
-    path = folder.path / f"channels_{target:g}.yaml"
-    channels = experiment.plan.channels(list(point.widths))
-    head = (
-        f"# {c.arch.name} on {c.dataset.name}: {c.slim.resource} at most {target:g} of the full network's, "
-        f"{point.flops:,} FLOPs, {point.params:,} parameters\n"
-    )
-    write_atomically(path, head + yaml.safe_dump(channels, sort_keys=False))
-    return str(path)
-
-
-def shipped_channels() -> list[str]:
-    """Names of the channels files that come with autoslim."""
-    folder = resources.files("autoslim.conf").joinpath("channels")
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
-
-
-def read_channels(path: str) -> dict[str, Any]:
-    """Read a channels file: {group name: width}.
-
-    Args:
-        path: of the file, or the name of one that comes with autoslim, such as autoslim_mobilenet_v2_305m.
-
-    Raises:
-        AutoslimError: if it is missing, or not a mapping.
-    """
-    shipped = resources.files("autoslim.conf").joinpath("channels")
-    try:
-        text = (shipped.joinpath(f"{path}.yaml") if path in shipped_channels() else Path(path)).read_text()
-        channels = yaml.safe_load(text)
-    except OSError as error:
-        near = difflib.get_close_matches(path, shipped_channels(), 1)
-        raise AutoslimError(
-            f"slim.channels={path} can't be read: {error.strerror}. A search leaves such files in its "
-            f"folder; autoslim comes with {', '.join(near or shipped_channels())}."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AutoslimError(f"slim.channels={path} is not valid YAML: {error}.") from error
-    if not isinstance(channels, dict):
-        raise AutoslimError(
-            f"slim.channels={path} holds {type(channels).__name__}; expected lines 'group: width'."
-        )
-    return channels
