@@ -103,6 +103,45 @@ def test_the_report_reads_what_other_calls_did(copy: Path) -> None:
     assert "AutoSlim 0.5" in text and "baseline" in text and "uniform 0.5" not in text
 
 
+def results(output: Path, *stages: str) -> list[dict]:
+    """The results of stages."""
+    return [json.loads((folder(output, stage) / "result.json").read_text()) for stage in stages]
+
+
+def test_every_stage_says_what_it_cost(whole: Path) -> None:
+    """In units of the baseline's training on 120 images; the supernet sees two batches of 40 of them."""
+    baseline, supernet, search, *small = results(
+        whole, "baseline", "supernet", "search", "retrain", "uniform"
+    )
+    unit = 3 * baseline["flops"] * 120
+    assert (baseline["bill"], baseline["macs"], baseline["bill_unit"]) == (1.0, unit, unit)
+    assert supernet["bill"] == pytest.approx(supernet["arms_cost"] * 80 / 120)
+    assert search["holdout_images"] == 20
+    assert search["bill"] == pytest.approx(search["passes"] * 20 / (3 * 120))
+    for result in small:
+        assert result["bill"] == pytest.approx(result["flops"] / baseline["flops"])
+
+
+def test_the_bill_without_a_baseline(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A baseline of twice the epochs, which is not run, halves the bill; stages run before are on it."""
+    before = results(copy, "supernet", "search", "retrain")
+    run(copy, stages="[retrain]", baseline__epochs=2)
+    parts = [result["bill"] / 2 for result in before]
+    line = (
+        "bill, retrain 0.5: {:.3f} baseline trainings (supernet {:.3f} + search {:.3f} + retrain 0.5 {:.3f})"
+    )
+    assert line.format(sum(parts), *parts) in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_teacher_is_on_the_bill(copy: Path) -> None:
+    """Its pass for every image is a third of a full-width training step."""
+    (before,) = results(copy, "retrain")
+    outcome = run(copy, stages="[baseline,retrain]", retrain__teacher="baseline")
+    result = json.loads((Path(outcome.folders["retrain 0.5"]) / "result.json").read_text())
+    assert result["bill"] == pytest.approx(before["bill"] + 1 / 3)
+
+
 def test_a_lower_target_goes_on_with_the_search(copy: Path) -> None:
     path = folder(copy, "search") / "trajectory.json"
     before = json.loads(path.read_text())["points"]

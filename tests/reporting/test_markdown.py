@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from autoslim.errors import AutoslimError
+from autoslim.reporting.bill import Bill
 from autoslim.reporting.markdown import report_markdown
 from autoslim.reporting.statistics import interval, mcnemar
 
@@ -59,7 +60,9 @@ def text(results, full, trajectory, groups):
         test_images=200,
         trajectory=trajectory,
         correct={"AutoSlim 0.5": slim, "uniform 0.5": even},
-        bill={"baseline": 1.0, "supernet": 0.5, "search": 0.1, "retrain 0.5": 0.25, "uniform 0.5": 0.25},
+        bill=Bill(
+            {"baseline": 1.0, "supernet": 0.5, "search": 0.1, "retrain 0.5": 0.25, "uniform 0.5": 0.25}
+        ),
         groups=groups,
         figures={"Accuracy against FLOPs": "outputs/report/accuracy flops.png"},
         mean=np.array([0.1, 1 / 3], np.float32),
@@ -95,7 +98,7 @@ def test_search_bill_and_channels(text):
     assert "3 steps from the full network down to 48.0 % of its FLOPs" in text
     assert "as much as 8.0 passes of the full network" in text and "200 held-out training images" in text
     assert row(text, "**all**") == ["**all**", "**2.100**"]
-    assert "(supernet, search, retrain 0.5) took 0.850." in text
+    assert "- supernet + search + retrain 0.5: 0.850\n" in text
     assert row(text, "block1\\|conv") == ["block1\\|conv", "16", "8", "8", "11"]
     assert row(text, "**sum**") == ["**sum**", "72", "48", "40", "51"]
 

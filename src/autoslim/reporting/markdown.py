@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoslim.graph.cost import COUNTED
 from autoslim.reporting import units
+from autoslim.reporting.bill import UNIT, Bill
 from autoslim.reporting.network import NetworkResult, in_order
 from autoslim.reporting.statistics import Paired, interval, mcnemar
 
@@ -30,7 +31,7 @@ def report_markdown(
     convention: str = "macs",
     trajectory: Trajectory | None = None,
     correct: Mapping[str, Any] | None = None,
-    bill: Mapping[str, float] | None = None,
+    bill: Bill | None = None,
     groups: Sequence[tuple[str, int]] = (),
     figures: Mapping[str, str | os.PathLike[str]] | None = None,
     mean: Sequence[float] = (),
@@ -49,7 +50,7 @@ def report_markdown(
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         trajectory: of the search.
         correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each image is right.
-        bill: stage -> its arithmetic in units of one baseline training.
+        bill: of the stages.
         groups: (name, channels at full width) in the network's order.
         figures: title -> path of a PNG file.
         mean, std: [C] of the pixels on a scale of 0 to 1, as the networks were trained with.
@@ -64,7 +65,7 @@ def report_markdown(
         _latency(ordered),
         _figures(figures or {}, folder),
         _search(trajectory),
-        _bill(bill or {}),
+        _bill(bill or Bill({})),
         _channels(groups, ordered),
         _loading(ordered, mean, std),
         _command(command),
@@ -231,19 +232,15 @@ def _search(trajectory: Trajectory | None) -> str:
     )
 
 
-def _bill(bill: Mapping[str, float]) -> str:
-    if not bill:
+def _bill(bill: Bill) -> str:
+    if not bill.stages:
         return ""
-    rows = [[stage, f"{spent:.3f}"] for stage, spent in bill.items()]
-    ours = [stage for stage in bill if not stage.startswith(("baseline", "uniform"))]
-    rows.append(["**all**", f"**{sum(bill.values()):.3f}**"])
-    text = (
-        "One unit is the arithmetic of one baseline training: the full network's multiply-accumulates, three "
-        "times (forward and backward), for every training image of every epoch."
-    )
-    if ours:
-        spent = sum(bill[stage] for stage in ours)
-        text += f" To find and train the slim networks ({', '.join(ours)}) took {spent:.3f}."
+    rows = [[stage, f"{spent:.3f}"] for stage, spent in bill.stages.items()]
+    rows.append(["**all**", f"**{bill.total(list(bill.stages)):.3f}**"])
+    found = [f"- {' + '.join(labels)}: {bill.total(labels):.3f}" for labels in bill.networks().values()]
+    text = UNIT
+    if found:
+        text += " To find and train a slim network, beside 1 for the baseline:\n\n" + "\n".join(found)
     return f"## The bill\n\n{table(['stage', 'baseline trainings'], rows)}\n\n{text}"
 
 

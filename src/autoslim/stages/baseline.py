@@ -8,6 +8,7 @@ import keras
 
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.calibrate import calibrate
+from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder
 from autoslim.training.evaluate import evaluate
@@ -30,13 +31,21 @@ def run_baseline(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         description="baseline",
         **experiment.running(),
     )
-    return finish_network(experiment, folder, model, history, config.baseline.epochs)
+    return finish_network(experiment, folder, model, history)
 
 
 def finish_network(
-    experiment: Experiment, folder: StageFolder, model: keras.Model, history: list, epochs: int
+    experiment: Experiment, folder: StageFolder, model: keras.Model, history: list, teacher_macs: int = 0
 ) -> dict[str, Any]:
-    """Calibrate, save and evaluate a trained network, and write the stage's result."""
+    """Calibrate, save and evaluate a trained network, and write the stage's result.
+
+    Args:
+        experiment: of the run.
+        folder: of the stage.
+        model: trained.
+        history: a dict of mean metrics for each epoch that was trained.
+        teacher_macs: multiply-accumulates of a teacher's pass for one image.
+    """
     batches = experiment.training_batches()
     count = experiment.config.train.calibration_batches
     passes = -(-count // batches.steps_per_epoch)
@@ -47,6 +56,7 @@ def finish_network(
     final = evaluate(model, experiment.test_batches())
     convention = experiment.config.slim.convention
     cost = graph.cost(None, convention)
+    macs = (TRAINING * graph.cost().flops + teacher_macs) * trained_images(batches, len(history))
     return folder.finish(
         {
             "top1": final.top1,
@@ -56,7 +66,7 @@ def finish_network(
             "flops": cost.flops,
             "params": cost.params,
             "memory": cost.memory,
-            "macs": 3 * graph.cost().flops * batches.steps_per_epoch * batches.batch_size * epochs,
+            **billed(experiment, macs),
             "normalization": experiment.normalization(),
             "history": history,
         }

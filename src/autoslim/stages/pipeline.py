@@ -21,6 +21,7 @@ from autoslim.slimming.latency import whole_milliseconds
 from autoslim.slimming.search import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.baseline import run_baseline
+from autoslim.stages.bill import bill
 from autoslim.stages.channels import channels_widths
 from autoslim.stages.describe import run_describe
 from autoslim.stages.experiment import Experiment
@@ -159,6 +160,7 @@ class _Run:
         if self.results:
             heading("results")
             show(results_table(self.results, full, self.config.slim.resource))
+            show(*bill(self.experiment, self.finished).lines())
         where(self.outcome.folders)
         print(f"curves: tensorboard --logdir {self.config.output}")
 

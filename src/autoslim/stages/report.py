@@ -15,6 +15,7 @@ from autoslim.reporting.markdown import report_markdown
 from autoslim.reporting.network import NetworkResult
 from autoslim.reporting.tensorboard import write_report
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages.bill import bill
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder, write_atomically
 
@@ -77,7 +78,7 @@ def _write(
         convention=config.slim.convention,
         trajectory=trajectory,
         correct={label: np.array(list(r["right"])) == "1" for label, r in by_label.items()},
-        bill=_bill(experiment, finished),
+        bill=bill(experiment, finished),
         groups=_groups(experiment),
         figures={titles[name]: path for name, path in paths.items()},
         mean=data["mean"],
@@ -112,15 +113,6 @@ def _result_of(finished: dict[str, dict[str, Any]], result: NetworkResult) -> di
     """What the stage that trained a network wrote."""
     stage = {"baseline": "baseline", "autoslim": "retrain", "uniform": "uniform"}[result.network]
     return finished[stage if result.target is None else f"{stage} {result.target:g}"]
-
-
-def _bill(experiment: Experiment, finished: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Multiply-accumulates of each stage in units of one baseline training by this configuration."""
-    c = experiment.config
-    batches = experiment.training_batches()
-    images = batches.steps_per_epoch * batches.batch_size * c.baseline.epochs
-    unit = 3 * experiment.plan.cost().flops * images
-    return {label: result["macs"] / unit for label, result in finished.items() if "macs" in result}
 
 
 def _command() -> str:

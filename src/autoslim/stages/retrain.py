@@ -46,7 +46,8 @@ def run_retrain(
         description=label,
         **experiment.running(),
     )
-    return finish_network(experiment, folder, model, history, r.epochs)
+    teacher_macs = 0 if r.teacher == "none" else int(experiment.plan.cost().flops)
+    return finish_network(experiment, folder, model, history, teacher_macs)
 
 
 def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:

@@ -13,6 +13,7 @@ from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder, write_atomically
@@ -85,7 +86,7 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
             "steps": len(trajectory.points) - 1,
             "holdout_images": trajectory.images,
             "passes": trajectory.passes,
-            "macs": sum(point.macs for point in trajectory.points),
+            **billed(experiment, sum(point.macs for point in trajectory.points)),
             "channels": channels,
         }
     )

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from autoslim.slimming.sandwich import draw_arms
+from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder
 from autoslim.training.fit import train_supernet
@@ -48,13 +49,13 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         **experiment.running(),
     )
     experiment.save_weights(model, folder)
-    images = batches.steps_per_epoch * batches.batch_size * c.epochs
+    images = trained_images(batches, len(history))
     steps = min(FLOOR_STEPS, batches.steps_per_epoch * c.epochs)
     arms = np.mean([floor(graph, draw_arms(levels, c.arms, config.seed, k)) for k in range(steps)])
     return folder.finish(
         {
             "arms_cost": float(arms),
-            "macs": int(3 * graph.cost().flops * images * arms),
+            **billed(experiment, TRAINING * graph.cost().flops * images * arms),
             "history": history,
         }
     )
