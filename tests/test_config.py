@@ -5,7 +5,6 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-import yaml
 from omegaconf import OmegaConf
 
 import autoslim.conf
@@ -88,21 +87,22 @@ def test_overrides_as_a_mapping() -> None:
 
 
 def test_own_folder_and_recipe(tmp_path: Path) -> None:
+    (tmp_path / "pair").mkdir()
     (tmp_path / "recipe").mkdir()
     text = "# @package _global_\nbaseline: {epochs: 7}\nslim: {levels: 5}\n"
-    (tmp_path / "recipe" / "resnet56_cifar100.yaml").write_text(text)
+    (tmp_path / "pair" / "resnet56_cifar100.yaml").write_text(text)
+    (tmp_path / "recipe" / "mine.yaml").write_text("# @package _global_\nslim: {levels: 7}\n")
     pair = ["arch=resnet56", "dataset=cifar100"]
-    found = compose(pair, config_dir=str(tmp_path))
-    assert (found.baseline.epochs, found.slim.levels) == (7, 5)
-    assert compose([*pair, "slim.levels=6"], config_dir=str(tmp_path)).slim.levels == 6
-    assert compose(["arch=resnet20", "dataset=cifar100"], config_dir=str(tmp_path)).slim.levels == 8
 
+    def chosen(*overrides: str) -> tuple[int, int]:
+        config = compose(overrides, config_dir=str(tmp_path))
+        return config.baseline.epochs, config.slim.levels
 
-def test_recipes_name_a_pair_that_exists() -> None:
-    pairs = {f"{arch}_{dataset}" for arch in options("arch") for dataset in options("dataset")}
-    for name in options("recipe"):
-        assert name in pairs
-        assert yaml.safe_load((CONF / "recipe" / f"{name}.yaml").read_text())
+    assert chosen(*pair) == (7, 5)
+    assert chosen(*pair, "slim.levels=6") == (7, 6)
+    assert chosen("arch=resnet20", "dataset=cifar100") == (30, 8)
+    assert chosen(*pair, "+recipe=mine") == (7, 7)  # what is typed wins over what is found
+    assert chosen(*pair, "+recipe=mine", "slim.levels=6") == (7, 6)
 
 
 OUT_OF_RANGE = [

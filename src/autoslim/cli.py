@@ -82,14 +82,16 @@ class SweepFolder(Callback):
 
 
 def help_groups() -> str:
-    """One line per config group: its name, meaning and options."""
+    """One line per config group: its name, meaning and options; recipes are added, with a plus sign."""
     docs, root = documentation(), resources.files("autoslim.conf")
     wrap = textwrap.TextWrapper(width=100, subsequent_indent=" " * 13)
+    meanings = {group: docs[key] for group, key in GROUPS.items()} | {"+recipe": "values that go together"}
     lines = []
-    for group, key in GROUPS.items():
-        files = sorted(item.name for item in root.joinpath(group).iterdir() if item.name.endswith(".yaml"))
+    for group, meaning in meanings.items():
+        folder = root.joinpath(group.removeprefix("+"))
+        files = sorted(item.name for item in folder.iterdir() if item.name.endswith(".yaml"))
         options = ", ".join(name.removesuffix(".yaml") for name in files)
-        lines.append(wrap.fill(f"  {group:<11}{docs[key]}: {options}"))
+        lines.append(wrap.fill(f"  {group:<11}{meaning}: {options}"))
     return "\n".join(lines)
 
 

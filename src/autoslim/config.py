@@ -87,6 +87,18 @@ def register() -> None:
 register()
 
 
+def share_of(share: float, whole: int) -> int:
+    """A share of a number of epochs or images, for recipes: ``${autoslim_share:0.2,${baseline.epochs}}``.
+
+    >>> share_of(0.2, 30), share_of(0.2, 1)
+    (6, 1)
+    """
+    return max(1, round(share * whole))
+
+
+OmegaConf.register_new_resolver("autoslim_share", share_of, replace=True)
+
+
 def documentation(kind: type = Config, prefix: str = "") -> dict[str, str]:
     """Every key of the schema, those of all architectures included, with its line of documentation.
 
