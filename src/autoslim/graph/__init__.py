@@ -4,6 +4,7 @@ from autoslim.graph.channel_graph import ChannelGraph
 from autoslim.graph.cost import Cost, LayerCost, layer_costs_csv
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.rules import LayerRule, Unsupported, register_rule
+from autoslim.graph.segments import Segments
 
 __all__ = [
     "ChannelGraph",
@@ -11,6 +12,7 @@ __all__ = [
     "Cost",
     "LayerCost",
     "LayerRule",
+    "Segments",
     "Unsupported",
     "layer_costs_csv",
     "register_rule",

@@ -101,6 +101,12 @@ def layer_costs(graph: ChannelGraph, widths: np.ndarray, convention: str) -> lis
     return rows
 
 
+def node_flops(graph: ChannelGraph, widths: np.ndarray) -> np.ndarray:
+    """Multiply-accumulates of every node for one image at widths int [..., G]: int64 [..., nodes]."""
+    widths = widths.astype(np.int64)
+    return np.stack([_node_flops(graph, node, widths, "macs") for node in graph.trace.nodes], -1)
+
+
 def layer_costs_csv(rows: Sequence[LayerCost]) -> str:
     """Rows of `ChannelGraph.layer_costs` as the text of a CSV file, with a head and a last line of totals.
 

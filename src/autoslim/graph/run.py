@@ -26,11 +26,26 @@ def forward(
     if mode not in ("slice", "mask"):
         raise AutoslimError(f"mode={mode!r}: expected 'slice' or 'mask'.")
     run = _Pass(graph, _as_widths(graph, widths), mode == "mask", batch_statistics, training)
-    outputs = graph.trace.walk(_as_images(graph.trace, images), run.visit)
+    outputs = graph.trace.walk(as_images(graph.trace, images), run.visit)
     return graph.trace.pack_outputs(outputs), run.statistics
 
 
-def _as_images(traced: Trace, images: Any) -> list[Any]:
+def forward_part(graph: ChannelGraph, part: Trace, inputs: list[Any], widths: Any) -> list[Any]:
+    """Run a stretch of the graph's nodes, sliced, by the batch's own statistics.
+
+    Args:
+        graph: whose nodes.
+        part: a trace of some of its nodes; `inputs` stand at the part's inputs.
+        inputs: tensors of the types that the nodes take.
+        widths: int32 [G], an array or a tensor.
+
+    Returns:
+        What stands at the part's outputs, flat.
+    """
+    return part.walk(inputs, _Pass(graph, widths, False, True, False).visit)
+
+
+def as_images(traced: Trace, images: Any) -> list[Any]:
     """The model's inputs as tensors of the types that it declares."""
     flat = (
         [images] if len(traced.inputs) == 1 and not isinstance(images, dict) else keras.tree.flatten(images)

@@ -10,6 +10,7 @@ from autoslim.errors import AutoslimError
 from autoslim.schema.checks import group, key, need, one_of
 
 RESOURCES = ("flops", "params", "memory", "latency")
+SEARCHES = ("naive", "exact", "halving", "race")
 
 
 @dataclass
@@ -47,8 +48,18 @@ class SlimConfig:
     divisor: int = key(4, "widths are multiples of this")
     freeze: list[str] = key([], "layers that keep their full width: names or patterns such as stem*")
     channels: str | None = key(None, "a channels.yaml to retrain in place of a search's result; null: search")
-    search: str = key("naive", "search mode: naive")
+    search: str = key("exact", "search mode: naive, exact (the same path, cheaper), halving or race")
     score: str = key("loss", "what candidates are compared by on held-out images: loss or top1")
+    per_cost: bool = key(False, "compare the drop of the score for each share of the resource saved")
+    first: float = key(0.0625, "halving, race: share of the held-out batches that every candidate sees")
+    tolerance: float = key(0.01, "race: largest regret of a step, in the score's units")
+    confidence: float = key(0.95, "race: probability with which a step's regret is within the tolerance")
+    lazy: bool = key(False, "refresh only candidates of the least last known drop, until one stays the least")
+    refresh: int = key(8, "lazy: refresh all candidates every so many steps")
+    shortlist: float | None = key(
+        None, "share of the candidates that go on, by first-order effect, in (0, 1]; null: all"
+    )
+    exchange: int = key(0, "moves for each target after the search: one group wider, another narrower")
     images: int | None = key(None, "use at most so many held-out images in the search; null: all")
     batch_size: int = key(256, "held-out images per batch; each batch is normalised by its own statistics")
 
@@ -58,8 +69,9 @@ class SlimConfig:
         _ = self.targets
         one_of("slim.resource", self.resource, RESOURCES)
         one_of("slim.convention", self.convention, ("macs", "with_norm", "all"))
-        one_of("slim.search", self.search, ("naive",))
+        one_of("slim.search", self.search, SEARCHES)
         one_of("slim.score", self.score, ("loss", "top1"))
+        self._check_search()
         need(self.levels >= 2, "slim.levels", self.levels, "a group needs at least 2 widths to choose from")
         need(0 < self.min_width <= 1, "slim.min_width", self.min_width, "a share in (0, 1]")
         need(self.divisor >= 1, "slim.divisor", self.divisor, "a whole number of 1 or more")
@@ -72,6 +84,35 @@ class SlimConfig:
             self.batch_size,
             "batch statistics need at least 2 images",
         )
+
+    def _check_search(self) -> None:
+        need(0 < self.first <= 1, "slim.first", self.first, "a share in (0, 1]")
+        need(self.tolerance >= 0, "slim.tolerance", self.tolerance, "a difference of scores, 0 or more")
+        need(0 < self.confidence < 1, "slim.confidence", self.confidence, "a probability in (0, 1)")
+        need(self.refresh >= 1, "slim.refresh", self.refresh, "a number of steps, at least 1")
+        need(
+            self.shortlist is None or 0 < self.shortlist <= 1,
+            "slim.shortlist",
+            self.shortlist,
+            "a share in (0, 1], or null for all",
+        )
+        need(self.exchange >= 0, "slim.exchange", self.exchange, "a number of moves, 0 or more")
+
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """What decides how the search looks, by the names that `autoslim.search` has for it."""
+        names = (
+            "score",
+            "per_cost",
+            "lazy",
+            "refresh",
+            "shortlist",
+            "first",
+            "tolerance",
+            "confidence",
+            "exchange",
+        )
+        return {"mode": self.search} | {name: getattr(self, name) for name in names}
 
     @property
     def targets(self) -> tuple[float, ...]:

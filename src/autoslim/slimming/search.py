@@ -1,7 +1,7 @@
 """The greedy search: from full width down, always narrow the group that hurts least (Yu & Huang 2019, 3.2).
 
-Held-out batches are the outer loop and candidates the inner one; every score is kept per image, so candidates
-are compared on the same images. Each batch is normalised by its own statistics, as in supernet training.
+Every score is kept per image, so candidates are compared on the same images. Each batch is normalised by its
+own statistics, as in supernet training.
 """
 
 from __future__ import annotations
@@ -12,74 +12,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.scoring import check_labels, scores
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
+from autoslim.slimming.mode import SCORES, SEARCHES, SearchMode
+from autoslim.slimming.scorer import Batch, Scorer
 from autoslim.slimming.trajectory import Point, Trajectory
+from autoslim.slimming.trial import Trial
+
+__all__ = ["SCORES", "SEARCHES", "Scorer", "narrower_candidates", "search", "uniform_widths"]
 
 log = logging.getLogger(__name__)
-
-SCORES = ("loss", "top1")
-
-Batch = tuple[Any, Any]  # images [B, H, W, C], labels int [B]
-
-
-class Scorer:
-    """Scores of networks at given widths on held-out images.
-
-    Args:
-        graph: of the trained supernet.
-        batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
-
-    Raises:
-        AutoslimError: if there are none, one of a single image, or labels out of range.
-    """
-
-    def __init__(self, graph: ChannelGraph, batches: Iterable[Batch]) -> None:
-        self._graph = graph
-        self._batches = [(tf.convert_to_tensor(x), tf.convert_to_tensor(y)) for x, y in batches]
-        if not self._batches:
-            raise AutoslimError("The search got no held-out images. Raise dataset.holdout.")
-        if any(labels.shape[0] < 2 for _, labels in self._batches):
-            raise AutoslimError(
-                "A held-out batch has one image, whose own statistics mean nothing: expected two images or "
-                "more. Give batches of about equal size, or drop the last one."
-            )
-        for _, labels in self._batches:
-            check_labels(labels, graph.model)
-        self.images = sum(int(labels.shape[0]) for _, labels in self._batches)
-        shape = self._batches[0][0].shape
-        self._score = tf.function(
-            self._score_batch,
-            input_signature=[
-                tf.TensorSpec([None, *shape[1:]], self._batches[0][0].dtype),
-                tf.TensorSpec([None], self._batches[0][1].dtype),
-                tf.TensorSpec([len(graph.groups)], tf.int32),
-            ],
-            autograph=False,
-        )
-
-    def _score_batch(self, images: Any, labels: Any, widths: Any) -> tuple[Any, Any]:
-        losses, right = scores(labels, self._graph.run(images, widths, batch_statistics=True))
-        return losses, tf.cast(right, tf.float32)
-
-    @property
-    def traces(self) -> int:
-        """How often the network was traced: once, whatever the widths."""
-        return self._score.experimental_get_tracing_count()
-
-    def __call__(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Per-image cross-entropy and correctness of candidates [K, G]: float32 [K, images] each."""
-        losses, right = [], []
-        for images, labels in self._batches:
-            found = [self._score(images, labels, tf.constant(w, tf.int32)) for w in candidates]
-            losses.append(np.stack([np.asarray(loss) for loss, _ in found]))
-            right.append(np.stack([np.asarray(hit) for _, hit in found]))
-        return np.concatenate(losses, 1), np.concatenate(right, 1)
 
 
 def search(
@@ -92,7 +37,17 @@ def search(
     convention: str = "macs",
     limits: Mapping[str, float] | None = None,
     latency: Callable[[Any], Any] | None = None,
+    mode: str = "exact",
     score: str = "loss",
+    per_cost: bool = False,
+    lazy: bool = False,
+    refresh: int = 8,
+    shortlist: float | None = None,
+    first: float = 1 / 16,
+    tolerance: float = 0.01,
+    confidence: float = 0.95,
+    exchange: int = 0,
+    strategy: Any = None,
     start: Trajectory | None = None,
     on_point: Callable[[Trajectory], None] | None = None,
 ) -> Trajectory:
@@ -107,7 +62,18 @@ def search(
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         limits: {resource: largest amount} beside the targets; a budget is met when all are.
         latency: widths int [..., G] -> milliseconds, such as a `LatencyTable` (`slimming.latency`).
+        mode: how a step decides among its candidates: "naive", "exact", "halving" or "race"; see
+            `SearchMode`.
         score: what candidates are compared by, "loss" (held-out cross-entropy) or "top1".
+        per_cost: compare the drop against the current network for each share of the resource saved.
+        lazy: refresh only the candidates of the least last known drop, until one stays the least.
+        refresh: with `lazy`, refresh all candidates every so many steps.
+        shortlist: share of the candidates that go on, by first-order effect, in (0, 1]; None: all.
+        first: share of the held-out batches that every candidate sees in "halving" and "race".
+        tolerance: largest regret of a step of "race", in units of the score.
+        confidence: that of a step of "race", in (0, 1).
+        exchange: after the greedy pass at most so many moves for each target.
+        strategy: of tf.distribute, over whose replicas held-out batches are spread; None: the current one.
         start: a trajectory to go on with, from an earlier call with the same arguments.
         on_point: called after every step with the trajectory so far.
 
@@ -118,8 +84,7 @@ def search(
         AutoslimError: if the network at its smallest widths costs more than a budget, the full network's
             outputs are not finite, `start` is of another search, or an argument is out of range.
     """
-    if score not in SCORES:
-        raise AutoslimError(f"score={score!r}: expected {' or '.join(SCORES)}.")
+    how = SearchMode(mode, score, per_cost, lazy, refresh, shortlist, first, tolerance, confidence)
     if not targets or not all(0 < target <= 1 for target in targets):
         raise AutoslimError(
             f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1]."
@@ -129,7 +94,11 @@ def search(
     scorer = Scorer(graph, holdout)
     trajectory = _first(budget, levels, scorer) if start is None else _going_on(start, budget, scorer)
     while not trajectory.reaches(min(targets), budget.limits):
-        trajectory = trajectory.then(_slim_one(budget, levels, scorer, trajectory, score))
+        groups, candidates = narrower_candidates(levels, np.array(trajectory.points[-1].widths, np.int32))
+        if not groups:
+            _ended_early(trajectory, targets, budget.limits)
+            break
+        trajectory = _slim_one(budget, scorer, how, trajectory, groups, candidates)
         if on_point:
             on_point(trajectory)
     return trajectory
@@ -143,19 +112,17 @@ def _first(budget: Budget, levels: Levels, scorer: Scorer) -> Trajectory:
             "The full network's loss on the held-out images is NaN or infinite: there is nothing to compare "
             "candidates by. Train the supernet anew, with a lower learning rate."
         )
-    graph, full = budget.graph, budget.full
-    macs = scorer.images * graph.cost().flops
-    point = _point(levels.largest, None, full, 1.0, losses[0], right[0], macs)
-    names = tuple(group.name for group in graph.groups)
+    full = budget.full
+    spent = {"macs": scorer.macs, "naive_macs": scorer.macs, "scored": scorer.scored}
     return Trajectory(
-        names,
-        budget.resource,
-        full.flops,
-        full.params,
-        full.memory,
-        scorer.images,
-        (point,),
-        None if full.latency is None else float(full.latency),
+        groups=tuple(group.name for group in budget.graph.groups),
+        resource=budget.resource,
+        full_flops=full.flops,
+        full_params=full.params,
+        full_memory=full.memory,
+        images=scorer.images,
+        points=(_point(budget, levels.largest, None, losses[0], right[0], spent),),
+        full_latency=None if full.latency is None else float(full.latency),
     )
 
 
@@ -174,19 +141,48 @@ def _going_on(start: Trajectory, budget: Budget, scorer: Scorer) -> Trajectory:
     return start
 
 
-def _slim_one(budget: Budget, levels: Levels, scorer: Scorer, trajectory: Trajectory, score: str) -> Point:
-    """Try every group one level narrower and keep the best candidate."""
-    now = np.array(trajectory.points[-1].widths, np.int32)
-    groups, candidates = narrower_candidates(levels, now)
-    amounts = budget.cost(candidates).of(budget.resource)
-    losses, right = scorer(candidates)
-    badness = losses.mean(1, dtype=np.float64) if score == "loss" else -right.mean(1, dtype=np.float64)
-    # Ties go to the candidate that saves most; then to the first group.
-    best = int(np.lexsort((amounts, badness))[0])
-    one = budget.cost(candidates[best])
-    share = one.of(budget.resource) / trajectory.full(budget.resource)
-    macs = int(budget.graph.cost(candidates).flops.sum()) * scorer.images
-    return _point(candidates[best], groups[best], one, share, losses[best], right[best], macs)
+def _slim_one(
+    budget: Budget,
+    scorer: Scorer,
+    how: SearchMode,
+    trajectory: Trajectory,
+    groups: Sequence[int],
+    candidates: np.ndarray,
+) -> Trajectory:
+    """The path with one more point: the best of the candidates [K, G], each narrower in its of `groups`."""
+    step, now = len(trajectory.points), np.array(trajectory.points[-1].widths, np.int32)
+    macs, scored = scorer.macs, scorer.scored
+    amounts = np.asarray(budget.cost(candidates).of(budget.resource), float)
+    saved = (budget.cost(now).of(budget.resource) - amounts) / trajectory.full(budget.resource)
+    trial = Trial(scorer, now, candidates, saved, how.judging, drops=how.lazy)
+    known = _known(trajectory, groups, how, step)
+    best = how.decide(trial, amounts, known, step, len(scorer.sizes))
+    losses, right = trial.scores(best)
+    spent = {
+        "macs": scorer.macs - macs,
+        "naive_macs": int(budget.graph.cost(candidates).flops.sum()) * scorer.images,
+        "scored": scorer.scored - scored,
+    }
+    point = _point(budget, candidates[best], groups[best], losses, right, spent)
+    queue = _queue(trajectory, groups, trial) if how.lazy else ()
+    return trajectory.then(point, queue)
+
+
+def _known(trajectory: Trajectory, groups: Sequence[int], how: SearchMode, step: int) -> np.ndarray:
+    """Last known drop of each candidate, NaN where it is to be refreshed: [K]."""
+    if not how.lazy or not trajectory.queue or (step - 1) % how.refresh == 0:
+        return np.full(len(groups), np.nan)
+    drops = [trajectory.queue[group] for group in groups]
+    return np.array([np.nan if drop is None else drop for drop in drops])
+
+
+def _queue(trajectory: Trajectory, groups: Sequence[int], trial: Trial) -> tuple[float | None, ...]:
+    """Last known drop of every group after a step: those that were scored are known anew."""
+    queue = list(trajectory.queue or [None] * len(trajectory.groups))
+    for candidate, group in enumerate(groups):
+        if trial.seen(candidate):
+            queue[group] = float(trial.drops([candidate])[0])
+    return tuple(queue)
 
 
 def narrower_candidates(levels: Levels, widths: np.ndarray) -> tuple[list[int], np.ndarray]:
@@ -199,17 +195,33 @@ def narrower_candidates(levels: Levels, widths: np.ndarray) -> tuple[list[int], 
             candidate[group] = level
             groups.append(group)
             candidates.append(candidate)
-    if not groups:
-        raise AutoslimError(
-            "Every group is at its smallest level and the budget is still not met. Lower slim.min_width or "
-            "slim.divisor, or allow more; a latency table that changed under way asks for a search anew."
-        )
-    return groups, np.stack(candidates)
+    return groups, np.reshape(np.array(candidates, np.int32), (len(groups), len(widths)))
+
+
+def _ended_early(trajectory: Trajectory, targets: Sequence[float], limits: Mapping[str, float]) -> None:
+    """Tell which targets are not met although every group is at its smallest width; refuse if none is."""
+    missed = [target for target in sorted(targets) if not trajectory.reaches(target, limits)]
+    told = (
+        f"The search ended at {trajectory.points[-1].share:.3f} of the full network's {trajectory.resource}, "
+        f"with every group at its smallest level: {', '.join(f'{t:g}' for t in missed)} is not reached"
+        f"{' within ' + ', '.join(limits) if limits else ''}. Lower slim.min_width or slim.divisor, or allow "
+        "more; a latency table that changed under way asks for a search anew."
+    )
+    if len(missed) == len(targets):
+        raise AutoslimError(told)
+    log.warning(told)
 
 
 def _point(
-    widths: np.ndarray, group: int | None, cost: Any, share: float, losses: Any, right: Any, macs: int
+    budget: Budget,
+    widths: np.ndarray,
+    group: int | None,
+    losses: np.ndarray,
+    right: np.ndarray,
+    spent: Mapping[str, int],
 ) -> Point:
+    """A network of the path, by its per-image scores [images]."""
+    cost = budget.cost(widths)
     error = float(losses.std(ddof=1, dtype=np.float64) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
     return Point(
         widths=tuple(int(w) for w in widths),
@@ -217,12 +229,13 @@ def _point(
         flops=int(cost.flops),
         params=int(cost.params),
         memory=int(cost.memory),
-        share=float(share),
+        share=float(budget.share(cost)),
         loss=float(losses.mean(dtype=np.float64)),
         loss_error=error,
         top1=float(right.mean(dtype=np.float64)),
-        macs=int(macs),
         latency=None if cost.latency is None else float(cost.latency),
+        images=len(losses),
+        **spent,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,6 +29,9 @@ class Point:
     top1: float  # share of held-out images that are right
     macs: int  # multiply-accumulates spent on this step
     latency: float | None = None  # predicted milliseconds for one image, where it was asked for
+    images: int = 0  # held-out images that its own score is of; 0: all, in paths of earlier versions
+    scored: int = 0  # images scored in this step, each as often as a network was scored on it
+    naive_macs: int = 0  # multiply-accumulates of all candidates on all images: what naive search spends
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,10 @@ class Trajectory:
     full_flops: int
     full_params: int
     full_memory: int
-    images: int  # held-out images that every candidate was scored on
+    images: int  # held-out images
     points: tuple[Point, ...]  # the full network first
     full_latency: float | None = None  # predicted milliseconds, where it was asked for
+    queue: tuple[float | None, ...] = ()  # last known drop of each group, where the search is lazy
 
     def full(self, resource: str) -> float:
         """The full network's cost: "flops", "params", "memory" or "latency"."""
@@ -63,21 +68,28 @@ class Trajectory:
         )
 
     def reaches(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> bool:
-        """Whether the path's last point keeps within the budget."""
-        return _within(self.points[-1], target, limits)
+        """Whether a point of the path keeps within the budget."""
+        return any(_within(point, target, limits) for point in self.points)
 
     def channels(self, point: Point) -> dict[str, int]:
         """{group name: width} of a point."""
         return dict(zip(self.groups, point.widths, strict=True))
 
-    def then(self, point: Point) -> Trajectory:
-        """The path with one more point."""
-        return dataclasses.replace(self, points=(*self.points, point))
+    def then(self, point: Point, queue: tuple[float | None, ...] = ()) -> Trajectory:
+        """The path with one more point, and the queue after it."""
+        return dataclasses.replace(self, points=(*self.points, point), queue=queue)
 
     @property
     def passes(self) -> float:
         """What the search has spent, in full-network passes over the held-out images (the first point: 1)."""
         return sum(point.macs for point in self.points) / self.points[0].macs
+
+    @property
+    def share_of_naive(self) -> float:
+        """Spent against scoring all candidates of all steps on all images; NaN: not known."""
+        if not all(point.naive_macs for point in self.points):
+            return math.nan
+        return sum(point.macs for point in self.points) / sum(point.naive_macs for point in self.points)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
@@ -87,7 +99,8 @@ class Trajectory:
     def from_dict(cls, data: dict[str, Any]) -> Trajectory:
         """From what `to_dict` returned."""
         points = tuple(Point(**{**point, "widths": tuple(point["widths"])}) for point in data["points"])
-        return cls(**{**data, "groups": tuple(data["groups"]), "points": points})
+        groups, queue = tuple(data["groups"]), tuple(data.get("queue", ()))
+        return cls(**{**data, "groups": groups, "points": points, "queue": queue})
 
     def to_csv(self) -> str:
         """One row a point: step, group narrowed, costs, scores, spending, and the width of every group."""

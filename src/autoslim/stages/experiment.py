@@ -179,10 +179,11 @@ class Experiment:
     def search_folder(self) -> StageFolder:
         """One folder for all targets: a search that went further serves the nearer ones too."""
         s = self.config.slim
-        names = ("resource", "convention", "search", "score", "images", "batch_size")
+        names = ("resource", "convention", "images", "batch_size")
         key = {
             "supernet": stage_hash(self.supernet_folder().key),
             "slim": {name: getattr(s, name) for name in names}
+            | s.search_settings
             | ({"limits": s.limits.given} if s.limits.given else {}),
         }
         if self.latency is not None:

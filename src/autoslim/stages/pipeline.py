@@ -107,7 +107,7 @@ class _Run:
         folder = experiment.search_folder()
         if folder.done and not reached(experiment):
             log.info("search: goes on to %g from where it stopped", min(self.config.slim.targets))
-        result = self._stage(
+        self._stage(
             folder,
             "",
             lambda: run_search(experiment, folder),
@@ -116,9 +116,10 @@ class _Run:
         )
         self.trajectory = search_result(experiment)
         log.info(
-            "search: %.1f full-network passes over %d held-out images",
-            result["passes"],
-            result["holdout_images"],
+            "search: %.1f full-network passes over %d held-out images, %.3f of what naive search would spend",
+            self.trajectory.passes,
+            self.trajectory.images,
+            self.trajectory.share_of_naive,
         )
 
     def retrain(self) -> None:

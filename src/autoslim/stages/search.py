@@ -40,7 +40,7 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
             convention=s.convention,
             limits=s.limits.given,
             latency=experiment.latency,
-            score=s.score,
+            **s.search_settings,
             start=start,
             on_point=keep,
         )
@@ -74,11 +74,11 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
     """Write the path, a channels file for each target, and the stage's result."""
     write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
     write_atomically(folder.path / "trajectory.csv", trajectory.to_csv())
+    s = experiment.config.slim
     channels = {
-        f"{target:g}": write_channels(
-            experiment, folder, target, trajectory.at(target, experiment.config.slim.limits.given)
-        )
-        for target in experiment.config.slim.targets
+        f"{target:g}": write_channels(experiment, folder, target, trajectory.at(target, s.limits.given))
+        for target in s.targets
+        if trajectory.reaches(target, s.limits.given)
     }
     return folder.finish(
         {
@@ -86,6 +86,7 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
             "steps": len(trajectory.points) - 1,
             "holdout_images": trajectory.images,
             "passes": trajectory.passes,
+            "share_of_naive": trajectory.share_of_naive,
             **billed(experiment, sum(point.macs for point in trajectory.points)),
             "channels": channels,
         }

@@ -1,0 +1,109 @@
+"""Scores of networks at given widths on held-out images, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph, Segments
+from autoslim.scoring import check_labels, scores
+
+Batch = tuple[Any, Any]  # images [B, H, W, C], labels int [B]
+
+
+class Scorer:
+    """Scores of networks at given widths on held-out images, each batch normalised by its own statistics.
+
+    Args:
+        graph: of the trained supernet.
+        batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
+
+    Raises:
+        AutoslimError: if there are none, one of a single image, or labels out of range.
+    """
+
+    def __init__(self, graph: ChannelGraph, batches: Iterable[Batch]) -> None:
+        self._graph = graph
+        self._batches = [
+            (keras.tree.map_structure(tf.convert_to_tensor, x), tf.convert_to_tensor(y)) for x, y in batches
+        ]
+        if not self._batches:
+            raise AutoslimError("The search got no held-out images. Raise dataset.holdout.")
+        if any(labels.shape[0] < 2 for _, labels in self._batches):
+            raise AutoslimError(
+                "A held-out batch has one image, whose own statistics mean nothing: expected two images or "
+                "more. Give batches of about equal size, or drop the last one."
+            )
+        for _, labels in self._batches:
+            check_labels(labels, graph.model)
+        self.sizes: tuple[int, ...] = tuple(int(labels.shape[0]) for _, labels in self._batches)
+        self.images = sum(self.sizes)
+        self.segments = Segments(graph)
+        self.macs = 0  # multiply-accumulates spent so far
+        self.scored = 0  # images scored so far, each as often as a network was scored on it
+        self._judge = tf.function(self._judge_batch, autograph=False, reduce_retracing=True)
+        self._kept: tuple[Any, list[Any]] = (None, [])
+
+    def _judge_batch(self, labels: Any, outputs: Any) -> tuple[Any, Any]:
+        losses, right = scores(labels, self._graph.trace.pack_outputs(outputs))
+        return losses, tf.cast(right, tf.float32)
+
+    @property
+    def traces(self) -> int:
+        """How often a segment of the network was traced, at most: once, whatever the widths."""
+        return max(self.segments.traces)
+
+    def __call__(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Per-image cross-entropy and correctness of candidates [K, G]: float32 [K, images] each."""
+        found = [self.score(batch, candidates) for batch in range(len(self.sizes))]
+        return np.concatenate([losses for losses, _ in found], 1), np.concatenate(
+            [hit for _, hit in found], 1
+        )
+
+    def score(
+        self, batch: int, candidates: np.ndarray, base: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Per-image scores of candidates on one batch.
+
+        Args:
+            batch: index of the batch.
+            candidates: widths int32 [K, G].
+            base: widths int32 [G] of a network that runs once; each candidate goes on from the last cut
+                before the first layer in which it differs from it. The scores are the same without.
+
+        Returns:
+            Cross-entropy and correctness, float32 [K, images of the batch] each.
+        """
+        segments, labels = self.segments, self._batches[batch][1]
+        starts = np.zeros(len(candidates), int) if base is None else segments.starts(base, candidates)
+        prefix = self._prefix(batch, base, int(starts.max()))
+        found = []
+        for widths, start in zip(candidates, starts, strict=True):
+            outputs = prefix[start]
+            if start < len(segments):
+                outputs = segments.run(outputs, tf.constant(widths, tf.int32), start)[-1]
+            found.append(self._judge(labels, outputs))
+        spent = segments.macs(candidates)
+        spent[np.arange(len(segments)) < starts[:, None]] = 0
+        self.macs += int(spent.sum()) * self.sizes[batch]
+        self.scored += len(candidates) * self.sizes[batch]
+        return np.stack([np.asarray(loss) for loss, _ in found]), np.stack(
+            [np.asarray(hit) for _, hit in found]
+        )
+
+    def _prefix(self, batch: int, base: np.ndarray | None, depth: int) -> list[Any]:
+        """Values of a batch before each of the base's segments up to `depth`; only this batch's are kept."""
+        key = (batch, None if base is None else tuple(base))
+        if self._kept[0] != key:
+            self._kept = (key, [self.segments.begin(self._batches[batch][0])])
+        values = self._kept[1]
+        there = len(values) - 1
+        if depth > there:
+            values += self.segments.run(values[there], tf.constant(base, tf.int32), there, depth)
+            self.macs += int(self.segments.macs(np.asarray(base))[there:depth].sum()) * self.sizes[batch]
+        return values

@@ -1,0 +1,134 @@
+"""How a step of the search decides among its candidates, on as few images as its mode needs.
+
+Everything here is a function of per-image badness: a source gives it for the candidates and batches that are
+asked for, so that what is never asked for is never computed. Lower is better. Ties go to the candidate that
+costs least, then to the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import stats
+
+AHEAD = 4  # candidates at the head of the queue that are refreshed together: they share the network's prefix
+
+# (candidates, batches) -> badness float64 [len(candidates), images of these batches, in this order]
+Source = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+
+
+def ranked(badness: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    """Places of candidates from the best down, given badness and cost [K] each."""
+    return np.lexsort((amounts, badness))
+
+
+def everything(source: Source, contenders: np.ndarray, order: Sequence[int], amounts: np.ndarray) -> int:
+    """The contender of the least mean badness on all batches.
+
+    Args:
+        source: of badness.
+        contenders: indices of candidates, ascending.
+        order: all batches.
+        amounts: cost of every candidate [K].
+    """
+    return int(contenders[ranked(source(contenders, sorted(order)).mean(1), amounts[contenders])[0]])
+
+
+def halving(
+    source: Source, contenders: np.ndarray, order: Sequence[int], amounts: np.ndarray, first: int
+) -> int:
+    """Successive halving: all see `first` batches, the better half goes on to twice as many, and so on.
+
+    It ends when one is left or all batches are seen (Karnin, Koren & Somekh 2013; Jamieson & Talwalkar 2016).
+
+    Args:
+        source: of badness.
+        contenders: indices of candidates, ascending.
+        order: all batches, in the order in which they are seen.
+        amounts: cost of every candidate [K].
+        first: number of batches that all contenders see, at least 1.
+    """
+    seen = first
+    while True:
+        place = ranked(source(contenders, order[:seen]).mean(1), amounts[contenders])
+        if seen >= len(order) or len(contenders) <= 2:
+            return int(contenders[place[0]])
+        contenders = np.sort(contenders[place[: -(-len(contenders) // 2)]])
+        seen *= 2
+
+
+def race(
+    source: Source,
+    contenders: np.ndarray,
+    order: Sequence[int],
+    amounts: np.ndarray,
+    first: int,
+    *,
+    tolerance: np.ndarray,
+    confidence: float,
+    least: np.ndarray,
+) -> int:
+    """Compare candidates in pairs with the leader, image by image, until the regret is small for sure.
+
+    After each batch a candidate drops out when it is worse than the leader beyond doubt. The race ends when
+    no candidate left can be better than the leader by more than the tolerance, or when all batches are seen.
+    Doubt is that of Student's t, one-sided, corrected by Bonferroni for looks and rivals: with probability
+    `confidence` the best is never dropped, and the regret of an early end is within the tolerance.
+
+    Args:
+        source: of badness.
+        contenders: indices of candidates, ascending.
+        order: all batches, in the order in which they are seen.
+        amounts: cost of every candidate [K].
+        first: number of batches before the first look, at least 1.
+        tolerance: largest regret of an early end, for each candidate as the leader [K].
+        confidence: that of the whole race, in (0, 1).
+        least: the least difference other than zero that one image can make, or 0, [K]: so that candidates
+            that no image has told apart yet are not taken for equal.
+    """
+    comparisons = max(1, (len(order) - first) * (len(contenders) - 1))
+    for seen in range(first, len(order) + 1):
+        values = source(contenders, order[:seen])
+        leader = ranked(values.mean(1), amounts[contenders])[0]
+        if seen == len(order) or len(contenders) == 1:
+            break
+        images = values.shape[1]
+        quantile = stats.t.ppf(1 - (1 - confidence) / comparisons, images - 1)
+        difference = values - values[leader]
+        worse = difference.mean(1)
+        squares = np.square(difference - worse[:, None]).sum(1) + least[contenders] ** 2
+        doubt = quantile * np.sqrt(squares / (images - 1) / images)
+        doubt[leader] = 0.0
+        if (doubt - worse).max() <= tolerance[contenders[leader]]:
+            break
+        contenders = contenders[worse <= doubt]
+    return int(contenders[leader])
+
+
+def refreshed(
+    drops: Callable[[np.ndarray], np.ndarray], known: np.ndarray, amounts: np.ndarray
+) -> np.ndarray:
+    """The candidates that a lazy step refreshes: the head of a queue, until it stays at the head.
+
+    A queue by last known drop, as in lazy greedy maximisation (Minoux 1978); drops here may fall as well as
+    rise, so this is a heuristic.
+
+    Args:
+        drops: (candidates) -> their drops now.
+        known: last known drop of every candidate [K]; NaN: none, it is refreshed at once.
+        amounts: cost of every candidate [K].
+
+    Returns:
+        Indices of the refreshed candidates, ascending.
+    """
+    value, fresh = known.copy(), np.isnan(known)
+    if fresh.any():
+        value[fresh] = drops(np.flatnonzero(fresh))
+    while True:
+        queue = ranked(value, amounts)
+        if fresh[queue[0]]:
+            return np.flatnonzero(fresh)
+        head = np.sort(queue[~fresh[queue]][:AHEAD])
+        value[head] = drops(head)
+        fresh[head] = True

@@ -1,0 +1,107 @@
+"""One step's candidates and their scores, image by image, as far as they were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoslim.slimming.scorer import Scorer
+
+BASE = -1  # the network that the candidates come from, among them
+WORST = 1e9  # stands for a score that is not finite
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What a network's scores count for."""
+
+    score: str = "loss"  # "loss": cross-entropy; "top1": wrong or right
+    per_cost: bool = False  # the drop against the current network, divided by the share of resource saved
+    cuts: bool = True  # run the current network once, and candidates from the last cut before they differ
+
+    def badness(self, losses: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Per-image badness float64 of per-image cross-entropy and correctness."""
+        if self.score == "top1":
+            return 1.0 - right.astype(np.float64)
+        return np.nan_to_num(losses.astype(np.float64), nan=WORST, posinf=WORST, neginf=WORST)
+
+
+class Trial:
+    """Candidates that differ from a base network, scored when they are asked for, each image once.
+
+    Args:
+        scorer: of networks on held-out images.
+        base: widths int32 [G] of the current network.
+        widths: of the candidates, int32 [K, G].
+        saved: share of the full network's resource that each saves, [K].
+        judging: what scores count for.
+        drops: whether drops against the base are asked for, so that it is scored wherever a candidate is.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        base: np.ndarray,
+        widths: np.ndarray,
+        saved: np.ndarray,
+        judging: Judging,
+        drops: bool = False,
+    ) -> None:
+        self._scorer, self._base, self._judging = scorer, base, judging
+        self._all = np.concatenate([widths, base[None]])
+        self._against_base = drops or judging.per_cost
+        # What saves nothing would be worth anything: at least a hundredth of the most that one saves.
+        least = max(float(saved.max()) / 100, np.finfo(float).tiny)
+        self.saved: np.ndarray = np.maximum(saved, least) if judging.per_cost else np.ones(len(saved))
+        self._scores: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def see(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> None:
+        """Score candidates on batches, where they were not before."""
+        for batch in batches:
+            rows = [int(k) for k in chosen if (int(k), batch) not in self._scores]
+            if rows and self._against_base and (BASE, batch) not in self._scores:
+                rows.insert(0, BASE)
+            if not rows:
+                continue
+            base = self._base if self._judging.cuts else None
+            losses, right = self._scorer.score(batch, self._all[rows], base)
+            for row, candidate in enumerate(rows):
+                self._scores[candidate, batch] = losses[row], right[row]
+
+    def badness(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> np.ndarray:
+        """What is compared, float64 [len(chosen), images of the batches]: a `selection.Source`."""
+        self.see(chosen, batches)
+        values = np.stack([self._badness(int(k), batches) for k in chosen])
+        if not self._judging.per_cost:
+            return values
+        return (values - self._badness(BASE, batches)) / self.saved[chosen, None]
+
+    def drops(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int] | None = None) -> np.ndarray:
+        """Mean drop against the base [len(chosen)], per cost if so judged.
+
+        Args:
+            chosen: indices of candidates.
+            batches: to score on; None: for each candidate all that it has been scored on.
+        """
+        if batches is not None:
+            self.see(chosen, batches)
+        found = []
+        for k in chosen:
+            on = self.seen(int(k)) if batches is None else batches
+            found.append((self._badness(int(k), on) - self._badness(BASE, on)).mean() / self.saved[k])
+        return np.array(found)
+
+    def seen(self, candidate: int) -> list[int]:
+        """Batches that a candidate was scored on, ascending."""
+        return sorted(batch for k, batch in self._scores if k == candidate)
+
+    def scores(self, candidate: int) -> tuple[np.ndarray, np.ndarray]:
+        """Per-image cross-entropy and correctness of a candidate, float32 [images], where it was scored."""
+        parts = [self._scores[candidate, batch] for batch in self.seen(candidate)]
+        return np.concatenate([loss for loss, _ in parts]), np.concatenate([hit for _, hit in parts])
+
+    def _badness(self, candidate: int, batches: Sequence[int]) -> np.ndarray:
+        parts = [self._judging.badness(*self._scores[candidate, batch]) for batch in batches]
+        return np.concatenate(parts)
