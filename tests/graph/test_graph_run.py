@@ -11,7 +11,9 @@ import tensorflow as tf
 from cases import IMAGE, chain, conv, draw_weights, finish, graph_of, images_for, random_widths
 from test_graph_invariants import assert_close
 
+from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.graph.materialize import own_batch_norms
 
 L = keras.layers
 
@@ -403,3 +405,37 @@ def test_a_tied_model_without_anything_to_slim_still_runs():
 def test_chain_of_one_input_given_as_a_list_of_numbers():
     graph = ChannelGraph(chain(L.Dense(3), shape=(2,)))
     assert graph.run([[1.0, 2.0]]).shape == (1, 4)
+
+
+# -- weights of a width's own ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["residual", "densenet", "batch_norms"])
+def test_batch_norms_of_a_widths_own(name):
+    """Replaced, they are computed with and materialised; the model keeps its own."""
+    graph = graph_of(name)
+    images, widths = images_for(graph.model), graph.uniform(0.5)
+    pairs = own_batch_norms(graph, widths, "_own")
+    assert len(pairs) == sum(isinstance(layer, L.BatchNormalization) for layer in graph.model.layers)
+    replaced = {
+        id(full): own for layer, copy in pairs for full, own in zip(layer.weights, copy.weights, strict=True)
+    }
+    before = graph.run(images, widths)
+    assert_close(graph.run(images, widths, replaced=replaced), before)
+    for _, copy in pairs:
+        for weight in copy.weights:
+            weight.assign(weight + 0.5)
+    after = graph.run(images, widths, replaced=replaced)
+    small = graph.materialize(widths, replaced=replaced)
+    assert abs(np.asarray(after - before)).max() > 1e-3
+    assert_close(small(images), after)
+    assert_close(graph.run(images, widths), before)
+
+
+def test_replaced_weights_are_not_masked():
+    graph = graph_of("residual")
+    with pytest.raises(AutoslimError) as caught:
+        graph.run(images_for(graph.model), mode="mask", replaced={0: 1.0})
+    assert str(caught.value) == (
+        "Weights that are replaced have the widths' own shapes: expected mode='slice'."
+    )

@@ -16,7 +16,7 @@ from autoslim.graph.cost import Cost, LayerCost, layer_costs, total_cost
 from autoslim.graph.groups import ChannelGroup, Cuts, Grouping, matches
 from autoslim.graph.materialize import materialize
 from autoslim.graph.rules import LayerRule, NeedsCut, Unsupported, rule_for, same_config
-from autoslim.graph.run import Statistics, forward
+from autoslim.graph.run import Replaced, Statistics, forward
 from autoslim.graph.trace import Node, Trace, trace
 
 log = logging.getLogger(__name__)
@@ -284,6 +284,7 @@ class ChannelGraph:
         batch_statistics: bool = False,
         training: bool = False,
         mode: str = "slice",
+        replaced: Replaced | None = None,
     ) -> Any:
         """The network's outputs at given widths.
 
@@ -295,6 +296,8 @@ class ChannelGraph:
             training: dropout and its kin are active.
             mode: "slice" computes active channels only; "mask" computes all and zeroes the rest, with
                 static shapes. Both give the same outputs and gradients.
+            replaced: {id(a weight of the model): what to compute with in its place}, in the shape that the
+                weight has at these widths, such as batch norms of these widths' own. With mode "slice" only.
 
         Returns:
             What the model returns: a tensor, or a list or a dict of them. A `training=False` or
@@ -305,7 +308,12 @@ class ChannelGraph:
                 of widths can't be checked.
         """
         return self.run_with_statistics(
-            images, widths, batch_statistics=batch_statistics, training=training, mode=mode
+            images,
+            widths,
+            batch_statistics=batch_statistics,
+            training=training,
+            mode=mode,
+            replaced=replaced,
         )[0]
 
     def run_with_statistics(
@@ -316,9 +324,18 @@ class ChannelGraph:
         batch_statistics: bool = True,
         training: bool = False,
         mode: str = "slice",
+        replaced: Replaced | None = None,
     ) -> tuple[Any, Statistics]:
         """As `run`, with the batch's (mean, variance) of every batch normalisation that used its own."""
-        return forward(self, images, widths, batch_statistics=batch_statistics, training=training, mode=mode)
+        return forward(
+            self,
+            images,
+            widths,
+            batch_statistics=batch_statistics,
+            training=training,
+            mode=mode,
+            replaced=replaced,
+        )
 
     def cost(self, widths: Any = None, convention: str = "macs") -> Cost:
         """Exact cost at widths int [..., G] (None: full): whole numbers, or int64 arrays [...].
@@ -340,7 +357,12 @@ class ChannelGraph:
         return layer_costs(self, self.full if widths is None else self.check(widths), convention)
 
     def materialize(
-        self, widths: Any = None, *, weights: bool = True, name: str | None = None
+        self,
+        widths: Any = None,
+        *,
+        weights: bool = True,
+        name: str | None = None,
+        replaced: Replaced | None = None,
     ) -> keras.Model:
         """A plain Keras model at the given widths, which loads without autoslim.
 
@@ -348,8 +370,10 @@ class ChannelGraph:
             widths: int [G]; None: full.
             weights: slice the trained weights; False: initialise anew, as the layers' initializers say.
             name: of the new model; None: the traced model's.
+            replaced: {id(a weight of the model): what the new model gets in its place}, as in `run`.
         """
-        return materialize(self, self.full if widths is None else self.check(widths), weights, name)
+        widths = self.full if widths is None else self.check(widths)
+        return materialize(self, widths, weights, name, replaced or {})
 
 
 def _require_known_weights(rule: LayerRule, node: Node, inputs: list[Axis]) -> None:

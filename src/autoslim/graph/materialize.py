@@ -11,13 +11,16 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.run import Replaced
 from autoslim.graph.trace import Node
 
 if TYPE_CHECKING:
     from autoslim.graph.channel_graph import ChannelGraph
 
 
-def materialize(graph: ChannelGraph, widths: np.ndarray, weights: bool, name: str | None) -> keras.Model:
+def materialize(
+    graph: ChannelGraph, widths: np.ndarray, weights: bool, name: str | None, replaced: Replaced
+) -> keras.Model:
     """See `ChannelGraph.materialize`."""
     traced = graph.trace
     inputs = [
@@ -41,8 +44,37 @@ def materialize(graph: ChannelGraph, widths: np.ndarray, weights: bool, name: st
     for node in traced.nodes:
         rule = graph.rule(node)
         if weights or (rule is not None and rule.measured):
-            _copy_weights(graph, node, copies[id(node.op)], widths)
+            _copy_weights(graph, node, copies[id(node.op)], widths, replaced)
     return model
+
+
+def own_batch_norms(
+    graph: ChannelGraph, widths: np.ndarray, suffix: str
+) -> list[tuple[keras.Layer, keras.Layer]]:
+    """Each of the model's batch norms that a rule covers, and a copy of it for the active channels.
+
+    Args:
+        graph: of the model.
+        widths: int [G].
+        suffix: of the copies' names, after the layers' own.
+
+    Returns:
+        (layer, copy) for each; a copy holds the active part of the layer's weights.
+    """
+    found: dict[int, tuple[keras.Layer, keras.Layer]] = {}
+    for node in graph.trace.nodes:
+        normalises = isinstance(node.op, keras.layers.BatchNormalization) and graph.rule(node) is not None
+        if normalises and id(node.op) not in found:
+            found[id(node.op)] = (node.op, _slimmed_copy(graph, node, graph.check(widths), suffix))
+    return list(found.values())
+
+
+def _slimmed_copy(graph: ChannelGraph, node: Node, widths: np.ndarray, suffix: str) -> keras.Layer:
+    layer = slimmed_layer(graph, node, widths, node.name.replace("/", "_") + suffix)
+    channels = int(graph.input_axes(node)[0].active(widths))
+    layer.build((*node.input_shapes[0][:-1], channels))
+    _copy_weights(graph, node, layer, widths, {})
+    return layer
 
 
 class _Active:
@@ -97,7 +129,9 @@ def slimmed_layer(graph: ChannelGraph, node: Node, widths: np.ndarray, name: str
     return layer
 
 
-def _copy_weights(graph: ChannelGraph, node: Node, layer: Any, widths: np.ndarray) -> None:
+def _copy_weights(
+    graph: ChannelGraph, node: Node, layer: Any, widths: np.ndarray, replaced: Replaced
+) -> None:
     if not isinstance(node.op, keras.Layer) or layer is node.op:
         return
     rule = graph.rule(node)
@@ -106,8 +140,12 @@ def _copy_weights(graph: ChannelGraph, node: Node, layer: Any, widths: np.ndarra
         _prepare(layer, node.op)
         return
     for name, dimensions in graph.weight_dimensions(node).items():
-        value = tf.convert_to_tensor(getattr(node.op, name)).numpy()
-        getattr(layer, name).assign(_take(value, dimensions, widths))
+        variable = getattr(node.op, name)
+        if id(variable) in replaced:
+            value = tf.convert_to_tensor(replaced[id(variable)])
+        else:
+            value = _take(tf.convert_to_tensor(variable).numpy(), dimensions, widths)
+        getattr(layer, name).assign(value)
     if rule.measured:
         _prepare(layer, layer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import keras
@@ -16,16 +17,27 @@ from autoslim.graph.trace import Node, Trace
 if TYPE_CHECKING:
     from autoslim.graph.channel_graph import ChannelGraph
 
+Replaced = Mapping[int, Any]  # id(a weight of the model) -> what stands in its place, at the active widths
 Statistics = list[tuple[keras.Layer, Axis, Any, Any]]  # (layer, its axis, batch mean, batch variance)
 
 
 def forward(
-    graph: ChannelGraph, images: Any, widths: Any, *, batch_statistics: bool, training: bool, mode: str
+    graph: ChannelGraph,
+    images: Any,
+    widths: Any,
+    *,
+    batch_statistics: bool,
+    training: bool,
+    mode: str,
+    replaced: Replaced | None = None,
 ) -> tuple[Any, Statistics]:
     """See `ChannelGraph.run_with_statistics`."""
     if mode not in ("slice", "mask"):
         raise AutoslimError(f"mode={mode!r}: expected 'slice' or 'mask'.")
+    if replaced and mode == "mask":
+        raise AutoslimError("Weights that are replaced have the widths' own shapes: expected mode='slice'.")
     run = _Pass(graph, _as_widths(graph, widths), mode == "mask", batch_statistics, training)
+    run.replaced = replaced or {}
     outputs = graph.trace.walk(as_images(graph.trace, images), run.visit)
     return graph.trace.pack_outputs(outputs), run.statistics
 
@@ -98,6 +110,7 @@ class _Pass:
         self.mask_mode = mask
         self.batch_statistics = batch_statistics
         self.training = training
+        self.replaced: Replaced = {}
         self.statistics: Statistics = []
         self._masks: dict[Axis, Any] = {}
         self._counts: dict[Axis, Any] = {}
@@ -166,8 +179,8 @@ class _Pass:
 
     def _weight(self, variable: Any, dimensions: tuple[Dimension, ...]) -> Any:
         """A weight at the active widths, in the layer's compute type."""
-        value = tf.convert_to_tensor(variable)
-        if not self.mask_mode:
+        value = tf.convert_to_tensor(self.replaced.get(id(variable), variable))
+        if not self.mask_mode and id(variable) not in self.replaced:
             value = self._slice(value, dimensions)
         op = self.node.op
         rule = self.graph.rule(self.node)
