@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import autoslim.conf
 from autoslim.config import compose
+from autoslim.graph import ChannelGraph, Segments
+from autoslim.slimming.sandwich import draw_arms
+from autoslim.slimming.search import search
+from autoslim.stages.experiment import Experiment
 
 RECIPES = Path(autoslim.conf.__file__).parent / "recipe"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -14,7 +19,7 @@ GOLDEN = yaml.safe_load((Path(__file__).parent / "golden" / "cifar10_reference.y
 
 
 def test_the_recipes_that_there_are() -> None:
-    assert NAMES == ["reference_cifar10"]
+    assert NAMES == ["economy", "reference_cifar10"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,3 +51,78 @@ def test_the_reference_is_the_published_protocol() -> None:
         assert (stage.epochs, stage.schedule, stage.warmup_epochs) == (200, "step", 0)
     # An L2 penalty p moves a weight by p / (1 - momentum) times the rate in the long run.
     assert config.optimizer.weight_decay * (1 - config.optimizer.momentum) == pytest.approx(5e-4)
+
+
+class PaperScorer:
+    """Scores that are made up: it counts multiply-accumulates from the segments' costs, and runs nothing.
+
+    Wider is better, by a seeded amount for each group, with noise from image to image.
+    """
+
+    def __init__(self, graph: ChannelGraph, sizes: list[int]) -> None:
+        self.segments, self.sizes = Segments(graph), tuple(sizes)
+        self.images, self.macs, self.scored, self.full = sum(sizes), 0, 0, graph.full
+        self.random = np.random.default_rng(0)
+        self.hurt = self.random.uniform(0.01, 0.2, len(graph.groups))
+        self.begun: tuple[object, int] = (None, 0)  # the batch and network that ran last, and how far
+
+    def __call__(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = [self.score(batch, widths)[0] for batch in range(len(self.sizes))]
+        return np.concatenate(found, 1), np.ones((len(widths), self.images), np.float32)
+
+    def score(
+        self, batch: int, widths: np.ndarray, base: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        size, segments = self.sizes[batch], len(self.segments)
+        starts = np.zeros(len(widths), int) if base is None else self.segments.starts(base, widths)
+        key = (batch, None if base is None else tuple(base))
+        there = self.begun[1] if self.begun[0] == key else 0
+        self.begun = (key, max(there, int(starts.max())))
+        if base is not None:
+            self.macs += int(self.segments.macs(base)[there : self.begun[1]].sum()) * size
+        after = np.arange(segments) >= starts[:, None]
+        self.macs += int((self.segments.macs(widths) * after).sum()) * size
+        self.scored += len(widths) * size
+        worse = ((1 - widths / self.full) ** 2 * self.hurt).sum(1)
+        losses = worse[:, None] + self.random.normal(1.0, 0.02, (len(widths), size))
+        return losses.astype(np.float32), np.ones((len(widths), size), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arch", "images"),
+    [
+        ("resnet20", 1437),
+        pytest.param("resnet56", 50_000, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", 1437, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", 50_000, marks=pytest.mark.slow),
+        pytest.param("wresnet40_4", 50_000, marks=pytest.mark.slow),
+    ],
+)
+def test_economy_costs_less_than_one_baseline_training(
+    monkeypatch: pytest.MonkeyPatch, arch: str, images: int
+) -> None:
+    """Supernet, search and retraining at half the FLOPs, by the arithmetic of their parts."""
+    config = compose(["+recipe=economy", f"arch={arch}"])
+    experiment = Experiment(config)
+    graph, levels, slim, epochs = experiment.plan, experiment.levels, config.slim, config.baseline.epochs
+    assert (slim.targets, config.supernet.arms, epochs) == ((0.5,), 4, 30)
+    held_out = round(images * config.dataset.holdout)
+    batches = np.array_split(np.arange(held_out), -(-held_out // slim.batch_size))
+    monkeypatch.setattr("autoslim.slimming.search.Scorer", PaperScorer)
+    path = search(graph, levels, [len(batch) for batch in batches], **slim.search_settings)
+    full = graph.cost().flops
+    arms = np.mean([graph.cost(draw_arms(levels, 4, 0, step)).flops.sum() / full for step in range(50)])
+    bill = {
+        "supernet": arms * config.supernet.epochs * (1 - config.dataset.holdout) / epochs,
+        "search": sum(point.macs for point in path.points) / (3 * full * images * epochs),
+        "retrain": path.at(0.5).share * config.retrain.epochs / epochs,
+    }
+    assert sum(bill.values()) < 1, bill
+    assert bill["supernet"] == pytest.approx(0.34, abs=0.01)
+
+
+def test_economy_follows_the_baselines_epochs() -> None:
+    config = compose(["+recipe=economy", "baseline.epochs=200"])
+    assert (config.supernet.epochs, config.retrain.epochs) == (40, 140)
+    config = compose(["+recipe=economy", "baseline.epochs=1"])
+    assert (config.supernet.epochs, config.retrain.epochs) == (1, 1)
