@@ -173,6 +173,12 @@ OUT_OF_RANGE = [
     ("slim.batch_size=1", "slim.batch_size=1 is out of range: batch statistics need at least 2 images."),
     ("train.batch_size=0", "train.batch_size=0 is out of range: a whole number of 1 or more."),
     ("train.checkpoint_seconds=-1", "train.checkpoint_seconds=-1.0 is out of range: seconds, 0 or more."),
+    ("train.strategy=tpu", "unknown train.strategy 'tpu'. There are: auto, single, mirrored, multi_worker."),
+    (
+        "train.precision=float16",
+        "unknown train.precision 'float16'. Did you mean float32? There are: float32, ",
+    ),
+    ("train.accumulate=0", "train.accumulate=0 is out of range: a whole number of 1 or more."),
     ("baseline.epochs=0", "baseline.epochs=0 is out of range: at least 1."),
     (
         "supernet.schedule=cos",

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import IMAGE, chain, conv, draw_weights, finish, graph_of, images_for, random_widths
+from cases import CASES, IMAGE, chain, conv, draw_weights, finish, graph_of, images_for, random_widths
 from test_graph_invariants import assert_close
 
 from autoslim.errors import AutoslimError
@@ -301,6 +301,69 @@ def test_precision(policy):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras saves with NumPy 2
+def closeness(exact, low):
+    """Largest difference, as a share of the largest value."""
+    pairs = list(zip(keras.tree.flatten(exact), keras.tree.flatten(low), strict=True))
+    assert all(a.dtype == b.dtype for a, b in pairs)
+    scale = max(float(tf.reduce_max(tf.abs(a))) for a, _ in pairs) + 1e-3
+    return max(float(tf.reduce_max(tf.abs(a - b))) for a, b in pairs) / scale
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_float32_model_in_low_precision(name):
+    """Close to float32, at every width, and float32 comes out."""
+    graph = graph_of(name)
+    images = images_for(graph.model)
+    for widths in (graph.full, random_widths(graph, np.random.default_rng(1))):
+        exact = graph.run(images, widths)
+        assert 0 < closeness(exact, graph.run(images, widths, precision="mixed_bfloat16")) < 0.1
+    if not name.endswith("3d"):  # TensorFlow has no such pooling in float16 on the CPU
+        assert closeness(exact, graph.run(images, widths, precision="mixed_float16")) < 0.01
+
+
+def test_what_runs_in_low_precision():
+    """Convolutions, pooling and sums do; statistics, softmax and the weights themselves don't."""
+    x = keras.Input((6, 6, 3))
+    y = a = keras.layers.ReLU()(keras.layers.BatchNormalization()(keras.layers.Conv2D(8, 3)(x)))
+    y = keras.layers.Add()([keras.layers.Dropout(0.3)(keras.layers.Conv2D(8, 1)(y)), a])
+    y = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(keras.layers.MaxPooling2D()(y)))
+    model = keras.Model(x, keras.layers.Softmax()(y))
+    graph = ChannelGraph(model)
+
+    @tf.function
+    def run(images):
+        output, statistics = graph.run_with_statistics(images, training=True, precision="mixed_bfloat16")
+        return output, [moments for _, _, *moments in statistics]
+
+    concrete = run.get_concrete_function(tf.TensorSpec([4, 6, 6, 3]))
+    kinds = {"Conv2D", "MatMul", "Relu", "AddV2", "MaxPool", "FusedBatchNormV3", "Softmax"}
+    types = {kind: set() for kind in kinds}
+    for op in concrete.graph.get_operations():
+        if op.type in kinds and op.outputs[0].shape.rank and op.outputs[0].dtype.is_floating:
+            types[op.type].add(op.outputs[0].dtype.name)
+    assert types.pop("Softmax") == {"float32"}
+    assert types == dict.fromkeys(types, {"bfloat16"})
+    output, statistics = run(tf.zeros([4, 6, 6, 3]))
+    assert output.dtype == "float32" and all(m.dtype == v.dtype == "float32" for m, v in statistics)
+    assert {v.dtype for v in model.weights} == {"float32"}
+
+
+def test_layers_whose_author_chose_a_type_keep_it():
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(3, dtype="float64")(keras.layers.Dense(5)(x)))
+    graph = ChannelGraph(model)
+    assert graph.run(tf.ones([2, 4]), precision="mixed_bfloat16").dtype == "float64"
+
+
+def test_unknown_precision():
+    graph = ChannelGraph(chain(conv(4)))
+    with pytest.raises(
+        AutoslimError,
+        match=r"precision='half': expected float32, mixed_float16, mixed_bfloat16\.",
+    ):
+        graph.run(tf.zeros([1, 6, 6, 3]), precision="half")
+
+
 def test_a_saved_small_model_loads_without_autoslim(tmp_path):
     images = {}
     for name in ("nested", "densenet", "operations"):

@@ -10,6 +10,7 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import draw_arms
+from autoslim.training.gradients import Computing
 from autoslim.training.steps import PlainStep, SandwichStep
 
 
@@ -169,11 +170,67 @@ def test_labels_of_any_integer_type():
 
 
 @pytest.mark.parametrize(
-    "y", [np.zeros((8, 1), np.int32), np.zeros((8, 3), np.float32), np.zeros(8, np.float32)]
+    "y", [np.zeros((8, 1), np.int32), np.zeros((8, 3, 1), np.float32), np.zeros(8, np.float32)]
 )
 def test_labels_that_are_no_indices(y):
     with pytest.raises(AutoslimError, match=r"expected integers \[B\], one class index for each image"):
         PlainStep(ChannelGraph(network()), sgd())(tf.constant(images(8)[0]), tf.constant(y), 0)
+
+
+def test_probabilities_of_other_classes():
+    y = tf.ones((8, CLASSES + 1)) / (CLASSES + 1)
+    with pytest.raises(AutoslimError) as error:
+        PlainStep(ChannelGraph(network()), sgd())(tf.constant(images(8)[0]), y, 0)
+    assert str(error.value) == (
+        "Labels of shape (8, 4) were given as probabilities; the network has 3 outputs: expected [B, 3]."
+    )
+
+
+def test_labels_as_probabilities():
+    """One-hot ones are the labels themselves; mixed ones are the mixture of the losses."""
+    x, y = images(8)
+    other = np.roll(y, 1)
+    hot = lambda labels: np.eye(CLASSES, dtype=np.float32)[labels]  # noqa: E731
+
+    def step(labels):
+        metrics = PlainStep(ChannelGraph(network()), keras.optimizers.SGD(0.0), smoothing=0.2)(
+            tf.constant(x), tf.constant(labels), 0
+        )
+        return float(metrics["train/loss"]), float(metrics["train/top1"])
+
+    assert step(hot(y)) == pytest.approx(step(y), rel=1e-6)
+    loss, hits = step(0.75 * hot(y) + 0.25 * hot(other))
+    assert loss == pytest.approx(0.75 * step(y)[0] + 0.25 * step(other)[0], rel=1e-5)
+    assert hits == step(y)[1]
+
+
+def accumulated(make, parts, batch=12):
+    """Losses and weights after three steps with the batch in so many parts."""
+    model = network(norm=False, regularizer="l2")
+    step = make(ChannelGraph(model), Computing(accumulate=parts))
+    losses = []
+    for number in range(3):
+        metrics = step(*map(tf.constant, images(batch, number)), number)
+        losses += [float(value) for value in metrics.values()]
+    return losses, [v.numpy() for v in model.variables]
+
+
+def plain(graph, computing):
+    return PlainStep(graph, sgd(), computing=computing)
+
+
+def sandwich(graph, computing):
+    return SandwichStep(graph, Levels.spaced(graph, 3, divisor=2), sgd(), arms=3, computing=computing)
+
+
+@pytest.mark.parametrize("make", [plain, sandwich])
+@pytest.mark.parametrize(("parts", "batch"), [(3, 12), (2, 11)])
+def test_parts_of_a_batch_sum_up_to_the_whole(make, parts, batch):
+    losses, weights = accumulated(make, 1, batch)
+    in_parts = accumulated(make, parts, batch)
+    assert in_parts[0] == pytest.approx(losses, abs=1e-6)
+    for a, b in zip(weights, in_parts[1], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_nothing_to_train():

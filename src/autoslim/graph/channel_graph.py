@@ -285,6 +285,7 @@ class ChannelGraph:
         training: bool = False,
         mode: str = "slice",
         replaced: Replaced | None = None,
+        precision: str = "float32",
     ) -> Any:
         """The network's outputs at given widths.
 
@@ -298,6 +299,9 @@ class ChannelGraph:
                 static shapes. Both give the same outputs and gradients.
             replaced: {id(a weight of the model): what to compute with in its place}, in the shape that the
                 weight has at these widths, such as batch norms of these widths' own. With mode "slice" only.
+            precision: "float32": every layer computes in its own type; "mixed_bfloat16", "mixed_float16": the
+                layers of a float32 model compute in that type, from weights that stay float32. Batch
+                statistics, softmax and what the network returns are float32 all the same.
 
         Returns:
             What the model returns: a tensor, or a list or a dict of them. A `training=False` or
@@ -314,6 +318,7 @@ class ChannelGraph:
             training=training,
             mode=mode,
             replaced=replaced,
+            precision=precision,
         )[0]
 
     def run_with_statistics(
@@ -325,8 +330,14 @@ class ChannelGraph:
         training: bool = False,
         mode: str = "slice",
         replaced: Replaced | None = None,
+        precision: str = "float32",
+        synchronized: bool = False,
     ) -> tuple[Any, Statistics]:
-        """As `run`, with the batch's (mean, variance) of every batch normalisation that used its own."""
+        """As `run`, with the batch's (mean, variance) of every batch normalisation that used its own.
+
+        With `synchronized`, in a replica of a `tf.distribute` strategy, batch statistics are those of the
+        images of all replicas together.
+        """
         return forward(
             self,
             images,
@@ -335,6 +346,8 @@ class ChannelGraph:
             training=training,
             mode=mode,
             replaced=replaced,
+            precision=precision,
+            synchronized=synchronized,
         )
 
     def cost(self, widths: Any = None, convention: str = "macs") -> Cost:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
-from autoslim.graph.rules.base import call_layer
+from autoslim.graph.rules.base import call_layer, mixes_channels
 from autoslim.graph.trace import Node, Trace
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Replaced = Mapping[int, Any]  # id(a weight of the model) -> what stands in its place, at the active widths
 Statistics = list[tuple[keras.Layer, Axis, Any, Any]]  # (layer, its axis, batch mean, batch variance)
+
+
+PRECISIONS = {"float32": None, "mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+"""Name of a precision -> type in which layers compute; None: each layer in its own."""
 
 
 def forward(
@@ -30,15 +34,22 @@ def forward(
     training: bool,
     mode: str,
     replaced: Replaced | None = None,
+    precision: str = "float32",
+    synchronized: bool = False,
 ) -> tuple[Any, Statistics]:
     """See `ChannelGraph.run_with_statistics`."""
     if mode not in ("slice", "mask"):
         raise AutoslimError(f"mode={mode!r}: expected 'slice' or 'mask'.")
     if replaced and mode == "mask":
         raise AutoslimError("Weights that are replaced have the widths' own shapes: expected mode='slice'.")
+    if precision not in PRECISIONS:
+        raise AutoslimError(f"precision={precision!r}: expected {', '.join(PRECISIONS)}.")
     run = _Pass(graph, _as_widths(graph, widths), mode == "mask", batch_statistics, training)
     run.replaced = replaced or {}
+    run.low, run.synchronized = PRECISIONS[precision], synchronized
     outputs = graph.trace.walk(as_images(graph.trace, images), run.visit)
+    if PRECISIONS[precision]:
+        outputs = [tf.cast(y, tf.float32) if y.dtype in (tf.bfloat16, tf.float16) else y for y in outputs]
     return graph.trace.pack_outputs(outputs), run.statistics
 
 
@@ -90,11 +101,17 @@ def _as_widths(graph: ChannelGraph, widths: Any) -> Any:
     return graph.check(widths)
 
 
-def _autocast(op: Any, inputs: list[Any]) -> list[Any]:
-    """Floating-point inputs in the layer's compute type, as Keras hands them to `call`."""
-    if not isinstance(op, keras.Layer) or not op.autocast:
-        return inputs
-    return [tf.cast(x, op.compute_dtype) if x.dtype.is_floating else x for x in inputs]
+def _lowers(op: Any, rank: int) -> bool:
+    """Whether a layer computes in a low precision when the network is asked to.
+
+    A layer whose author chose its type keeps it; a softmax is taken in float32.
+    """
+    if not isinstance(op, keras.Layer) or not op.autocast or op.compute_dtype != "float32":
+        return False
+    activation = getattr(op, "activation", None)
+    return not isinstance(op, keras.layers.Softmax) and (
+        activation is None or not mixes_channels(activation, rank)
+    )
 
 
 class _Pass:
@@ -111,6 +128,9 @@ class _Pass:
         self.batch_statistics = batch_statistics
         self.training = training
         self.replaced: Replaced = {}
+        self.synchronized = False
+        self.low: str | None = None  # the type that layers without one of their own compute in
+        self.lowered: str | None = None  # the type that the node computes in, where it is not its own
         self.statistics: Statistics = []
         self._masks: dict[Axis, Any] = {}
         self._counts: dict[Axis, Any] = {}
@@ -126,9 +146,11 @@ class _Pass:
     def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
         self.node = node
         rule = self.graph.rule(node)
+        lowers = self.low and rule is not None and _lowers(node.op, len(node.output_shapes[0]))
+        self.lowered = self.low if lowers else None
         if rule is None:
             return keras.tree.flatten(call_layer(node.op, inputs, {}, cast(Any, self)))
-        inputs = _autocast(node.op, inputs)
+        inputs = self._autocast(inputs)
         weights = {
             name: self._weight(getattr(node.op, name), dimensions)
             for name, dimensions in self.graph.weight_dimensions(node).items()
@@ -138,6 +160,14 @@ class _Pass:
         if self.mask_mode and not self.graph.keeps_zero(node):
             outputs = [self._masked(y, axis) for y, axis in zip(outputs, self.output_axes, strict=True)]
         return outputs
+
+    def _autocast(self, inputs: list[Any]) -> list[Any]:
+        """Floating-point inputs in the layer's compute type, as Keras hands them to `call`."""
+        op = self.node.op
+        if not isinstance(op, keras.Layer) or not op.autocast:
+            return inputs
+        dtype = self.lowered or op.compute_dtype
+        return [tf.cast(x, dtype) if x.dtype.is_floating else x for x in inputs]
 
     def _fix_shapes(self, outputs: list[Any]) -> None:
         """Tell TensorFlow, in a `tf.function`, the sizes that are known: some layers rely on them."""
@@ -186,7 +216,7 @@ class _Pass:
         rule = self.graph.rule(self.node)
         if rule is not None and rule.normalizes:
             return value  # statistics and their scale stay in float32
-        return tf.cast(value, op.compute_dtype)
+        return tf.cast(value, self.lowered or op.compute_dtype)
 
     def _slice(self, value: Any, dimensions: tuple[Dimension, ...]) -> Any:
         """The active part of a weight; the sizes that are known stay known to TensorFlow."""

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from autoslim.schema.checks import key, need, one_of
 
+STRATEGIES = ("auto", "single", "mirrored", "multi_worker")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine", "step", "linear")
 
 
@@ -35,15 +37,27 @@ class OptimizerConfig:
 class TrainConfig:
     """What all stages that train have in common."""
 
-    batch_size: int = key(128, "training images per step")
+    batch_size: int = key(128, "training images per step, on all devices together")
     eval_batch_size: int = key(500, "images per step where no gradient is needed")
     checkpoint_seconds: float = key(60.0, "seconds between checkpoints; 0: after every step")
     log_steps: int = key(20, "steps between points of the TensorBoard curves")
     calibration_batches: int = key(20, "training batches over which batch-norm statistics are averaged anew")
     deterministic: bool = key(True, "the same bits from the same seed on the same machine")
+    strategy: str = key(
+        "auto", "devices: single, mirrored (all GPUs), multi_worker (TF_CONFIG), or auto: what there is"
+    )
+    sync_batch_norm: bool = key(
+        False, "batch statistics over the images of all devices; else over each device's own"
+    )
+    precision: str = key("float32", f"type in which layers compute: {', '.join(PRECISIONS)}")
+    accumulate: int = key(
+        1, "parts of a batch that are computed one after another, to save memory; batch norm sees a part"
+    )
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "eval_batch_size", "log_steps", "calibration_batches"):
+        one_of("train.strategy", self.strategy, STRATEGIES)
+        one_of("train.precision", self.precision, PRECISIONS)
+        for name in ("batch_size", "eval_batch_size", "log_steps", "calibration_batches", "accumulate"):
             need(
                 getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "a whole number of 1 or more"
             )

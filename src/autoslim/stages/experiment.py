@@ -23,9 +23,17 @@ from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyTable
 from autoslim.slimming.levels import Levels
 from autoslim.stages.store import StageFolder, make_room, stage_hash
+from autoslim.training.distribution import Strategy, cluster_workers, make_strategy
+from autoslim.training.gradients import Computing
 from autoslim.training.optimizers import make_optimizer, make_schedule
 
-RUNNING_ONLY = ("log_steps", "checkpoint_seconds", "eval_batch_size", "deterministic")  # change no result
+RUNNING_ONLY = (  # change no result
+    "log_steps",
+    "checkpoint_seconds",
+    "eval_batch_size",
+    "deterministic",
+    "strategy",
+)
 
 WEIGHTS = "full.weights.h5"
 OWN = "autoslim."  # networks that change with the version only
@@ -37,7 +45,27 @@ class Experiment:
     def __init__(self, config: Config, in_sweep: bool = False) -> None:
         self.config = config
         self.root = Path(config.output) / f"{config.arch.name}-{config.dataset.name}"
+        self.in_sweep = in_sweep
         self.lock_wait = config.lock_wait if config.lock_wait is not None else (None if in_sweep else 0.0)
+
+    # -- devices -------------------------------------------------------------------------------------
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """The devices to train on; asked for before anything else touches TensorFlow."""
+        name = self.config.train.strategy
+        if self.in_sweep and (name == "multi_worker" or (name == "auto" and len(cluster_workers()) > 1)):
+            raise AutoslimError(
+                "Several workers can't share a --multirun: each joins the others once, at its start. Start "
+                "one run after another, or choose train.strategy=single."
+            )
+        return make_strategy(name)
+
+    @property
+    def computing(self) -> Computing:
+        """How the steps of a training are computed."""
+        t = self.config.train
+        return Computing(t.precision, t.sync_batch_norm, t.accumulate)
 
     # -- images --------------------------------------------------------------------------------------
 
@@ -85,7 +113,10 @@ class Experiment:
         keras.utils.clear_session()
         keras.utils.set_random_seed(self.config.seed)
         c = self.config
-        return archs.build(c.arch._target_, tuple(c.dataset.shape), c.dataset.classes, **c.arch.arguments())
+        with self.strategy.scope():
+            return archs.build(
+                c.arch._target_, tuple(c.dataset.shape), c.dataset.classes, **c.arch.arguments()
+            )
 
     def graph_of(self, model: keras.Model) -> ChannelGraph:
         """The channel graph with the user's frozen layers."""
@@ -130,12 +161,17 @@ class Experiment:
             nesterov=o.nesterov,
             weight_decay=o.weight_decay,
             clipnorm=o.clipnorm,
+            precision=self.config.train.precision,
         )
 
     def running(self) -> dict[str, Any]:
-        """Settings of the training loop that change no result."""
+        """Settings of the training loop."""
         t = self.config.train
-        return {"checkpoint_seconds": t.checkpoint_seconds, "log_steps": t.log_steps}
+        return {
+            "computing": self.computing,
+            "checkpoint_seconds": t.checkpoint_seconds,
+            "log_steps": t.log_steps,
+        }
 
     # -- who depends on what -------------------------------------------------------------------------
 

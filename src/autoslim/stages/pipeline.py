@@ -55,9 +55,10 @@ def run_stages(config: Config, run_dir: Path | None = None, sweep: bool = False)
     Raises:
         AutoslimError: with the way out.
     """
+    experiment = Experiment(config, sweep)
+    _ = experiment.strategy  # several workers are joined before anything else
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
-    experiment = Experiment(config, sweep)
     run = _Run(experiment)
     if "describe" in config.stages:
         run_describe(experiment, run_dir)

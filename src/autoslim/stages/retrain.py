@@ -52,11 +52,15 @@ def run_retrain(
 
 def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:
     """The small network with the supernet's weights, or with fresh ones."""
-    if experiment.config.retrain.init == "scratch":
-        return experiment.graph_of(experiment.build()).materialize(widths, weights=False)
-    folder = experiment.supernet_folder()
-    experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
-    return experiment.graph_of(experiment.load_weights(folder)).materialize(widths)
+    weights = experiment.config.retrain.init == "supernet"
+    if weights:
+        folder = experiment.supernet_folder()
+        experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
+        full = experiment.load_weights(folder)
+    else:
+        full = experiment.build()
+    with experiment.strategy.scope():
+        return experiment.graph_of(full).materialize(widths, weights=weights)
 
 
 def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:

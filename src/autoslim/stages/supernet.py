@@ -25,7 +25,10 @@ def initial_supernet(experiment: Experiment) -> keras.Model:
         experiment.need(folder, "supernet.init=baseline")
         return experiment.load_weights(folder)
     model = experiment.build()
-    return model if init == "weights" else keras.models.clone_model(model)
+    if init == "weights":
+        return model
+    with experiment.strategy.scope():
+        return keras.models.clone_model(model)
 
 
 def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:

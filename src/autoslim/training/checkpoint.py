@@ -36,16 +36,27 @@ class Checkpoints:
     holds.
 
     Args:
-        folder: made if need be; the last two checkpoints are kept.
+        folder: made if need be.
         model: whose variables, moving statistics and seed generators included, are kept.
         optimizer: built.
+        keep: how many checkpoints are kept, the last ones.
+        writes: whether this process writes; else it reads what another one writes.
 
     Raises:
         AutoslimError: if the folder can't be made.
     """
 
-    def __init__(self, folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        *,
+        keep: int = KEEP,
+        writes: bool = True,
+    ) -> None:
         self.folder = Path(folder)
+        self._writes = writes
         model_variables = list(model.variables)
         optimizer_variables = [v for v in optimizer.variables if not v.path.endswith("/learning_rate")]
         self._variables = [*model_variables, *optimizer_variables]
@@ -59,8 +70,9 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AutoslimError(self._unwritable(error.strerror or str(error))) from error
-        self._list_complete()
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=KEEP)
+        if writes:
+            self._list_complete()
+            self._manager = tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=keep)
 
     def save(self, progress: dict[str, Any]) -> None:
         """Write a checkpoint; `progress` is JSON-able.
@@ -74,6 +86,8 @@ class Checkpoints:
                 f"Weights became NaN or infinite in or before step {progress.get('step')}. {self.kept()}"
                 "Lower optimizer.learning_rate, or set optimizer.clipnorm."
             )
+        if not self._writes:
+            return
         self._state.data = {"progress": progress, "layout": self._layout}
         try:
             self._manager.save()

@@ -11,6 +11,7 @@ import keras
 from autoslim.datasets import BatchSource
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
+from autoslim.training.gradients import USUAL, Computing
 from autoslim.training.loop import History, train
 from autoslim.training.optimizers import make_optimizer, make_schedule
 from autoslim.training.steps import PlainStep, SandwichStep
@@ -33,6 +34,7 @@ def fit(
     checkpoint_seconds: float = 60.0,
     log_steps: int = 20,
     description: str = "training",
+    computing: Computing = USUAL,
 ) -> History:
     """Train a network that returns logits.
 
@@ -47,17 +49,19 @@ def fit(
         temperature: softening of the teacher's outputs, above 0.
         folder: for checkpoints and TensorBoard files; a later call with it goes on where this one stopped.
         checkpoint_seconds, log_steps, description: as in `train`.
+        computing: precision and the like; several devices are those that the model was made for.
 
     Returns:
         Mean metrics of every epoch.
     """
     step = PlainStep(
         ChannelGraph(model),
-        optimizer or default_optimizer(model, epochs * batches.steps_per_epoch),
+        optimizer or default_optimizer(model, epochs * batches.steps_per_epoch, computing.precision),
         smoothing=smoothing,
         teacher=teacher,
         distill_weight=distill_weight,
         temperature=temperature,
+        computing=computing,
     )
     return train(
         step,
@@ -85,6 +89,7 @@ def train_supernet(
     checkpoint_seconds: float = 60.0,
     log_steps: int = 20,
     description: str = "supernet",
+    computing: Computing = USUAL,
 ) -> History:
     """Train a network to work at every width: sandwich rule and in-place distillation.
 
@@ -98,7 +103,7 @@ def train_supernet(
         distill: whether smaller arms learn from the largest arm's softmax, or else from the labels.
         smoothing: label smoothing, in [0, 1).
         seed: of the random widths.
-        folder, checkpoint_seconds, log_steps, description: as in `fit`.
+        folder, checkpoint_seconds, log_steps, description, computing: as in `fit`.
 
     Returns:
         Mean metrics of every epoch, each arm's.
@@ -106,11 +111,12 @@ def train_supernet(
     step = SandwichStep(
         graph,
         levels,
-        optimizer or default_optimizer(graph.model, epochs * batches.steps_per_epoch),
+        optimizer or default_optimizer(graph.model, epochs * batches.steps_per_epoch, computing.precision),
         seed=seed,
         arms=arms,
         distill=distill,
         smoothing=smoothing,
+        computing=computing,
     )
     return train(
         step,
@@ -123,6 +129,9 @@ def train_supernet(
     )
 
 
-def default_optimizer(model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
+def default_optimizer(
+    model: keras.Model, steps: int, precision: str = "float32"
+) -> keras.optimizers.Optimizer:
     """SGD with Nesterov momentum 0.9, weight decay and a cosine schedule from 0.1 over `steps` steps."""
-    return make_optimizer(model, make_schedule("cosine", DEFAULT_RATE, steps), weight_decay=DEFAULT_DECAY)
+    schedule = make_schedule("cosine", DEFAULT_RATE, steps)
+    return make_optimizer(model, schedule, weight_decay=DEFAULT_DECAY, precision=precision)

@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
-from autoslim.graph import ChannelGraph
 from autoslim.reporting.terminal import progress
-from autoslim.scoring import check_labels
 from autoslim.training.checkpoint import Checkpoints
+from autoslim.training.distribution import is_chief, peers_watched
+from autoslim.training.feed import batches_for, refusals_told
 from autoslim.training.interruption import deferred_interruption
 from autoslim.training.optimizers import learning_rate
+from autoslim.training.steps import Step
 
 History = list[dict[str, float]]  # one dict of mean metrics per epoch
-
-
-class Step(Protocol):
-    """What the loop asks of a training step."""
-
-    graph: ChannelGraph
-    optimizer: keras.optimizers.Optimizer
-
-    @property
-    def arms(self) -> Sequence[str]:
-        """Names of the networks that a step trains."""
-
-    def __call__(self, images: Any, labels: Any, step: int) -> dict[str, Any]:
-        """One optimizer step on images [B, H, W, C], labels int [B]: {metric: scalar tensor}."""
 
 
 def train(
@@ -73,7 +59,12 @@ def train(
     run = _Training(step, batches, epochs, folder, log_steps)
     saved = time.monotonic()
     try:
-        with deferred_interruption() as interruption, progress(description, run.total, run.done) as advance:
+        with (
+            refusals_told(),
+            peers_watched(step.strategy),
+            deferred_interruption() as interruption,
+            progress(description, run.total, run.done) as advance,
+        ):
             for images, labels in run.remaining():
                 run.take(images, labels)
                 advance(1, **run.latest())
@@ -107,9 +98,12 @@ class _Training:
         self._checkpoints = None
         self._writer = None
         if folder is not None:
-            self._checkpoints = Checkpoints(Path(folder) / "checkpoints", step.graph.model, step.optimizer)
+            writes = is_chief(step.strategy)
+            self._checkpoints = Checkpoints(
+                Path(folder) / "checkpoints", step.graph.model, step.optimizer, writes=writes
+            )
             self._resume(self._checkpoints.restore())
-            if self.done < self.total:
+            if self.done < self.total and writes:
                 self._writer = tf.summary.create_file_writer(str(folder))
 
     def _resume(self, progress: dict[str, Any] | None) -> None:
@@ -139,12 +133,18 @@ class _Training:
         """The batches from here to the end."""
         if self.done >= self.total:
             return
-        epoch, batch = divmod(self.done, self.per_epoch)
-        yield from self.batches.dataset(self.epochs, start_epoch=epoch, start_batch=batch)
+        step = self.step
+        yield from batches_for(
+            self.batches,
+            self.epochs,
+            self.done,
+            step.graph.model,
+            step.strategy,
+            step.computing.accumulate,
+        )
 
     def take(self, images: Any, labels: Any) -> None:
         """One step."""
-        check_labels(labels, self.step.graph.model)
         self._pending.append(self.step(images, labels, self.done))
         self.done += 1
         epoch_ends = self.done % self.per_epoch == 0

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
+from autoslim.training.distribution import strategy_of
 
 STEP_BOUNDARIES = (0.3, 0.6, 0.8)  # shares of the training after which "step" lowers the rate
 STEP_FACTOR = 0.2
@@ -76,8 +77,12 @@ def make_optimizer(
     nesterov: bool = True,
     weight_decay: float = 0.0,
     clipnorm: float | None = None,
+    ema: float | None = None,
+    precision: str = "float32",
 ) -> keras.optimizers.Optimizer:
     """A Keras optimizer whose weight decay (decoupled) leaves batch norms and biases alone.
+
+    It is made in the scope of the strategy that the model was made in.
 
     Args:
         model: whose weights it will move.
@@ -86,8 +91,27 @@ def make_optimizer(
         momentum, nesterov: of sgd.
         weight_decay: share of a weight taken off per step, times the learning rate.
         clipnorm: largest global norm of the gradients; None: no limit.
+        ema: momentum of the moving average of the weights that a training ends with; None: the last weights.
+        precision: of the steps; "mixed_float16" scales the loss, so that small gradients don't vanish.
     """
+    with strategy_of(model).scope():
+        optimizer = _make(model, schedule, name, momentum, nesterov, weight_decay, clipnorm, ema)
+        return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+
+def _make(
+    model: keras.Model,
+    schedule: Schedule,
+    name: str,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    clipnorm: float | None,
+    ema: float | None,
+) -> keras.optimizers.Optimizer:
     common = {"learning_rate": schedule, "weight_decay": weight_decay or None, "global_clipnorm": clipnorm}
+    if ema is not None:
+        common |= {"use_ema": True, "ema_momentum": ema}
     if name == "sgd":
         optimizer = keras.optimizers.SGD(momentum=momentum, nesterov=nesterov, **common)
     elif name == "adamw":

@@ -1,15 +1,15 @@
-"""Training steps: one network at fixed widths, or a supernet arm by arm.
+"""Training steps: one network at full width, or a supernet arm by arm.
 
-Each step is a callable (images [B, H, W, C], labels int [B], step number) -> {name: scalar tensor}. The arms
-of a sandwich step are calls of one traced function, one after another, so that memory stays near one arm's;
-their gradients are summed on the way.
+A step runs in every replica of the strategy that its network was made for (`distribution.strategy_of`): each
+takes its part of the batch, losses are sums over images divided by the images of the whole batch, and the sum
+of all gradients is applied once. The arms of a sandwich step are calls of one traced function, one after
+another, so that memory stays near one arm's; their gradients are summed on the way.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -17,67 +17,55 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.graph.run import Statistics
-from autoslim.scoring import class_indices, hits
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import arm_names, draw_arms
+from autoslim.training.distribution import Strategy, on_replicas, strategy_of, total
+from autoslim.training.gradients import (
+    USUAL,
+    Computing,
+    Differentiation,
+    Found,
+    GradientSums,
+    apply,
+    images_in_all,
+    part_of,
+    prepare,
+    update_moving_statistics,
+)
+from autoslim.training.losses import count_hits, cross_entropy, probabilities
 
-log = logging.getLogger(__name__)
-
-Metrics = dict[str, Any]
-
-
-def soft_labels(labels: Any, classes: int, smoothing: float = 0.0) -> Any:
-    """Labels int [B] as probabilities float32 [B, classes], a share `smoothing` spread over all classes."""
-    return tf.one_hot(labels, classes) * (1.0 - smoothing) + smoothing / classes
-
-
-def cross_entropy(targets: Any, logits: Any) -> Any:
-    """Mean cross-entropy of logits [B, classes] against probabilities [B, classes], in float32."""
-    losses = tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
-    return tf.reduce_mean(losses)
-
-
-def top1(labels: Any, logits: Any) -> Any:
-    """Share of images whose largest logit is their label's: float32 scalar."""
-    return tf.reduce_mean(tf.cast(hits(labels, logits), tf.float32))
+Metrics = dict[str, Any]  # name -> scalar tensor
 
 
-def weight_losses(variables: Sequence[Any]) -> list[Any]:
-    """What the weights' regularizers add to the loss: scalar tensors."""
-    return [v.regularizer(v) for v in variables if v.regularizer is not None]
+class Step(Protocol):
+    """What the loop asks of a training step.
 
-
-def update_moving_statistics(statistics: Statistics) -> None:
-    """Move every batch norm's moving mean and variance towards the batch's own, by the layer's momentum."""
-    for layer, _, mean, variance in statistics:
-        for moving, batch in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-            moving.assign(moving * layer.momentum + batch * (1.0 - layer.momentum))
-
-
-def prepare(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
-    """The model's trainable variables, with the optimizer built on them.
-
-    Raises:
-        AutoslimError: if there are none, or the optimizer belongs to other variables.
+    A step owns its traced functions, each of which calls `strategy.run` once, so that nothing that exchanges
+    values between replicas stands in a nested function. State that a step needs beside the variables of its
+    model and optimizer would have to be in the checkpoint; there is none: what is drawn at random is a
+    function of the step's number.
     """
-    variables = list(model.trainable_variables)
-    if not variables:
-        raise AutoslimError(
-            f"Model {model.name!r} has no trainable weights: nothing can be trained. Set trainable = True on "
-            "the model or on some of its layers."
-        )
-    optimizer.build(variables)
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if [id(v) for v in getattr(inner, "_trainable_variables", variables)] != [id(v) for v in variables]:
-        raise AutoslimError(
-            f"The optimizer was built for other weights than those of model {model.name!r}. Give each "
-            "training an optimizer of its own."
-        )
-    ignored = [layer.name for layer in model.layers if getattr(layer, "activity_regularizer", None)]
-    if ignored:
-        log.warning("Activity regularizers play no part in this training: %s.", ", ".join(ignored))
-    return variables
+
+    graph: ChannelGraph
+    optimizer: keras.optimizers.Optimizer
+    strategy: Strategy
+    computing: Computing
+
+    @property
+    def arms(self) -> Sequence[str]:
+        """Names of the networks that a step trains."""
+
+    def __call__(self, images: Any, labels: Any, step: int) -> Metrics:
+        """One optimizer step.
+
+        Args:
+            images: [B, H, W, C], or what `distribution.distributed` made of them.
+            labels: int [B], or probabilities float32 [B, classes], likewise.
+            step: its number, from 0.
+
+        Returns:
+            {metric: scalar tensor}: means over all images of the batch.
+        """
 
 
 class PlainStep:
@@ -92,6 +80,7 @@ class PlainStep:
         teacher: images -> logits of a teacher, or None.
         distill_weight: share of the loss that comes from the teacher.
         temperature: divides teacher's and student's logits in that share (Hinton et al. 2015).
+        computing: precision and the like. With `accumulate`, batch norms normalise part by part.
     """
 
     arms = ("train",)
@@ -105,30 +94,62 @@ class PlainStep:
         teacher: Callable[[Any], Any] | None = None,
         distill_weight: float = 0.5,
         temperature: float = 1.0,
+        computing: Computing = USUAL,
     ) -> None:
         self.graph = graph
         self.optimizer = optimizer
-        self.variables = prepare(graph.model, optimizer)
+        self.computing = computing
+        self.strategy = strategy_of(graph.model)
+        self.variables = prepare(graph.model, optimizer, self.strategy)
+        self.differentiation = Differentiation(graph, self.variables, optimizer, computing)
         self._smoothing = smoothing
         self._teacher = teacher
         self._distill_weight = distill_weight
         self._temperature = temperature
-        self._step = tf.function(self._full_width, autograph=False)
+        self._whole = tf.function(self.compute, autograph=False)
+        self._sums: GradientSums | None = None
+        if computing.accumulate > 1:
+            self._sums = GradientSums(self.variables, optimizer, self.strategy)
+            self._clear = traced(self.strategy, self._sums.clear)
+            self._add_part = traced(self.strategy, self._in_replica_part, summed=True)
+            self._apply = traced(self.strategy, self._sums.apply)
 
     def __call__(self, images: Any, labels: Any, step: int) -> Metrics:
-        return self._step(images, labels)
+        if self._sums is None:
+            return self._whole(images, labels)
+        self._clear()
+        found = [
+            self._add_part(images, labels, tf.constant(part)) for part in range(self.computing.accumulate)
+        ]
+        self._apply()
+        return _named("train", [tf.add_n(values) for values in zip(*found, strict=True)])
 
-    def _full_width(self, images: Any, labels: Any) -> Metrics:
-        labels = class_indices(labels)
+    def compute(self, images: Any, labels: Any) -> Metrics:
+        """The step, for use within a `tf.function`."""
+        run = on_replicas(self.strategy, self._in_replica)
+        return _named("train", tf.unstack(total(self.strategy, run(images, labels))))
+
+    def _in_replica(self, images: Any, labels: Any) -> Any:
+        count = images_in_all(labels)
+        found = self._pass(images, labels, count)
+        apply(self.optimizer, found.gradients, self.variables)
+        update_moving_statistics(found.statistics)
+        return _measured(found, labels, count)
+
+    def _in_replica_part(self, images: Any, labels: Any, part: Any) -> Any:
+        assert self._sums is not None
+        count = images_in_all(labels)
+        images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
+        found = self._pass(images, labels, count)
+        self._sums.add(found.gradients)
+        update_moving_statistics(found.statistics)
+        return _measured(found, labels, count)
+
+    def _pass(self, images: Any, labels: Any, count: Any) -> Found:
         soft = None if self._teacher is None else self._soft_targets(images)
-        with tf.GradientTape() as tape:
-            logits, statistics = self.graph.run_with_statistics(images, training=True)
-            loss = self._loss(labels, logits, soft)
-            total = self.optimizer.scale_loss(tf.add_n([loss, *weight_losses(self.variables)]))
-        gradients = tape.gradient(total, self.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        self.optimizer.apply(gradients, self.variables)
-        update_moving_statistics(statistics)
-        return {"train/loss": loss, "train/top1": top1(labels, logits)}
+        return self.differentiation(
+            images, lambda logits: self._loss(labels, logits, soft) / count, weight_share=_weight_share(self)
+        )
 
     def _soft_targets(self, images: Any) -> Any:
         """The teacher's probabilities float32 [B, classes], outside the tape."""
@@ -136,7 +157,8 @@ class PlainStep:
         return tf.nn.softmax(tf.cast(self._teacher(images), tf.float32) / self._temperature)
 
     def _loss(self, labels: Any, logits: Any, soft: Any | None) -> Any:
-        loss = cross_entropy(soft_labels(labels, logits.shape[-1], self._smoothing), logits)
+        """Summed over the images."""
+        loss = cross_entropy(probabilities(labels, logits.shape[-1], self._smoothing), logits)
         if soft is None:
             return loss
         if soft.shape[-1] != logits.shape[-1]:
@@ -164,6 +186,7 @@ class SandwichStep:
         arms: arms of a step, at least 2.
         distill: in-place distillation.
         smoothing: label smoothing for arms that learn from labels.
+        computing: precision and the like. With `accumulate`, batch norms normalise part by part.
     """
 
     def __init__(
@@ -176,29 +199,37 @@ class SandwichStep:
         arms: int = 4,
         distill: bool = True,
         smoothing: float = 0.0,
+        computing: Computing = USUAL,
     ) -> None:
         self.graph = graph
         self.levels = levels
         self.optimizer = optimizer
+        self.computing = computing
         self.arms = arm_names(arms)
-        self.variables = prepare(graph.model, optimizer)
+        self.strategy = strategy_of(graph.model)
+        self.variables = prepare(graph.model, optimizer, self.strategy)
+        self.differentiation = Differentiation(graph, self.variables, optimizer, computing)
         self._seed = seed
         self._distill = distill
         self._smoothing = smoothing
+        self._sums = GradientSums(self.variables, optimizer, self.strategy)
         self._largest = tf.function(self._largest_arm, autograph=False)
-        self._smaller = tf.function(self._smaller_arm, autograph=False)
-        self._apply = tf.function(self._apply_sums, autograph=False)
-        # Summed in place: a sum that each arm returned anew would cost its memory twice.
-        self._sums = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables]
+        self._smaller = traced(self.strategy, self._smaller_in_replica, summed=True)
+        self._clear = traced(self.strategy, self._sums.clear)
+        self._apply = traced(self.strategy, self._sums.apply)
 
     def __call__(self, images: Any, labels: Any, step: int) -> Metrics:
-        widths = draw_arms(self.levels, len(self.arms), self._seed, step)
-        targets, loss, accuracy = self._largest(images, labels)
-        metrics = {"largest/loss": loss, "largest/top1": accuracy}
-        for name, arm in zip(self.arms[1:], widths[1:], strict=True):
-            loss, accuracy = self._smaller(images, labels, targets, tf.constant(arm))
-            metrics |= {f"{name}/loss": loss, f"{name}/top1": accuracy}
+        widths = [tf.constant(arm) for arm in draw_arms(self.levels, len(self.arms), self._seed, step)]
+        parts = self.computing.accumulate
+        found = [self._part(images, labels, None, widths)] if parts == 1 else []
+        if not found:
+            self._clear()
+            found = [self._part(images, labels, tf.constant(part), widths) for part in range(parts)]
         self._apply()
+        metrics: Metrics = {}
+        for name, pairs in zip(self.arms, zip(*found, strict=True), strict=True):
+            sums = pairs[0] if parts == 1 else [tf.add_n(values) for values in zip(*pairs, strict=True)]
+            metrics |= _named(name, sums)
         return metrics
 
     @property
@@ -206,34 +237,73 @@ class SandwichStep:
         """How often the smaller arms' function was traced: once, whatever the widths."""
         return self._smaller.experimental_get_tracing_count()
 
-    def _largest_arm(self, images: Any, labels: Any) -> tuple[Any, Any, Any]:
-        labels = class_indices(labels)
-        with tf.GradientTape() as tape:
-            logits, _ = self.graph.run_with_statistics(images, training=True)
-            targets = soft_labels(labels, logits.shape[-1], self._smoothing)
-            loss = cross_entropy(targets, logits)
-            total = self.optimizer.scale_loss(tf.add_n([loss, *weight_losses(self.variables)]))
-        for total_gradient, gradient in zip(self._sums, self._gradients(tape, total), strict=True):
-            total_gradient.assign(gradient)
-        if self._distill:
-            targets = tf.nn.softmax(tf.cast(logits, tf.float32))
-        return targets, loss, top1(labels, logits)
+    def _part(self, images: Any, labels: Any, part: Any | None, widths: list[Any]) -> list[Any]:
+        """All arms on one part of the batch: (loss, share of hits) of each."""
+        targets, count, largest = self._largest(images, labels, part)
+        smaller = [self._smaller(images, labels, targets, count, arm, part) for arm in widths[1:]]
+        return [largest, *smaller]
 
-    def _smaller_arm(self, images: Any, labels: Any, targets: Any, widths: Any) -> tuple[Any, Any]:
-        labels = class_indices(labels)
-        with tf.GradientTape() as tape:
-            logits, _ = self.graph.run_with_statistics(images, widths, training=True)
-            loss = cross_entropy(targets, logits)
-            total = self.optimizer.scale_loss(loss)
-        for total_gradient, gradient in zip(self._sums, self._gradients(tape, total), strict=True):
-            total_gradient.assign_add(gradient)
-        return loss, top1(labels, logits)
+    def _largest_arm(self, images: Any, labels: Any, part: Any | None) -> tuple[Any, Any, Any]:
+        run = on_replicas(self.strategy, self._largest_in_replica)
+        targets, count, measured = run(images, labels, part)
+        return targets, count, tf.unstack(total(self.strategy, measured))
 
-    def _apply_sums(self) -> None:
-        self.optimizer.apply([total.read_value() for total in self._sums], self.variables)
+    def _largest_in_replica(self, images: Any, labels: Any, part: Any | None) -> tuple[Any, Any, Any]:
+        count = images_in_all(labels)
+        images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
 
-    def _gradients(self, tape: tf.GradientTape, loss: Any) -> list[Any]:
-        return tape.gradient(loss, self.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        def truth(logits: Any) -> Any:
+            return probabilities(labels, logits.shape[-1], self._smoothing)
+
+        found = self.differentiation(
+            images,
+            lambda logits: cross_entropy(truth(logits), logits) / count,
+            weight_share=_weight_share(self),
+        )
+        (self._sums.start if part is None else self._sums.add)(found.gradients)
+        logits = tf.cast(found.logits, tf.float32)
+        targets = tf.nn.softmax(logits) if self._distill else truth(logits)
+        return targets, count, _measured(found, labels, count)
+
+    def _smaller_in_replica(
+        self, images: Any, labels: Any, targets: Any, count: Any, widths: Any, part: Any | None
+    ) -> Any:
+        images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
+        found = self.differentiation(images, lambda logits: cross_entropy(targets, logits) / count, widths)
+        self._sums.add(found.gradients)
+        return _measured(found, labels, count)
+
+
+def traced(strategy: Strategy, in_replica: Callable[..., Any], summed: bool = False) -> Any:
+    """A traced function that runs `in_replica` in every replica.
+
+    Args:
+        strategy: of the replicas.
+        in_replica: what each does.
+        summed: return the sums over the replicas of the vector that each returns, as a list of scalars.
+    """
+    run = on_replicas(strategy, in_replica)
+
+    def call(*arguments: Any) -> Any:
+        result = run(*arguments)
+        return tf.unstack(total(strategy, result)) if summed else None
+
+    return tf.function(call, autograph=False)
+
+
+def _weight_share(step: PlainStep | SandwichStep) -> float:
+    """The regularizers' losses are added once in all: so much of them in each part of each replica."""
+    return 1.0 / (step.strategy.num_replicas_in_sync * step.computing.accumulate)
+
+
+def _measured(found: Found, labels: Any, count: Any) -> Any:
+    """This replica's share of (loss, hits): float32 [2]."""
+    return tf.stack([found.loss, count_hits(labels, found.logits) / count])
+
+
+def _named(arm: str, values: Sequence[Any]) -> Metrics:
+    loss, top1 = values
+    return {f"{arm}/loss": loss, f"{arm}/top1": top1}
 
 
 def floor(graph: ChannelGraph, arms: np.ndarray) -> float:

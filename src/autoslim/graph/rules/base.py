@@ -29,6 +29,8 @@ class RunCall(Protocol):
     node: Node
     batch_statistics: bool  # normalise with the batch's own statistics
     training: bool  # dropout and the like are active
+    synchronized: bool  # batch statistics are those of all replicas' images
+    lowered: str | None  # type that the layer computes in, where the pass asks for another than its own
 
     @property
     def input_axes(self) -> list[Axis]:
@@ -91,9 +93,10 @@ def same_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[A
 
 def call_layer(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     """Run the layer itself, which works at any number of channels."""
+    layer = op.call if call.lowered else op  # calling the layer itself would cast its inputs back
     if call.node.takes_training and call.node.training is None:
-        return call.node.call(inputs, training=call.training)
-    return call.node.call(inputs)
+        return call.node.call(inputs, op=layer, training=call.training)
+    return call.node.call(inputs, op=layer)
 
 
 def require_channels_last(op: Any) -> None:

@@ -49,7 +49,12 @@ def _run_batch_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: R
     own = op.trainable and (call.batch_statistics if asked is None else asked)
     shape = tf.shape(x)
     images = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, shape[-1]])
-    if own:
+    if own and call.synchronized and _replicas() > 1:
+        mean, variance = _moments_of_all_replicas(images)
+        y = tf.nn.batch_normalization(tf.cast(images, mean.dtype), mean, variance, beta, gamma, op.epsilon)
+        y = tf.cast(y, images.dtype)
+        call.record(op, (mean, variance), axis)
+    elif own:
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             images, gamma, beta, epsilon=op.epsilon, is_training=True
         )
@@ -61,6 +66,30 @@ def _run_batch_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: R
             images, gamma, beta, mean, variance, epsilon=op.epsilon, is_training=False
         )
     return y if len(x.shape) == 4 else tf.ensure_shape(tf.reshape(y, shape), x.shape)
+
+
+def _replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context else 1
+
+
+def _moments_of_all_replicas(images: Any) -> tuple[Any, Any]:
+    """Mean and biased variance [C] over the images of all replicas, which hold n_r entries each.
+
+    mean = sum n_r mean_r / n, variance = sum n_r (variance_r + (mean_r - mean)^2) / n (Chan et al. 1979): no
+    small difference of large squares, and one exchange between the replicas.
+    """
+    context = tf.distribute.get_replica_context()
+    mean, variance = tf.nn.moments(tf.cast(images, tf.float32), [0, 1, 2])
+    count = tf.cast(tf.reduce_prod(tf.shape(images)[:-1]), tf.float32)
+    own = tf.stack([mean, variance, tf.fill(tf.shape(mean), count)])
+    place = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync)
+    means, variances, counts = tf.unstack(
+        context.all_reduce(tf.distribute.ReduceOp.SUM, place[:, None, None] * own), axis=1
+    )
+    shares = counts / tf.reduce_sum(counts, 0)
+    total = tf.reduce_sum(shares * means, 0)
+    return total, tf.reduce_sum(shares * (variances + tf.square(means - total)), 0)
 
 
 BATCH_NORM = LayerRule(_connect_batch_norm, _batch_norm_weights, _run_batch_norm, normalizes=True)

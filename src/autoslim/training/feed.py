@@ -1,0 +1,73 @@
+"""The batches of a training on their way to the replicas: labels looked at, parts dealt out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from autoslim.datasets import BatchSource
+from autoslim.errors import AutoslimError
+from autoslim.training.distribution import Strategy, check_batch_size, distributed
+
+_REFUSED = re.compile(r"Label -?\d+ is out of range: .*? for all of them\.")
+
+
+def batches_for(
+    batches: BatchSource,
+    epochs: int,
+    done: int,
+    model: keras.Model,
+    strategy: Strategy,
+    accumulate: int = 1,
+) -> Any:
+    """The batches from step `done` to the end of the epochs, for all replicas.
+
+    Labels without an output of the network, which a training loss would take for no class, end the reading:
+    see `refusals_told`.
+
+    Raises:
+        AutoslimError: if a batch can't be cut into equal parts.
+    """
+    if strategy.num_replicas_in_sync * accumulate > 1:
+        check_batch_size(batches.batch_size, strategy, accumulate)
+    epoch, batch = divmod(done, batches.steps_per_epoch)
+    dataset = batches.dataset(epochs, start_epoch=epoch, start_batch=batch)
+    shape = model.output_shape
+    classes = shape[-1] if isinstance(shape, tuple) else None
+    labels = dataset.element_spec[1]
+    if classes is not None and labels.dtype.is_integer:
+        dataset = dataset.map(lambda images, labels: (images, _checked(labels, classes, model.name)))
+    return distributed(dataset, strategy)
+
+
+def _checked(labels: Any, classes: int, name: str) -> Any:
+    """The same labels. Looked at here, on the host, where no step has to wait for it."""
+    wrong = tf.reshape(tf.boolean_mask(labels, (labels < 0) | (labels >= classes)), [-1])
+    first = tf.strings.as_string(tf.concat([wrong, tf.zeros([1], labels.dtype)], 0)[0])
+    message = tf.strings.join(
+        [
+            "Label ",
+            first,
+            f" is out of range: model {name!r} has {classes} outputs, so labels are 0 to {classes - 1}. "
+            "Number the classes from 0, or build the model for all of them.",
+        ]
+    )
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(wrong) == 0, [message])]):
+        return tf.identity(labels)
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Within the block, turn TensorFlow's error about a label that was refused into its message alone."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = _REFUSED.search(str(error))
+        if found is None:
+            raise
+        raise AutoslimError(found[0]) from None

@@ -1,0 +1,99 @@
+"""Run by test_distribution.py: the same trainings on one device and on two logical ones, as JSON."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from small import CLASSES, images, network
+
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.levels import Levels
+from autoslim.training.distribution import distributed, make_strategy, strategy_of
+from autoslim.training.gradients import Computing
+from autoslim.training.optimizers import make_optimizer
+from autoslim.training.steps import PlainStep, SandwichStep
+
+STEPS, BATCH = 3, 8
+SYNC = Computing(sync_batch_norm=True)
+
+# name -> (kind, network, optimizer, step, computing)
+CASES = {
+    "plain": ("plain", {}, {"weight_decay": 1e-2}, {}, SYNC),
+    "local batch norm": ("plain", {}, {}, {}, Computing()),
+    "sandwich": ("sandwich", {"regularizer": "l2"}, {}, {"smoothing": 0.1}, SYNC),
+    "sandwich in parts": ("sandwich", {"norm": False}, {}, {}, Computing(accumulate=2)),
+    "parts": ("plain", {"norm": False, "regularizer": "l2"}, {}, {}, Computing(accumulate=2)),
+    "unsplit": ("plain", {"norm": False, "regularizer": "l2"}, {}, {}, Computing()),
+    "clipping": ("plain", {"norm": False}, {"clipnorm": 0.05}, {}, Computing()),
+    "average": ("plain", {"norm": False}, {"ema": 0.5}, {}, Computing()),
+    "adamw": ("plain", {}, {"name": "adamw", "weight_decay": 0.1}, {}, SYNC),
+    "teacher": ("plain", {"norm": False}, {}, {"teacher": True, "temperature": 2.0}, Computing()),
+    "probabilities": ("plain", {"norm": False}, {}, {"smoothing": 0.1}, Computing()),
+    "bfloat16": ("plain", {}, {"weight_decay": 1e-2}, {}, Computing("mixed_bfloat16", sync_batch_norm=True)),
+    "float16": ("plain", {"norm": False}, {"clipnorm": 0.05}, {}, Computing("mixed_float16")),
+}
+
+
+def make_step(case, seed=0):
+    kind, net, optimizer, step, computing = CASES[case]
+    step = dict(step)
+    if step.pop("teacher", False):
+        step["teacher"] = network(seed=9, norm=False)
+    graph = ChannelGraph(network(seed, **net))
+    made = make_optimizer(graph.model, 0.05, precision=computing.precision, **optimizer)
+    if kind == "plain":
+        return PlainStep(graph, made, computing=computing, **step)
+    levels = Levels.spaced(graph, 3, divisor=2)
+    return SandwichStep(graph, levels, made, seed=4, arms=3, computing=computing, **step)
+
+
+def data(case):
+    x, labels = images(STEPS * BATCH)
+    if case == "probabilities":
+        labels = np.float32(0.7 * np.eye(CLASSES)[labels] + 0.3 * np.eye(CLASSES)[labels[::-1]])
+    return tf.data.Dataset.from_tensor_slices((x, labels)).batch(BATCH, drop_remainder=True)
+
+
+def values(variables):
+    return [np.asarray(v).astype(np.float64).ravel().tolist() for v in variables if "float" in v.dtype]
+
+
+def outcome(case, strategy):
+    with strategy.scope():
+        step = make_step(case)
+    assert step.strategy is strategy_of(step.graph.model)
+    losses = []
+    for number, (x, y) in enumerate(distributed(data(case), strategy)):
+        metrics = step(x, y, number)
+        losses.append({name: float(value) for name, value in metrics.items()})
+    optimizer = [v for v in step.optimizer.variables if "average" in v.path]
+    replicas = [
+        [part.numpy().tolist() for part in strategy.experimental_local_results(v.value)]
+        for v in step.graph.model.non_trainable_variables
+    ]
+    keras.backend.clear_session()
+    return {
+        "losses": losses,
+        "weights": values(step.graph.model.variables),
+        "average": values(optimizer),
+        "moving": replicas,
+    }
+
+
+def two_devices():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def main():
+    two_devices()
+    strategies = {"one": make_strategy("single"), "two": make_strategy("mirrored")}
+    assert [s.num_replicas_in_sync for s in strategies.values()] == [1, 2]
+    found = {case: {name: outcome(case, s) for name, s in strategies.items()} for case in CASES}
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Several replicas give what one gives, to rounding: two logical devices in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+EXACT = [
+    "plain",
+    "sandwich",
+    "sandwich in parts",
+    "parts",
+    "clipping",
+    "average",
+    "adamw",
+    "teacher",
+    "probabilities",
+]
+
+
+def run(script, *arguments, seconds=300, **environment):
+    """What a script of this folder prints, as JSON."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return run("replicas.py")
+
+
+def differences(a, b):
+    """Largest difference of a loss, of a share of hits and of a weight."""
+    for x, y in zip(a["losses"], b["losses"], strict=True):
+        assert x.keys() == y.keys()
+    losses = [abs(x[k] - y[k]) for x, y in zip(a["losses"], b["losses"], strict=True) for k in x]
+    weights = [np.abs(np.subtract(x, y)).max() for x, y in zip(a["weights"], b["weights"], strict=True)]
+    return max(losses), max(weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", EXACT)
+def test_two_replicas_equal_one(found, case):
+    one, two = found[case]["one"], found[case]["two"]
+    losses, weights = differences(one, two)
+    assert losses < 1e-5 and weights < 1e-5
+    first, last = one["losses"][0], one["losses"][-1]
+    assert first != last  # weights moved
+    for a, b in zip(one["average"], two["average"], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert bool(one["average"]) == (case == "average")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("low", "high", "most"), [("bfloat16", "plain", 0.02), ("float16", "clipping", 2e-3)]
+)
+def test_low_precision_to_its_own_rounding(found, low, high, most):
+    losses, weights = differences(found[low]["one"], found[low]["two"])
+    assert losses < most and weights < most
+    assert found[low]["one"]["losses"] != found[high]["one"]["losses"]
+    losses, _ = differences(found[low]["one"], found[high]["one"])
+    assert losses < 4 * most
+
+
+@pytest.mark.slow
+def test_statistics_of_each_replica_differ_but_all_keep_their_mean(found):
+    """Without synchronisation the losses are not one device's; moving statistics agree all the same."""
+    one, two = found["local batch norm"]["one"], found["local batch norm"]["two"]
+    assert differences(one, two)[0] > 1e-3
+    assert len(two["moving"]) == 4
+    for first, second in two["moving"]:
+        assert first == second
+        assert np.any(first)
+
+
+@pytest.mark.slow
+def test_accumulated_is_unsplit(found):
+    """Without batch norm; each part's losses are summed over the images and divided by those of all."""
+    parts, whole = found["parts"]["one"]["losses"], found["unsplit"]["one"]["losses"]
+    for a, b in zip(parts, whole, strict=True):
+        assert a == pytest.approx(b, abs=1e-6)
