@@ -76,6 +76,9 @@ class Segments:
         self.of_group: np.ndarray = np.searchsorted(nodes, first)  # [G], where a change of it begins
         self._bounds = [0, *(node + 1 for node in nodes), len(graph.trace.nodes)]
         self._functions: list[Any] = [None] * len(self)
+        self.traces: list[int] = [0] * len(
+            self
+        )  # how often each was traced: at most once, whatever the widths
 
     def __len__(self) -> int:
         return len(self.cuts) + 1
@@ -114,11 +117,6 @@ class Segments:
         cumulated = np.concatenate([np.zeros((*flops.shape[:-1], 1), np.int64), flops.cumsum(-1)], -1)
         return np.diff(cumulated[..., self._bounds], axis=-1)
 
-    @property
-    def traces(self) -> list[int]:
-        """How often each segment was traced: at most once, whatever the widths and the images."""
-        return [0 if f is None else f.experimental_get_tracing_count() for f in self._functions]
-
     @cached_property
     def _shapes(self) -> dict[int, tuple[int | None, ...]]:
         traced = self._graph.trace
@@ -141,11 +139,12 @@ class Segments:
         specs = [self._spec(value, x.dtype) for value, x in zip(entering, values, strict=True)]
 
         def run(*given: Any) -> list[Any]:
+            self.traces[segment] += 1
             *inputs, widths = given
             return forward_part(self._graph, part, inputs, widths)
 
         specs.append(tf.TensorSpec([len(self._graph.groups)], tf.int32))
-        return tf.function(run, input_signature=specs, autograph=False)
+        return tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
 
     def _spec(self, value: int, dtype: Any) -> tf.TensorSpec:
         """Any number of images; any number of channels where a group on the axis may be narrowed."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.slimming.selection import everything, halving, race, refreshed
+from autoslim.slimming.selection import everything, halving, race, ranked, refreshed
 from autoslim.slimming.trial import Judging, Trial
 
 SEARCHES = ("naive", "exact", "halving", "race")
@@ -55,22 +57,38 @@ class SearchMode:
         """What scores count for."""
         return Judging(self.score, self.per_cost, self.mode != "naive")
 
-    def decide(self, trial: Trial, amounts: np.ndarray, known: np.ndarray, step: int, batches: int) -> int:
+    def decide(
+        self,
+        trial: Trial,
+        amounts: np.ndarray,
+        known: np.ndarray,
+        effects: Callable[[Sequence[int]], np.ndarray],
+        step: int,
+        batches: int,
+    ) -> int:
         """The best candidate of a step.
 
         Args:
             trial: of the candidates.
             amounts: cost of each [K].
             known: last known drop of each [K], NaN: none; all are refreshed unless `lazy`.
+            effects: (batches) -> first-order effect of each [K], asked for where there is a shortlist.
             step: number of the step, from 1: where in the batches a step begins is a function of it.
             batches: number of held-out batches.
         """
-        sparing = self.mode in ("halving", "race")
-        first = max(1, round(self.first * batches)) if sparing else batches
-        order = [((step - 1) * first + i) % batches for i in range(batches)]
+        share = max(1, round(self.first * batches))
+        order = [((step - 1) * share + i) % batches for i in range(batches)]
+        first = share if self.mode in ("halving", "race") else batches
         contenders = np.arange(len(amounts))
+        if self.shortlist is not None and self.shortlist < 1:
+            listed = ranked(effects(order[:share]) / trial.saved, amounts)
+            contenders = np.sort(listed[: math.ceil(self.shortlist * len(amounts))])
         if self.lazy:
-            contenders = refreshed(lambda chosen: trial.drops(chosen, order[:first]), known, amounts)
+            among = contenders
+            fresh = refreshed(
+                lambda chosen: trial.drops(among[chosen], order[:first]), known[among], amounts[among]
+            )
+            contenders = among[fresh]
         if self.mode == "halving":
             best = halving(trial.badness, contenders, order, amounts, first)
         elif self.mode == "race":

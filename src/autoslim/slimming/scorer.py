@@ -58,6 +58,15 @@ class Scorer:
         """How often a segment of the network was traced, at most: once, whatever the widths."""
         return max(self.segments.traces)
 
+    def batch(self, index: int) -> Batch:
+        """Images and labels of one batch, as tensors."""
+        return self._batches[index]
+
+    def spend(self, macs: int, scored: int = 0) -> None:
+        """Count arithmetic, and scored images, that were spent on these images elsewhere."""
+        self.macs += macs
+        self.scored += scored
+
     def __call__(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Per-image cross-entropy and correctness of candidates [K, G]: float32 [K, images] each."""
         found = [self.score(batch, candidates) for batch in range(len(self.sizes))]

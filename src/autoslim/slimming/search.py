@@ -6,6 +6,7 @@ own statistics, as in supernet training.
 
 from __future__ import annotations
 
+import functools
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.budget import Budget
+from autoslim.slimming.first_order import FirstOrder
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.mode import SCORES, SEARCHES, SearchMode
 from autoslim.slimming.scorer import Batch, Scorer
@@ -92,13 +94,14 @@ def search(
     budget = Budget(graph, resource, convention, limits, latency)
     budget.refuse_unreachable(levels.smallest, min(targets))
     scorer = Scorer(graph, holdout)
+    first_order = FirstOrder(graph, scorer)
     trajectory = _first(budget, levels, scorer) if start is None else _going_on(start, budget, scorer)
     while not trajectory.reaches(min(targets), budget.limits):
         groups, candidates = narrower_candidates(levels, np.array(trajectory.points[-1].widths, np.int32))
         if not groups:
             _ended_early(trajectory, targets, budget.limits)
             break
-        trajectory = _slim_one(budget, scorer, how, trajectory, groups, candidates)
+        trajectory = _slim_one(budget, scorer, first_order, how, trajectory, groups, candidates)
         if on_point:
             on_point(trajectory)
     return trajectory
@@ -144,6 +147,7 @@ def _going_on(start: Trajectory, budget: Budget, scorer: Scorer) -> Trajectory:
 def _slim_one(
     budget: Budget,
     scorer: Scorer,
+    first_order: FirstOrder,
     how: SearchMode,
     trajectory: Trajectory,
     groups: Sequence[int],
@@ -156,7 +160,8 @@ def _slim_one(
     saved = (budget.cost(now).of(budget.resource) - amounts) / trajectory.full(budget.resource)
     trial = Trial(scorer, now, candidates, saved, how.judging, drops=how.lazy)
     known = _known(trajectory, groups, how, step)
-    best = how.decide(trial, amounts, known, step, len(scorer.sizes))
+    effects = functools.partial(first_order, now, candidates)
+    best = how.decide(trial, amounts, known, effects, step, len(scorer.sizes))
     losses, right = trial.scores(best)
     spent = {
         "macs": scorer.macs - macs,

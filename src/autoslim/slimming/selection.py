@@ -94,7 +94,7 @@ def race(
         if seen == len(order) or len(contenders) == 1:
             break
         images = values.shape[1]
-        quantile = stats.t.ppf(1 - (1 - confidence) / comparisons, images - 1)
+        quantile = stats.t.isf((1 - confidence) / comparisons, images - 1)
         difference = values - values[leader]
         worse = difference.mean(1)
         squares = np.square(difference - worse[:, None]).sum(1) + least[contenders] ** 2
