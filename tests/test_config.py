@@ -64,8 +64,10 @@ def test_group_files_are_named_as_what_they_set(group: str) -> None:
     assert set(options("dataset")) == set(schema.DATASETS)
 
 
-def test_the_one_slimming_option_restates_the_schema() -> None:
-    assert compose().slim == schema.SlimConfig()
+@pytest.mark.parametrize("method", schema.METHODS)
+def test_slimming_options_restate_the_schema(method: str) -> None:
+    assert compose([f"slimming={method}"]).slim == schema.SlimConfig(method=method)
+    assert set(options("slimming")) == set(schema.METHODS)
 
 
 def test_custom_arch_takes_any_arguments() -> None:
@@ -165,6 +167,11 @@ OUT_OF_RANGE = [
     ("slim.refresh=0", "slim.refresh=0 is out of range: a number of steps, at least 1."),
     ("slim.shortlist=0", "slim.shortlist=0.0 is out of range: a share in (0, 1], or null for all."),
     ("slim.exchange=-1", "slim.exchange=-1 is out of range: a number of moves, 0 or more."),
+    ("slim.method=genetic", "unknown slim.method 'genetic'. There are: greedy, uniform, random, evolution, "),
+    (
+        "slim={method: random, target: [0.5, 0.3], passes: 2}",
+        "slim.passes=2.0 is out of range: at least 3, one for the full network and one for each target.",
+    ),
     ("slim.score=acc", "unknown slim.score 'acc'. There are: loss, top1."),
     ("slim.levels=1", "slim.levels=1 is out of range: a group needs at least 2 widths to choose from."),
     ("slim.min_width=0", "slim.min_width=0.0 is out of range: a share in (0, 1]."),
@@ -234,6 +241,7 @@ def test_the_schema_lists_what_there_is() -> None:
     from autoslim.datasets.dataset import CONSTANTS
     from autoslim.graph.cost import CONVENTIONS
     from autoslim.slimming.budget import RESOURCES
+    from autoslim.slimming.methods import METHODS
     from autoslim.slimming.mode import SCORES, SEARCHES
     from autoslim.training.optimizers import make_schedule
 
@@ -241,6 +249,7 @@ def test_the_schema_lists_what_there_is() -> None:
     assert ("dataset", *CONSTANTS) == schema.NORMALIZATIONS
     assert RESOURCES == schema.RESOURCES
     assert SEARCHES == schema.SEARCHES
+    assert tuple(METHODS) == schema.METHODS
     for name in CONVENTIONS:
         schema.SlimConfig(convention=name)
     for name in SCORES:

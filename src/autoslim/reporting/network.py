@@ -8,15 +8,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoslim.graph.cost import Cost
 
-NAMES = {"baseline": "baseline", "autoslim": "AutoSlim", "uniform": "uniform"}
-"""Kinds of networks, and what people call them."""
+NAMES = {
+    "baseline": "baseline",
+    "autoslim": "AutoSlim",
+    "uniform": "uniform",
+    "random": "random",
+    "evolution": "evolution",
+    "sensitivity": "sensitivity",
+}
+"""Kinds of networks, and what people call them: the full one, and one for each method."""
+
+
+def network_of(method: str) -> str:
+    """The kind of the networks that a method (`slim.method`) finds.
+
+    >>> network_of("greedy"), network_of("random")
+    ('autoslim', 'random')
+    """
+    return "autoslim" if method == "greedy" else method
 
 
 @dataclass(frozen=True)
 class NetworkResult:
     """A trained network: what it costs, and how good it is on the test images."""
 
-    network: str  # "baseline", "autoslim" or "uniform"
+    network: str  # a key of `NAMES`
     target: float | None  # share of the full network's resource that was asked for; None: the baseline
     top1: float  # share of test images that are right
     loss: float  # mean cross-entropy on the test images
@@ -64,7 +80,7 @@ class NetworkResult:
 
 
 def in_order(results: list[NetworkResult]) -> list[NetworkResult]:
-    """The baseline first, then by target from large to small, AutoSlim before uniform."""
+    """The baseline first, then by target from large to small, and of a target AutoSlim before the others."""
     kinds = list(NAMES)
     return sorted(
         results,

@@ -17,7 +17,7 @@ from autoslim.schema.arch import (
 from autoslim.schema.config import STAGES, UNASKED, Config
 from autoslim.schema.dataset import DATASETS, NORMALIZATIONS, DatasetConfig
 from autoslim.schema.export import EXPORT_FORMATS, ExportConfig
-from autoslim.schema.slimming import RESOURCES, SEARCHES, LimitsConfig, SlimConfig
+from autoslim.schema.slimming import METHODS, RESOURCES, SEARCHES, LimitsConfig, SlimConfig
 from autoslim.schema.training import (
     SCHEDULES,
     BaselineConfig,
@@ -42,6 +42,7 @@ __all__ = [
     "KerasFile",
     "LimitsConfig",
     "MobileNetV2",
+    "METHODS",
     "NORMALIZATIONS",
     "OptimizerConfig",
     "RESOURCES",

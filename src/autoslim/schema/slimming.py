@@ -10,6 +10,7 @@ from autoslim.errors import AutoslimError
 from autoslim.schema.checks import group, key, need, one_of
 
 RESOURCES = ("flops", "params", "memory", "latency")
+METHODS = ("greedy", "uniform", "random", "evolution", "sensitivity")
 SEARCHES = ("naive", "exact", "halving", "race")
 
 
@@ -48,6 +49,10 @@ class SlimConfig:
     divisor: int = key(4, "widths are multiples of this")
     freeze: list[str] = key([], "layers that keep their full width: names or patterns such as stem*")
     channels: str | None = key(None, "a channels.yaml to retrain in place of a search's result; null: search")
+    method: str = key("greedy", f"what chooses the channels: {', '.join(METHODS)}")
+    passes: float = key(
+        100.0, "full-network passes over the held-out images that random and evolution may spend in all"
+    )
     search: str = key("exact", "search mode: naive, exact (the same path, cheaper), halving or race")
     score: str = key("loss", "what candidates are compared by on held-out images: loss or top1")
     per_cost: bool = key(False, "compare the drop of the score for each share of the resource saved")
@@ -69,6 +74,14 @@ class SlimConfig:
         _ = self.targets
         one_of("slim.resource", self.resource, RESOURCES)
         one_of("slim.convention", self.convention, ("macs", "with_norm", "all"))
+        one_of("slim.method", self.method, METHODS)
+        least = 1 + len(self.targets)
+        need(
+            least <= self.passes < math.inf or self.method not in ("random", "evolution"),
+            "slim.passes",
+            self.passes,
+            f"at least {least}, one for the full network and one for each target",
+        )
         one_of("slim.search", self.search, SEARCHES)
         one_of("slim.score", self.score, ("loss", "top1"))
         self._check_search()

@@ -67,9 +67,14 @@ class Scorer:
         self.macs += macs
         self.scored += scored
 
-    def __call__(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Per-image cross-entropy and correctness of candidates [K, G]: float32 [K, images] each."""
-        found = [self.score(batch, candidates) for batch in range(len(self.sizes))]
+    def __call__(
+        self, candidates: np.ndarray, base: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Per-image cross-entropy and correctness of candidates [K, G]: float32 [K, images] each.
+
+        `base` is as in `score`.
+        """
+        found = [self.score(batch, candidates, base) for batch in range(len(self.sizes))]
         return np.concatenate([losses for losses, _ in found], 1), np.concatenate(
             [hit for _, hit in found], 1
         )
@@ -104,6 +109,16 @@ class Scorer:
         return np.stack([np.asarray(loss) for loss, _ in found]), np.stack(
             [np.asarray(hit) for _, hit in found]
         )
+
+    def price(self, candidates: np.ndarray, base: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+        """What a call costs: multiply-accumulates of each candidate, int64 [K], and of the base for all."""
+        spent = self.segments.macs(candidates)
+        if base is None:
+            return spent.sum(-1) * self.images, 0
+        starts = self.segments.starts(base, candidates)
+        spent[np.arange(len(self.segments)) < starts[:, None]] = 0
+        shared = int(self.segments.macs(base)[: starts.max()].sum())
+        return spent.sum(-1) * self.images, shared * self.images
 
     def _prefix(self, batch: int, base: np.ndarray | None, depth: int) -> list[Any]:
         """Values of a batch before each of the base's segments up to `depth`; only this batch's are kept."""

@@ -22,6 +22,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyTable
 from autoslim.slimming.levels import Levels
+from autoslim.slimming.methods import METHODS
 from autoslim.stages.store import StageFolder, make_room, stage_hash
 from autoslim.training.distribution import Strategy, cluster_workers, make_strategy
 from autoslim.training.gradients import Computing
@@ -213,18 +214,26 @@ class Experiment:
         return StageFolder(self.root, "supernet", key)
 
     def search_folder(self) -> StageFolder:
-        """One folder for all targets: a search that went further serves the nearer ones too."""
+        """The folder of what the method finds; of one that narrows step by step, one for all targets."""
         s = self.config.slim
-        names = ("resource", "convention", "images", "batch_size")
-        key = {
+        names = ("resource", "convention", "score", "images", "batch_size", "method")
+        key: dict[str, Any] = {
             "supernet": stage_hash(self.supernet_folder().key),
             "slim": {name: getattr(s, name) for name in names}
-            | s.search_settings
             | ({"limits": s.limits.given} if s.limits.given else {}),
+            "options": self.search_options(),
         }
+        if not METHODS[s.method].path:
+            key["targets"] = list(s.targets)
         if self.latency is not None:
             key["device"] = self.latency.device
         return StageFolder(self.root, "search", key)
+
+    def search_options(self) -> dict[str, Any]:
+        """The method's own options, as the configuration has them."""
+        s = self.config.slim
+        values = s.search_settings | {"passes": s.passes, "seed": self.config.seed}
+        return {name: values[name] for name in METHODS[s.method].options}
 
     def network_folder(self, stage: str, widths: np.ndarray) -> StageFolder:
         """The folder in which the network at `widths` is retrained; `stage` is "retrain" or "uniform"."""

@@ -17,13 +17,13 @@ from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
 from autoslim.exporting.runtimes import call_keras
 from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
-from autoslim.reporting.network import NAMES
+from autoslim.reporting.network import NAMES, network_of
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.search import uniform_widths
-from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.preflight import reached
 from autoslim.stages.store import StageFolder, write_atomically
+from autoslim.stages.wanted import retrain_folder, wanted
 
 FOLDER = "export"  # within the folder of each network
 TRAINING = ("baseline", "retrain", "uniform")
@@ -55,15 +55,17 @@ def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
 
 def done_networks(experiment: Experiment) -> list[Network]:
     """The networks of this configuration that are trained: the baseline first, then by target."""
+    slim = experiment.config.slim
     found = [Network("baseline", experiment.baseline_folder())]
-    for target, slimmed, even in _targets(experiment):
+    for label, target, slimmed in wanted(experiment, None if slim.channels else reached(experiment)):
         if slimmed is not None:
-            found.append(
-                Network(f"{NAMES['autoslim']} {target}", experiment.network_folder("retrain", slimmed))
-            )
+            name = NAMES[network_of(slim.method)]
+            found.append(Network(f"{name} {label}", retrain_folder(experiment, slimmed)))
+        even = _uniform(experiment, target)
         if even is not None:
-            found.append(Network(f"{NAMES['uniform']} {target}", experiment.network_folder("uniform", even)))
-    return [network for network in found if network.folder.done]
+            found.append(Network(f"{NAMES['uniform']} {label}", experiment.network_folder("uniform", even)))
+    done = [network for network in found if network.folder.done]
+    return list({network.folder.path: network for network in done}.values())
 
 
 def export_folder(experiment: Experiment, networks: Sequence[Network]) -> StageFolder:
@@ -147,24 +149,6 @@ def _load(network: Network) -> keras.Model:
             f"The network in {path} cannot be read ({first_line(error, 120)}). Remove the folder "
             f"{network.folder.path} to run stage {network.folder.stage} anew."
         ) from error
-
-
-def _targets(experiment: Experiment) -> list[tuple[str, np.ndarray | None, np.ndarray | None]]:
-    """(target as in labels, AutoSlim's widths, uniform widths), None where there are none (yet)."""
-    s = experiment.config.slim
-    if s.channels:
-        widths = channels_widths(experiment)
-        target = float(experiment.budget.share(experiment.budget.cost(widths)))
-        return [(f"{target:.3g}", widths, _uniform(experiment, target))]
-    trajectory = reached(experiment)
-    return [
-        (
-            f"{target:g}",
-            np.array(trajectory.at(target, s.limits.given).widths, np.int32) if trajectory else None,
-            _uniform(experiment, target),
-        )
-        for target in s.targets
-    ]
 
 
 def _uniform(experiment: Experiment, target: float) -> np.ndarray | None:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from autoslim.config import Config
 from autoslim.reporting.exports import export_table
-from autoslim.reporting.network import NetworkResult
+from autoslim.reporting.network import network_of
 from autoslim.reporting.terminal import heading, results_table, show, where
-from autoslim.slimming.latency import whole_milliseconds
 from autoslim.slimming.search import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.baseline import run_baseline
 from autoslim.stages.bill import bill
-from autoslim.stages.channels import channels_widths
 from autoslim.stages.describe import run_describe
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.export import check_export, done_networks, export_folder, is_exported, run_export
@@ -32,6 +30,8 @@ from autoslim.stages.retrain import run_retrain
 from autoslim.stages.search import run_search
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder
 from autoslim.stages.supernet import run_supernet
+from autoslim.stages.trained import Trained, trained
+from autoslim.stages.wanted import Wanted, retrain_folder, wanted
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class _Run:
         self.experiment = experiment
         self.config = experiment.config
         self.outcome = Outcome()
-        self.results: list[NetworkResult] = []
+        self.trained: list[Trained] = []
         self.finished: dict[str, dict[str, Any]] = {}  # stage and target, as "retrain 0.5" -> result.json
         self.trajectory: Trajectory | None = None
 
@@ -88,7 +88,8 @@ class _Run:
         """Train the full network."""
         folder = self.experiment.baseline_folder()
         result = self._stage(folder, "", lambda: run_baseline(self.experiment, folder), NETWORK_FIELDS)
-        self._note("baseline", None, self.experiment.plan.full, folder, result)
+        full = self.experiment.plan.full
+        self.trained.append(trained(self.experiment, "baseline", None, full, folder, result))
 
     def supernet(self) -> None:
         """Train one network for all widths, unless nobody needs it."""
@@ -115,30 +116,31 @@ class _Run:
             ("passes", "holdout_images"),
             done=lambda: reached(experiment) is not None,
         )
-        self.trajectory = search_result(experiment)
+        found = self.trajectory = search_result(experiment)
+        naive = found.share_of_naive
         log.info(
-            "search: %.1f full-network passes over %d held-out images, %.3f of what naive search would spend",
-            self.trajectory.passes,
-            self.trajectory.images,
-            self.trajectory.share_of_naive,
+            "search: %.1f full-network passes over %d held-out images%s",
+            found.passes,
+            found.images,
+            "" if math.isnan(naive) else f", {naive:.3f} of what naive search would spend",
         )
 
     def retrain(self) -> None:
         """Train the networks that the search found, or the one that `slim.channels` names."""
-        for target, widths in self._targets():
-            self._network("retrain", "autoslim", target, widths)
+        kind = network_of(self.config.slim.method)
+        for label, _, widths in self._wanted():
+            assert widths is not None
+            self._network(kind, label, widths, retrain_folder(self.experiment, widths))
 
     def uniform(self) -> None:
         """Train networks of the same budgets with every group at the same ratio."""
-        s = self.config.slim
-        targets = [target for target, _ in self._targets()] if s.channels else s.targets
-        for target in targets:
+        for label, target, _ in wanted(self.experiment, None):
             widths = uniform_widths(self.experiment.budget, target)
-            self._network("uniform", "uniform", target, widths)
+            self._network("uniform", label, widths, self.experiment.network_folder("uniform", widths))
 
     def report(self) -> None:
         """Compare the networks of this run."""
-        folder = run_report(self.experiment, self.results, self.finished, self.trajectory)
+        folder = run_report(self.experiment, self.trained, self.finished, self.trajectory)
         heading("report", str(folder / "report.md"))
         self.outcome.folders["report"] = str(folder)
 
@@ -158,10 +160,11 @@ class _Run:
     def finish(self) -> None:
         """The final table, and where everything lies."""
         full = self.experiment.budget.full
-        self.outcome.rows = [result.row(full) for result in self.results]
-        if self.results:
+        results = [one.network for one in self.trained]
+        self.outcome.rows = [result.row(full) for result in results]
+        if results:
             heading("results")
-            show(results_table(self.results, full, self.config.slim.resource))
+            show(results_table(results, full, self.config.slim.resource))
             show(*bill(self.experiment, self.finished).lines())
         where(self.outcome.folders)
         print(f"curves: tensorboard --logdir {self.config.output}")
@@ -201,44 +204,27 @@ class _Run:
         self.finished[label] = result
         return result
 
-    def _targets(self) -> list[tuple[float, np.ndarray]]:
-        """The networks to retrain: (share of the resource asked for, widths int32 [G])."""
-        budget, s = self.experiment.budget, self.config.slim
-        if s.channels:
-            widths = channels_widths(self.experiment)
-            return [(float(budget.share(budget.cost(widths))), widths)]
-        self.trajectory = search_result(self.experiment)
-        return [(t, np.array(self.trajectory.at(t, s.limits.given).widths, np.int32)) for t in s.targets]
+    def _wanted(self) -> list[Wanted]:
+        """The networks to retrain.
 
-    def _network(self, stage: str, name: str, target: float, widths: np.ndarray) -> None:
-        folder = self.experiment.network_folder(stage, widths)
-        label = f"{target:.3g}" if self.config.slim.channels else f"{target:g}"
+        Raises:
+            AutoslimError: if they come of a search and it is not done.
+        """
+        if self.config.slim.channels is None:
+            self.trajectory = search_result(self.experiment)
+        return wanted(self.experiment, self.trajectory)
+
+    def _network(self, kind: str, label: str, widths: np.ndarray, folder: StageFolder) -> None:
+        """Train a network, unless this run has done so under the same name."""
+        if any((one.network.network, one.network.target) == (kind, float(label)) for one in self.trained):
+            return
         result = self._stage(
             folder,
             label,
-            lambda: run_retrain(self.experiment, folder, widths, f"{stage} {label}"),
+            lambda: run_retrain(self.experiment, folder, widths, f"{folder.stage} {label}"),
             NETWORK_FIELDS,
         )
-        self._note(name, float(label), widths, folder, result)
-
-    def _note(
-        self, name: str, target: float | None, widths: np.ndarray, folder: StageFolder, result: dict[str, Any]
-    ) -> None:
-        """Keep a trained network for the report and the final table."""
-        cost = {key: result[key] for key in ("top1", "loss", "flops", "params", "memory")}
-        channels = self.experiment.plan.channels(widths)
-        self.results.append(
-            NetworkResult(
-                name,
-                target,
-                channels=channels,
-                folder=str(folder.path),
-                files=_files(folder),
-                latency=self.experiment.budget.cost(widths).latency,
-                measured_latency=_measured_latency(self.experiment, folder),
-                **cost,
-            )
-        )
+        self.trained.append(trained(self.experiment, kind, float(label), widths, folder, result))
 
 
 _STAGES: dict[str, Callable[[_Run], None]] = {
@@ -250,16 +236,3 @@ _STAGES: dict[str, Callable[[_Run], None]] = {
     "report": _Run.report,
     "export": _Run.export,
 }
-
-
-def _measured_latency(experiment: Experiment, folder: StageFolder) -> float | None:
-    """Milliseconds of a trained network, measured whole on this device, where latency is limited."""
-    if experiment.latency is None:
-        return None
-    return whole_milliseconds(keras.saving.load_model(folder.path / "model.keras", compile=False))
-
-
-def _files(folder: StageFolder) -> dict[str, str]:
-    """What a trained network's folder holds for its user: name -> path."""
-    paths = {"model": folder.path / "model.keras", "channels": folder.path / "channels.yaml"}
-    return {name: str(path) for name, path in paths.items() if path.exists()}

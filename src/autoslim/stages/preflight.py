@@ -40,9 +40,10 @@ def _check_targets(experiment: Experiment, stages: Sequence[str]) -> None:
     if s.channels is not None:
         channels_widths(experiment)
         return
-    if {"supernet", "search", "retrain"} & set(stages):
+    even = s.method == "uniform"  # which is not bound to the levels
+    if {"supernet", "search", "retrain"} & set(stages) and not even:
         experiment.budget.refuse_unreachable(experiment.levels.smallest, min(s.targets))
-    if "uniform" in stages:
+    if "uniform" in stages or (even and "search" in stages):
         uniform_widths(experiment.budget, min(s.targets))
 
 

@@ -18,11 +18,12 @@ from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import bill
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder, write_atomically
+from autoslim.stages.trained import Trained
 
 
 def run_report(
     experiment: Experiment,
-    results: list[NetworkResult],
+    trained: list[Trained],
     finished: dict[str, dict[str, Any]],
     trajectory: Trajectory | None,
 ) -> Path:
@@ -30,34 +31,34 @@ def run_report(
 
     Args:
         experiment: of the run.
-        results: the trained networks.
+        trained: the networks of this run.
         finished: stage label -> its result.json.
         trajectory: of the search, if there was one.
     """
     config = experiment.config
     key = {
-        "networks": sorted(Path(result.folder).name for result in results),
+        "networks": sorted(Path(one.network.folder).name for one in trained),
         "search": experiment.search_folder().path.name if trajectory else None,
         "resource": config.slim.resource,
     }
     folder = StageFolder(experiment.root, "report", key)
     with folder.locked(experiment.lock_wait):
-        _write(experiment, folder, results, finished, trajectory)
+        _write(experiment, folder, trained, finished, trajectory)
     return folder.path
 
 
 def _write(
     experiment: Experiment,
     folder: StageFolder,
-    results: list[NetworkResult],
+    trained: list[Trained],
     finished: dict[str, dict[str, Any]],
     trajectory: Trajectory | None,
 ) -> None:
     config = experiment.config
     resource = config.slim.resource
-    networks = {Path(r.folder).name: r.label for r in results}
-    by_label = {r.label: _result_of(finished, r) for r in results}
-    test_images = next(iter(by_label.values()))["test_images"]
+    results = [one.network for one in trained]
+    first = trained[0].result
+    test_images = first["test_images"]
     figures = _figures(experiment, results, test_images, trajectory)
     paths = {name: save_png(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
     titles = {
@@ -66,7 +67,6 @@ def _write(
         "search": "The search",
     }
     full: Cost = experiment.budget.full
-    data = next(iter(by_label.values()))["normalization"]
     text = report_markdown(
         results,
         full,
@@ -77,18 +77,23 @@ def _write(
         resource=resource,
         convention=config.slim.convention,
         trajectory=trajectory,
-        correct={label: np.array(list(r["right"])) == "1" for label, r in by_label.items()},
+        correct={one.network.label: np.array(list(one.result["right"])) == "1" for one in trained},
         bill=bill(experiment, finished),
         groups=_groups(experiment),
         figures={titles[name]: path for name, path in paths.items()},
-        mean=data["mean"],
-        std=data["std"],
+        mean=first["normalization"]["mean"],
+        std=first["normalization"]["std"],
         command=_command(),
         folder=folder.path,
     )
     write_atomically(folder.path / "report.md", text)
     write_report(folder.path, results, trajectory, figures)
-    folder.finish({"networks": networks, "report": str(folder.path / "report.md")})
+    folder.finish(
+        {
+            "networks": {r.label: Path(r.folder).name for r in results},
+            "report": str(folder.path / "report.md"),
+        }
+    )
 
 
 def _figures(
@@ -107,12 +112,6 @@ def _figures(
 def _groups(experiment: Experiment) -> list[tuple[str, int]]:
     """(name, channels at full width) of the groups that can be slimmed."""
     return [(group.name, group.size) for group in experiment.plan.slimmable]
-
-
-def _result_of(finished: dict[str, dict[str, Any]], result: NetworkResult) -> dict[str, Any]:
-    """What the stage that trained a network wrote."""
-    stage = {"baseline": "baseline", "autoslim": "retrain", "uniform": "uniform"}[result.network]
-    return finished[stage if result.target is None else f"{stage} {result.target:g}"]
 
 
 def _command() -> str:

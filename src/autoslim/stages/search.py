@@ -1,9 +1,10 @@
-"""Stage `search`: the greedy search; one pass serves every budget."""
+"""Stage `search`: choose the channels for every target, by the method that `slim.method` names."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,27 +12,31 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
-from autoslim.slimming.search import search
+from autoslim.slimming.methods import METHODS
+from autoslim.slimming.rivals.problem import Score, Widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.scored import ScoreFile
 from autoslim.stages.store import StageFolder, write_atomically
 
 TRAJECTORY = "trajectory.json"
+SCORED = "scored.jsonl"  # the networks that a method has scored, one a line
 
 
 def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
-    """Search until the smallest target is met; goes on from the last step that the folder holds."""
+    """Search until the smallest target is met; goes on from what the folder holds."""
     s = experiment.config.slim
+    method = METHODS[s.method]
     levels = experiment.levels  # before building: the plan's own build starts the session anew
     start = load_trajectory(experiment, folder)
     supernet = experiment.supernet_folder()
     experiment.need(supernet, "The search")
     graph = experiment.graph_of(experiment.load_weights(supernet))
-    share = start.points[-1].share if start else 1.0
-    with _keeping(folder, share, min(s.targets)) as keep:
-        trajectory = search(
+    with _Keeper(folder, start, min(s.targets)).running() as keep:
+        resume = {"start": start, "known": keep.known, "on_scored": keep.scored}
+        trajectory = method.find(
             graph,
             levels,
             experiment.holdout_batches(),
@@ -40,34 +45,51 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
             convention=s.convention,
             limits=s.limits.given,
             latency=experiment.latency,
-            **s.search_settings,
-            start=start,
-            on_point=keep,
+            score=s.score,
+            on_point=keep.point,
+            **experiment.search_options(),
+            **{name: resume[name] for name in method.resume},
         )
     return _finish(experiment, folder, trajectory)
 
 
-@contextmanager
-def _keeping(folder: StageFolder, share: float, target: float) -> Iterator[Callable[[Trajectory], None]]:
-    """A function that keeps every step of a search from `share` down to `target`, and shows it."""
-    writer = tf.summary.create_file_writer(str(folder.path))
-    total = round(1000 * (1 - target))
-    done = min(total, round(1000 * (1 - share)))
+class _Keeper:
+    """Keeps and shows every step of a search, and every network that it scores."""
 
-    def keep(trajectory: Trajectory) -> None:
-        nonlocal done
-        write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
-        _log_point(writer, trajectory)
+    def __init__(self, folder: StageFolder, start: Trajectory | None, target: float) -> None:
+        self._file = ScoreFile(folder.path / SCORED)
+        self.known = dict(self._file.known)
+        self._folder = folder
+        self._total = round(1000 * (1 - target))
+        self._done = self._way(start.points[-1].share) if start else 0
+
+    def _way(self, share: float) -> int:
+        """How far it is from the full network to the smallest target: per mille of the resource."""
+        return min(self._total, round(1000 * (1 - share)))
+
+    @contextmanager
+    def running(self) -> Iterator[_Keeper]:
+        """Within the block a bar is shown, and TensorBoard's file is open."""
+        self._writer = tf.summary.create_file_writer(str(self._folder.path))
+        try:
+            with progress("search", self._total, self._done, "per mille") as self._advance:
+                yield self
+        finally:
+            self._writer.close()
+
+    def point(self, trajectory: Trajectory) -> None:
+        """One more network on the path."""
+        write_atomically(self._folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
+        _log_point(self._writer, trajectory)
         point = trajectory.points[-1]
-        now = min(total, round(1000 * (1 - point.share)))
-        advance(max(0, now - done), share=point.share, top1=point.top1)
-        done = max(done, now)
+        now = self._way(point.share)
+        self._advance(max(0, now - self._done), share=point.share, top1=point.top1)
+        self._done = max(self._done, now)
 
-    try:
-        with progress("search", total, done, "per mille") as advance:
-            yield keep
-    finally:
-        writer.close()
+    def scored(self, widths: Widths, score: Score) -> None:
+        """One more network was scored."""
+        self._file.add(widths, score)
+        self._advance(0, networks=len(self._file.known), loss=score.loss)
 
 
 def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory) -> dict[str, Any]:
@@ -86,7 +108,7 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
             "steps": len(trajectory.points) - 1,
             "holdout_images": trajectory.images,
             "passes": trajectory.passes,
-            "share_of_naive": trajectory.share_of_naive,
+            "share_of_naive": None if math.isnan(trajectory.share_of_naive) else trajectory.share_of_naive,
             **billed(experiment, sum(point.macs for point in trajectory.points)),
             "channels": channels,
         }
