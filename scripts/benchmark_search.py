@@ -57,10 +57,10 @@ DEFAULT_MODES = (
     "halving+lazy+exchange",
     *figures.RIVALS,
 )
-# dataset -> training images, epochs of the supernet, share held out, fresh images
-USUAL: dict[str, tuple[int | None, int, float, int | None]] = {
-    "fashion_mnist": (12_000, 16, 0.2, 5000),
-    "digits": (None, 30, 0.5, None),
+# what is done with a data set where no option says else
+USUAL: dict[str, dict[str, Any]] = {
+    "fashion_mnist": {"train_images": 12_000, "epochs": 16, "holdout": 0.2, "fresh": 5000, "batch": 128},
+    "digits": {"train_images": None, "epochs": 30, "holdout": 0.5, "fresh": None, "batch": 32},
 }
 
 
@@ -208,6 +208,7 @@ def configuration(options: argparse.Namespace, seed: int) -> Config:
         f"dataset.train_images={options.train_images or 'null'}",
         f"dataset.holdout={options.holdout}",
         f"supernet.epochs={options.epochs}",
+        f"slim.batch_size={options.batch}",
         f"seed={seed}",
         f"output={options.output}",
         "stages=[supernet]",
@@ -232,6 +233,7 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
     add("--holdout", type=float, help="share of them held out; default: 0.2, digits 0.5")
     add("--epochs", type=int, help="of the supernet; default: 16, digits 30")
     add("--images", type=int, help="held-out images that searches see; default: all, digits half")
+    add("--batch", type=int, help="held-out images a batch; default: 128, digits 32")
     add("--fresh", type=int, help="fresh images; default: 5,000, digits the other half")
     add("--override", nargs="+", default=[], metavar="KEY=VALUE", help="such as slim.levels=12")
     add("--output", default="outputs", help="folder of the stages and of the figures")
@@ -242,18 +244,15 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
     for name in options.modes:
         if name not in figures.RIVALS:
             figures.arguments(name)
-    images, epochs, holdout, fresh = USUAL[options.dataset]
-    options.train_images = options.train_images or images
-    options.epochs = options.epochs or epochs
-    options.holdout = options.holdout or holdout
-    options.fresh = options.fresh or fresh
+    for name, value in USUAL[options.dataset].items():
+        setattr(options, name, getattr(options, name) or value)
     default = Path(options.output) / "benchmarks" / f"search-{options.arch}-{options.dataset}.json"
     options.results = options.results or default
     return options
 
 
 # options that figures in one file have in common
-SETTINGS = ("dataset", "arch", "target", "train_images", "holdout", "epochs", "images", "fresh", "override")
+SETTINGS = ("dataset", "arch", "target", *USUAL["digits"], "images", "override")
 
 
 def main(command: Sequence[str] | None = None) -> None:

@@ -47,8 +47,8 @@ def arguments(name: str) -> dict[str, Any]:
         word, _, value = part.partition(":")
         if word not in WORDS or (place == 0) != (word in MODES):
             raise AutoslimError(
-                f"{name!r} is no way to search: expected one of {', '.join(MODES)}, then, each behind a +, any "
-                f"of {', '.join(word for word in WORDS if word not in MODES)}; or one of "
+                f"{name!r} is no way to search: expected one of {', '.join(MODES)}, then, each behind a +, "
+                f"any of {', '.join(word for word in WORDS if word not in MODES)}; or one of "
                 f"{', '.join(RIVALS)}. For example race:0.01+lazy."
             )
         keywords, keyword, kind = WORDS[word]

@@ -202,7 +202,11 @@ class Torch:
             )
         except OSError as error:
             raise TorchError(f"{self.interpreter} can't be started: {error.strerror}") from error
-        self.version = self._read()["version"]
+        try:
+            self.version = self._read()["version"]
+        except TorchError:
+            self.close()
+            raise
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request (see benchmark_torch.py).
