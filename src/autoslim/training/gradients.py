@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.graph.run import Replaced
 from autoslim.training.distribution import Strategy, mean_in_replica, sum_in_replica
 from autoslim.training.losses import weight_losses
 
@@ -66,6 +67,7 @@ class Differentiation:
         loss_of: Callable[[Any], Any],
         widths: Any = None,
         weight_share: float = 0.0,
+        replaced: Replaced | None = None,
     ) -> Found:
         """One pass, at full width or at `widths`.
 
@@ -74,6 +76,7 @@ class Differentiation:
             loss_of: logits [B, classes] -> loss, scalar.
             widths: int32 [G], or None.
             weight_share: times what the weights' regularizers add to the loss.
+            replaced: weights that others stand in for, as in `ChannelGraph.run`.
         """
         layers: list[keras.Layer] = []
 
@@ -85,11 +88,13 @@ class Differentiation:
                     training=True,
                     precision=self.computing.precision,
                     synchronized=self.computing.sync_batch_norm,
+                    replaced=replaced,
                 )
                 loss = loss_of(logits)
                 added = [weight_share * w for w in weight_losses(self._variables)] if weight_share else []
                 scaled = self._optimizer.scale_loss(tf.add_n([loss, *added]))
-            gradients = tape.gradient(scaled, self._variables, unconnected_gradients="zero")
+            values = [v.value for v in self._variables]  # a Keras variable is no source of zeros
+            gradients = tape.gradient(scaled, values, unconnected_gradients="zero")
             layers[:] = [layer for layer, *_ in statistics]
             return loss, gradients, logits, [moments for _, _, *moments in statistics]
 

@@ -100,7 +100,7 @@ class _Training:
         if folder is not None:
             writes = is_chief(step.strategy)
             self._checkpoints = Checkpoints(
-                Path(folder) / "checkpoints", step.graph.model, step.optimizer, writes=writes
+                Path(folder) / "checkpoints", step.model, step.optimizer, writes=writes
             )
             self._resume(self._checkpoints.restore())
             if self.done < self.total and writes:
@@ -138,7 +138,7 @@ class _Training:
             self.batches,
             self.epochs,
             self.done,
-            step.graph.model,
+            step.model,
             step.strategy,
             step.computing.accumulate,
         )

@@ -46,7 +46,7 @@ class Step(Protocol):
     function of the step's number.
     """
 
-    graph: ChannelGraph
+    model: Any  # what is trained: a model, or what has its variables, output_shape and name
     optimizer: keras.optimizers.Optimizer
     strategy: Strategy
     computing: Computing
@@ -96,7 +96,7 @@ class PlainStep:
         temperature: float = 1.0,
         computing: Computing = USUAL,
     ) -> None:
-        self.graph = graph
+        self.graph, self.model = graph, graph.model
         self.optimizer = optimizer
         self.computing = computing
         self.strategy = strategy_of(graph.model)
@@ -122,19 +122,19 @@ class PlainStep:
             self._add_part(images, labels, tf.constant(part)) for part in range(self.computing.accumulate)
         ]
         self._apply()
-        return _named("train", [tf.add_n(values) for values in zip(*found, strict=True)])
+        return named("train", [tf.add_n(values) for values in zip(*found, strict=True)])
 
     def compute(self, images: Any, labels: Any) -> Metrics:
         """The step, for use within a `tf.function`."""
         run = on_replicas(self.strategy, self._in_replica)
-        return _named("train", tf.unstack(total(self.strategy, run(images, labels))))
+        return named("train", tf.unstack(total(self.strategy, run(images, labels))))
 
     def _in_replica(self, images: Any, labels: Any) -> Any:
         count = images_in_all(labels)
         found = self._pass(images, labels, count)
         apply(self.optimizer, found.gradients, self.variables)
         update_moving_statistics(found.statistics)
-        return _measured(found, labels, count)
+        return measured(found, labels, count)
 
     def _in_replica_part(self, images: Any, labels: Any, part: Any) -> Any:
         assert self._sums is not None
@@ -143,12 +143,12 @@ class PlainStep:
         found = self._pass(images, labels, count)
         self._sums.add(found.gradients)
         update_moving_statistics(found.statistics)
-        return _measured(found, labels, count)
+        return measured(found, labels, count)
 
     def _pass(self, images: Any, labels: Any, count: Any) -> Found:
         soft = None if self._teacher is None else self._soft_targets(images)
         return self.differentiation(
-            images, lambda logits: self._loss(labels, logits, soft) / count, weight_share=_weight_share(self)
+            images, lambda logits: self._loss(labels, logits, soft) / count, weight_share=weight_share(self)
         )
 
     def _soft_targets(self, images: Any) -> Any:
@@ -201,7 +201,7 @@ class SandwichStep:
         smoothing: float = 0.0,
         computing: Computing = USUAL,
     ) -> None:
-        self.graph = graph
+        self.graph, self.model = graph, graph.model
         self.levels = levels
         self.optimizer = optimizer
         self.computing = computing
@@ -229,7 +229,7 @@ class SandwichStep:
         metrics: Metrics = {}
         for name, pairs in zip(self.arms, zip(*found, strict=True), strict=True):
             sums = pairs[0] if parts == 1 else [tf.add_n(values) for values in zip(*pairs, strict=True)]
-            metrics |= _named(name, sums)
+            metrics |= named(name, sums)
         return metrics
 
     @property
@@ -258,12 +258,12 @@ class SandwichStep:
         found = self.differentiation(
             images,
             lambda logits: cross_entropy(truth(logits), logits) / count,
-            weight_share=_weight_share(self),
+            weight_share=weight_share(self),
         )
         (self._sums.start if part is None else self._sums.add)(found.gradients)
         logits = tf.cast(found.logits, tf.float32)
         targets = tf.nn.softmax(logits) if self._distill else truth(logits)
-        return targets, count, _measured(found, labels, count)
+        return targets, count, measured(found, labels, count)
 
     def _smaller_in_replica(
         self, images: Any, labels: Any, targets: Any, count: Any, widths: Any, part: Any | None
@@ -271,7 +271,7 @@ class SandwichStep:
         images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
         found = self.differentiation(images, lambda logits: cross_entropy(targets, logits) / count, widths)
         self._sums.add(found.gradients)
-        return _measured(found, labels, count)
+        return measured(found, labels, count)
 
 
 def traced(strategy: Strategy, in_replica: Callable[..., Any], summed: bool = False) -> Any:
@@ -291,17 +291,17 @@ def traced(strategy: Strategy, in_replica: Callable[..., Any], summed: bool = Fa
     return tf.function(call, autograph=False)
 
 
-def _weight_share(step: PlainStep | SandwichStep) -> float:
+def weight_share(step: Step) -> float:
     """The regularizers' losses are added once in all: so much of them in each part of each replica."""
     return 1.0 / (step.strategy.num_replicas_in_sync * step.computing.accumulate)
 
 
-def _measured(found: Found, labels: Any, count: Any) -> Any:
+def measured(found: Found, labels: Any, count: Any) -> Any:
     """This replica's share of (loss, hits): float32 [2]."""
     return tf.stack([found.loss, count_hits(labels, found.logits) / count])
 
 
-def _named(arm: str, values: Sequence[Any]) -> Metrics:
+def named(arm: str, values: Sequence[Any]) -> Metrics:
     loss, top1 = values
     return {f"{arm}/loss": loss, f"{arm}/top1": top1}
 
