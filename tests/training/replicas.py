@@ -12,6 +12,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.training.distribution import distributed, make_strategy, strategy_of
 from autoslim.training.gradients import Computing
+from autoslim.training.joint import JointNetwork, JointStep
 from autoslim.training.optimizers import make_optimizer
 from autoslim.training.steps import PlainStep, SandwichStep
 
@@ -24,6 +25,7 @@ CASES = {
     "local batch norm": ("plain", {}, {}, {}, Computing()),
     "sandwich": ("sandwich", {"regularizer": "l2"}, {}, {"smoothing": 0.1}, SYNC),
     "sandwich in parts": ("sandwich", {"norm": False}, {}, {}, Computing(accumulate=2)),
+    "joint": ("joint", {"regularizer": "l2"}, {"weight_decay": 1e-2}, {}, SYNC),
     "parts": ("plain", {"norm": False, "regularizer": "l2"}, {}, {}, Computing(accumulate=2)),
     "unsplit": ("plain", {"norm": False, "regularizer": "l2"}, {}, {}, Computing()),
     "clipping": ("plain", {"norm": False}, {"clipnorm": 0.05}, {}, Computing()),
@@ -42,7 +44,12 @@ def make_step(case, seed=0):
     if step.pop("teacher", False):
         step["teacher"] = network(seed=9, norm=False)
     graph = ChannelGraph(network(seed, **net))
-    made = make_optimizer(graph.model, 0.05, precision=computing.precision, **optimizer)
+    model = graph.model
+    if kind == "joint":
+        model = JointNetwork(graph, [graph.uniform(0.75), graph.uniform(0.5)])
+    made = make_optimizer(model, 0.05, precision=computing.precision, **optimizer)
+    if kind == "joint":
+        return JointStep(model, made, computing=computing, **step)
     if kind == "plain":
         return PlainStep(graph, made, computing=computing, **step)
     levels = Levels.spaced(graph, 3, divisor=2)
@@ -63,7 +70,7 @@ def values(variables):
 def outcome(case, strategy):
     with strategy.scope():
         step = make_step(case)
-    assert step.strategy is strategy_of(step.graph.model)
+    assert step.strategy is strategy_of(step.model)
     losses = []
     for number, (x, y) in enumerate(distributed(data(case), strategy)):
         metrics = step(x, y, number)
@@ -71,12 +78,13 @@ def outcome(case, strategy):
     optimizer = [v for v in step.optimizer.variables if "average" in v.path]
     replicas = [
         [part.numpy().tolist() for part in strategy.experimental_local_results(v.value)]
-        for v in step.graph.model.non_trainable_variables
+        for v in step.model.variables
+        if not v.trainable
     ]
     keras.backend.clear_session()
     return {
         "losses": losses,
-        "weights": values(step.graph.model.variables),
+        "weights": values(step.model.variables),
         "average": values(optimizer),
         "moving": replicas,
     }

@@ -14,6 +14,7 @@ EXACT = [
     "plain",
     "sandwich",
     "sandwich in parts",
+    "joint",
     "parts",
     "clipping",
     "average",
