@@ -152,6 +152,7 @@ def _beyond(experiment: Experiment, count: int) -> Any:
     assert c.train_images is not None
     every = datasets.load(c.name, c.path)
     subset = datasets.balanced_subset(every.train_labels, c.train_images, 0)
+    assert isinstance(used, datasets.ArrayDataset)
     if not np.array_equal(every.train_images[subset], used.train_images):
         raise AutoslimError(
             f"The {c.train_images} training images of {c.name} are not the subset expected, so that no image "
@@ -160,8 +161,9 @@ def _beyond(experiment: Experiment, count: int) -> Any:
     larger = datasets.balanced_subset(every.train_labels, c.train_images + count, 0)
     index = np.setdiff1d(larger, subset)
     size = -(-len(index) // -(-len(index) // experiment.config.slim.batch_size))
-    images, labels = every.train_images[index], every.train_labels[index]
-    return datasets.evaluation_batches(images, labels, size, used.mean, used.std)
+    return datasets.evaluation_batches(
+        every.train, every.train_labels, size, used.mean, used.std, index=index
+    )
 
 
 def measure_seed(seed: int, options: argparse.Namespace, records: Records) -> None:

@@ -33,7 +33,7 @@ def grey(folder: Path) -> tuple[Any, keras.Model]:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (GREY_IMAGES, 28, 28, 1), np.uint8)
     labels = np.arange(GREY_IMAGES, dtype=np.int32) % 10
-    data = datasets.Dataset("grey", images, labels, images[:10], labels[:10], 10)
+    data = datasets.ArrayDataset("grey", images, labels, images[:10], labels[:10], 10)
     return data.training(128, pad=2, flip=True), archs.resnet(data.shape, data.classes, depth=20)
 
 
@@ -45,6 +45,7 @@ def jpeg(folder: Path) -> tuple[Any, keras.Model]:
         "dataset=image_folder",
         f"dataset.path={folder}",
         "dataset.shape=[224,224,3]",
+        "dataset.verify=false",
         "train.batch_size=32",
     ]
     experiment = Experiment(compose(overrides))

@@ -61,7 +61,7 @@ def test_name_follows_depth() -> None:
 def test_group_files_are_named_as_what_they_set(group: str) -> None:
     for name in options(group):
         assert getattr(compose([f"{group}={name}"]), group).name == name
-    assert set(options("dataset")) == set(schema.DATASETS)
+    assert set(options("dataset")) == {*schema.DATASETS, *schema.SOURCES} - {"arrays"}
 
 
 @pytest.mark.parametrize("method", schema.METHODS)
@@ -131,6 +131,19 @@ OUT_OF_RANGE = [
     ),
     ("dataset.classes=1", "dataset.classes=1 is out of range: a classifier needs at least 2 classes."),
     ("dataset.holdout=0.6", "dataset.holdout=0.6 is out of range: a share in (0, 0.5]."),
+    (
+        "dataset.source=web",
+        "unknown dataset.source 'web'. There are: arrays, image_folder.",
+    ),
+    ("dataset.classes=null", "dataset.classes=null is out of range: only image files can be counted."),
+    ("dataset.eval_crop=0", "dataset.eval_crop=0.0 is out of range: a share in (0, 1]."),
+    ("dataset.crop=some", "unknown dataset.crop 'some'. There are: none, resized."),
+    (
+        "dataset.scale=[0.5,1.5]",
+        "dataset.scale=[0.5, 1.5] is out of range: expected shares [low, high], 0 < low <= high <= 1.",
+    ),
+    ("dataset.ratio=[2,1]", "dataset.ratio=[2.0, 1.0] is out of range: expected [low, high], 0 < low <= "),
+    ("dataset.max_broken=1", "dataset.max_broken=1.0 is out of range: a share in [0, 1)."),
     ("dataset.pad=-1", "dataset.pad=-1 is out of range: pixels, 0 or more."),
     ("dataset.train_images=9", "dataset.train_images=9 is out of range: at least one per class."),
     ("optimizer.name=adam", "unknown optimizer.name 'adam'. Did you mean adamw? There are: sgd, adamw."),

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from autoslim.datasets import (
-    Dataset,
+    ArrayDataset,
+    ArrayImages,
+    Augmentation,
     TrainingBatches,
     balanced_subset,
     cifar10,
@@ -63,7 +65,7 @@ def test_mean_and_std_of_each_channel():
     images[..., 1] //= 2
     images[..., 2] = 7
     labels = np.zeros(2500, np.int32)
-    data = Dataset("x", images, labels, images[:1], labels[:1], 1)
+    data = ArrayDataset("x", images, labels, images[:1], labels[:1], 1)
     scaled = images.reshape(-1, 3).astype(np.float64) / 255
     np.testing.assert_allclose(data.mean, scaled.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(data.std, [*scaled.std(axis=0)[:2], 1e-3], rtol=1e-6)
@@ -439,9 +441,9 @@ MEAN, STD = np.array([0.3, 0.5], np.float32), np.array([0.2, 0.4], np.float32)
 
 def batches(count=23, batch_size=5, seed=7, pad=1, flip=True):
     """Images of 4x3x2 pixels whose label is their index."""
-    return TrainingBatches(
-        random_images(count, (4, 3, 2)), np.arange(count), batch_size, seed, MEAN, STD, pad=pad, flip=flip
-    )
+    images = ArrayImages(random_images(count, (4, 3, 2)))
+    how = Augmentation(pad=pad, flip=flip)
+    return TrainingBatches(images, np.arange(count), batch_size, seed, MEAN, STD, how)
 
 
 def read(dataset):
@@ -499,7 +501,7 @@ def test_augmentation_does_not_depend_on_the_batch_size():
 
 def test_augmentation_is_a_shift_in_black_and_a_mirror():
     pipeline = batches(pad=1)
-    padded = np.pad(pipeline.images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = np.pad(pipeline.images.pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
     seen = set()
     for x, y in read(pipeline.dataset(60)):
         for image, index in zip(np.rint((x * STD + MEAN) * 255), y, strict=True):
@@ -520,7 +522,7 @@ def test_shift_and_mirror_can_be_left_out(pad, flip):
     pipeline = batches(pad=pad, flip=flip)
     unchanged = mirrored = 0
     for x, y in read(pipeline.dataset(4)):
-        raw = (pipeline.images[y] / 255 - MEAN) / STD
+        raw = (pipeline.images.pixels[y] / 255 - MEAN) / STD
         unchanged += sum(np.allclose(a, b, atol=1e-5) for a, b in zip(x, raw, strict=True))
         mirrored += sum(np.allclose(a, b[:, ::-1], atol=1e-5) for a, b in zip(x, raw, strict=True))
     total = 4 * 4 * 5
@@ -541,17 +543,17 @@ def test_pipeline_refuses():
     refused(
         "Got 3 images and 2 labels to train on: expected as many labels as images, and at least one. Check "
         "the dataset.",
-        TrainingBatches, random_images(3, (2, 2, 2)), np.arange(2), 1, 0, MEAN, STD,
+        TrainingBatches, ArrayImages(random_images(3, (2, 2, 2))), np.arange(2), 1, 0, MEAN, STD,
     )  # fmt: skip
     refused(
-        "batch_size=0, pad=0: expected a batch size of at least 1 image and a pad of at least 0 pixels.",
-        TrainingBatches, random_images(3, (2, 2, 2)), np.arange(3), 0, 0, MEAN, STD,
+        "batch_size=0: expected at least 1 image.",
+        TrainingBatches, ArrayImages(random_images(3, (2, 2, 2))), np.arange(3), 0, 0, MEAN, STD,
     )  # fmt: skip
 
 
 def test_evaluation_batches_are_all_images_in_order():
     images = random_images(11, (4, 3, 2))
-    found = read(evaluation_batches(images, np.arange(11, dtype=np.uint8), 4, MEAN, STD))
+    found = read(evaluation_batches(ArrayImages(images), np.arange(11, dtype=np.uint8), 4, MEAN, STD))
     assert [len(y) for _, y in found] == [4, 4, 3]
     assert np.concatenate([y for _, y in found]).tolist() == list(range(11))
     x = np.concatenate([x for x, _ in found])

@@ -139,7 +139,7 @@ def test_fresh_images_beyond_the_subset_are_none_of_it():
     assert set(seen) == set(run.split[1])
     assert sum(len(labels) for _, labels in fresh) == 90
     used = datasets.evaluation_batches(
-        run.data.train_images, run.data.train_labels, 100, run.data.mean, run.data.std
+        run.data.train, run.data.train_labels, 100, run.data.mean, run.data.std
     )
     assert not images_of(fresh) & images_of(used)
 

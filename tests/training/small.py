@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from autoslim.datasets import GivenBatches, TrainingBatches
+from autoslim.datasets import ArrayImages, Augmentation, GivenBatches, TrainingBatches
 
 L = keras.layers
 SHAPE, CLASSES = (6, 6, 2), 3
@@ -48,7 +48,8 @@ def given(count=24, batch=8, seed=0):
 def shuffled(count=24, batch=8, seed=0):
     x, labels = images(count, seed)
     pixels = np.clip(40 * x + 60, 0, 255).astype(np.uint8)
-    return TrainingBatches(pixels, labels, batch, seed, np.full(2, 0.4), np.full(2, 0.2), pad=1, flip=True)
+    moments = np.full(2, 0.4), np.full(2, 0.2)
+    return TrainingBatches(ArrayImages(pixels), labels, batch, seed, *moments, Augmentation(pad=1, flip=True))
 
 
 def sgd(rate=0.05, **kwargs):

@@ -1,14 +1,23 @@
-"""Datasets: arrays in memory, the class-balanced hold-out, and one input pipeline for all of them."""
+"""Datasets in memory and in files, the class-balanced hold-out, and one input pipeline for all of them."""
 
+from autoslim.datasets.augmentation import Augmentation
 from autoslim.datasets.batches import BatchSource, GivenBatches, TrainingBatches, evaluation_batches
-from autoslim.datasets.dataset import Dataset
+from autoslim.datasets.dataset import ArrayDataset, Dataset
+from autoslim.datasets.encoded import Choice, EncodedDataset
+from autoslim.datasets.folder import image_folder
 from autoslim.datasets.holdout import balanced_subset, split_holdout
+from autoslim.datasets.images import ArrayImages
 from autoslim.datasets.sources import SOURCES, cifar10, cifar100, digits, fashion_mnist, load
 
 __all__ = [
     "SOURCES",
-    "Dataset",
+    "ArrayDataset",
+    "ArrayImages",
+    "Augmentation",
     "BatchSource",
+    "Choice",
+    "Dataset",
+    "EncodedDataset",
     "GivenBatches",
     "TrainingBatches",
     "balanced_subset",
@@ -17,6 +26,7 @@ __all__ = [
     "digits",
     "evaluation_batches",
     "fashion_mnist",
+    "image_folder",
     "load",
     "split_holdout",
 ]

@@ -6,19 +6,23 @@ starts. So a resumed run reads what an uninterrupted one reads.
 """
 
 import logging
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from autoslim.datasets.augmentation import Augmentation, random_box, shifted_and_mirrored
+from autoslim.datasets.images import ArrayImages, ImageStore, central_box, on_host, resized
 from autoslim.errors import AutoslimError
 
 log = logging.getLogger(__name__)
 
-_PARALLEL_CALLS = 2
-_ORDER, _AUGMENTATION = 0, 1  # streams of random numbers within an epoch
+THREADS = os.cpu_count() or 1  # that read and decode images
+_ORDER, _SHIFT, _IMAGE = 0, 1, 2  # streams of random numbers within an epoch
+_CROP = 0  # streams of random numbers of an image
 
 
 class BatchSource(Protocol):
@@ -40,34 +44,35 @@ class BatchSource(Protocol):
 class TrainingBatches:
     """Shuffled, augmented training batches, the last partial batch of an epoch dropped."""
 
-    images: np.ndarray  # uint8 [N, height, width, channels]
+    images: ImageStore
     labels: np.ndarray  # integers [N]
     batch_size: int  # images a batch; at most N: a larger one is lowered to N
     seed: int  # whole number of at least 0
     mean: np.ndarray  # [channels], of images / 255
     std: np.ndarray  # [channels], of images / 255
-    pad: int = 0  # largest random shift in pixels, each way; what enters is black
-    flip: bool = False  # whether half of the images are mirrored left to right
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    index: np.ndarray | None = None  # int64 [n], which images and labels to train on; None: all
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels) or len(self.images) == 0:
+        if len(self.images) != len(self.labels) or self._count == 0:
             raise AutoslimError(
                 f"Got {len(self.images)} images and {len(self.labels)} labels to train on: expected as many "
                 "labels as images, and at least one. Check the dataset."
             )
-        if self.batch_size < 1 or self.pad < 0:
-            raise AutoslimError(
-                f"batch_size={self.batch_size}, pad={self.pad}: expected a batch size of at least 1 image "
-                "and a pad of at least 0 pixels."
-            )
-        if self.batch_size > len(self.images):
-            log.info("Batch size %d lowered to the %d training images.", self.batch_size, len(self.images))
-            object.__setattr__(self, "batch_size", len(self.images))
+        if self.batch_size < 1:
+            raise AutoslimError(f"batch_size={self.batch_size}: expected at least 1 image.")
+        if self.batch_size > self._count:
+            log.info("Batch size %d lowered to the %d training images.", self.batch_size, self._count)
+            object.__setattr__(self, "batch_size", self._count)
+
+    @property
+    def _count(self) -> int:
+        return len(self.labels) if self.index is None else len(self.index)
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch."""
-        return len(self.images) // self.batch_size
+        return self._count // self.batch_size
 
     def dataset(self, epochs: int, start_epoch: int = 0, start_batch: int = 0) -> tf.data.Dataset:
         """Batches of the epochs start_epoch to epochs - 1, the first of them from its batch start_batch on.
@@ -76,43 +81,54 @@ class TrainingBatches:
             (images, labels): float32 [batch_size, height, width, channels], normalised, and int32
             [batch_size].
         """
-        images, labels = _on_host(self.images, self.labels)
+        read = self.images.reader()
+        chosen = on_host(np.arange(self._count) if self.index is None else self.index, tf.int64)
+        labels = on_host(np.asarray(self.labels)[chosen.numpy()], tf.int32)
 
         def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
             epoch_seed = tf.random.fold_in(tf.constant([self.seed, 0], tf.int64), epoch)
             order = tf.random.experimental.stateless_shuffle(
-                tf.range(len(self.images)), tf.random.fold_in(epoch_seed, _ORDER)
+                tf.range(self._count), tf.random.fold_in(epoch_seed, _ORDER)
             )
             # row i belongs to image i: vertical shift, horizontal shift, mirror
-            uniform = tf.random.stateless_uniform(
-                [len(self.images), 3], tf.random.fold_in(epoch_seed, _AUGMENTATION)
-            )
+            uniform = tf.random.stateless_uniform([self._count, 3], tf.random.fold_in(epoch_seed, _SHIFT))
+
+            def finish(x: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                a = self.augmentation
+                x = shifted_and_mirrored(x, tf.gather(uniform, place), a.pad, a.flip)
+                x = _normalise(x, self.mean, self.std)
+                y = tf.gather(labels, place)
+                size = self.batch_size
+                return tf.ensure_shape(x, [size, *self.images.shape]), tf.ensure_shape(y, [size])
 
             def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                index = order[step * self.batch_size : (step + 1) * self.batch_size]
-                x = self._augment(tf.gather(images, index), tf.gather(uniform, index))
-                x = tf.ensure_shape(
-                    _normalise(x, self.mean, self.std), [self.batch_size, *self.images.shape[1:]]
-                )
-                return x, tf.ensure_shape(tf.gather(labels, index), [self.batch_size])
+                place = order[step * self.batch_size : (step + 1) * self.batch_size]
+                return finish(read(tf.gather(chosen, place)), place)
+
+            def stored(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                return read(chosen[order[number]]), order[number]
+
+            def image(content: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                seed = tf.random.fold_in(tf.random.fold_in(epoch_seed, _IMAGE), place)
+                return self._one(content, seed), place
 
             first = tf.where(epoch == start_epoch, tf.constant(start_batch, tf.int64), 0)
-            return _map(tf.data.Dataset.range(first, self.steps_per_epoch), batch)
+            if isinstance(self.images, ArrayImages) and not self.augmentation.by_image:
+                return _map(tf.data.Dataset.range(first, self.steps_per_epoch), batch)
+            numbers = tf.data.Dataset.range(first * self.batch_size, self.steps_per_epoch * self.batch_size)
+            images = _map(_map(numbers, stored, THREADS), image, THREADS)
+            return _map(images.batch(self.batch_size, drop_remainder=True), finish)
 
         return tf.data.Dataset.range(start_epoch, epochs).flat_map(epoch_batches).prefetch(2)
 
-    def _augment(self, x: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-        """Shift and mirror each image by its own row of `uniform`, float32 [B, 3] in [0, 1)."""
-        if self.pad == 0 and not self.flip:
-            return x
-        height, width = self.images.shape[1:3]
-        x = tf.pad(x, [[0, 0], [self.pad, self.pad], [self.pad, self.pad], [0, 0]])
-        offset = tf.cast(uniform[:, :2] * (2 * self.pad + 1), tf.int32)
-        rows = offset[:, :1] + tf.range(height)
-        columns = offset[:, 1:] + tf.range(width)
-        if self.flip:
-            columns = tf.where(uniform[:, 2:] < 0.5, columns, columns[:, ::-1])
-        return tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    def _one(self, stored: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Decode one image and vary it by itself: uint8 [height, width, channels]."""
+        a, shape = self.augmentation, self.images.shape
+        if a.crop == "resized":
+            box = random_box(a.scale, a.ratio, tf.random.fold_in(seed, _CROP))
+        else:
+            box = central_box(shape)
+        return tf.ensure_shape(resized(self.images.window(stored, box), shape), shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,32 +165,49 @@ class GivenBatches:
 
 
 def evaluation_batches(
-    images: np.ndarray, labels: np.ndarray, batch_size: int, mean: np.ndarray, std: np.ndarray
+    images: ImageStore,
+    labels: np.ndarray,
+    batch_size: int,
+    mean: np.ndarray,
+    std: np.ndarray,
+    *,
+    index: np.ndarray | None = None,
+    crop: float = 1.0,
 ) -> tf.data.Dataset:
-    """All images once, in order, the last partial batch included.
+    """Images once, in order, the last partial batch included.
 
     Args:
-        images: uint8 [N, height, width, channels].
+        images: N images.
         labels: integers [N].
         batch_size: images a batch.
         mean: [channels], of images / 255.
         std: [channels], of images / 255.
+        index: int64 [n], which images; None: all.
+        crop: share of the height and width that is kept, from the middle.
 
     Returns:
         Dataset of (images, labels): float32 [B, height, width, channels], normalised, and int32 [B].
     """
-    pixels, classes = _on_host(images, labels)
+    read = images.reader()
+    index = np.arange(len(images)) if index is None else index
+    chosen = on_host(index, tf.int64)
+    classes = on_host(np.asarray(labels)[index], tf.int32)
 
     def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _normalise(pixels[start : start + batch_size], mean, std), classes[start : start + batch_size]
+        x = read(chosen[start : start + batch_size])
+        return _normalise(x, mean, std), classes[start : start + batch_size]
 
-    return _map(tf.data.Dataset.range(0, len(images), batch_size), batch).prefetch(2)
+    def stored(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return read(chosen[place]), classes[place]
 
+    def image(content: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = images.window(content, central_box(images.shape, crop))
+        return tf.ensure_shape(resized(x, images.shape, antialias=True), images.shape), label
 
-def _on_host(images: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    """Tensors in the host's memory, where the pipeline runs, also when there is an accelerator."""
-    with tf.device("CPU:0"):
-        return tf.constant(images), tf.constant(labels, tf.int32)
+    if isinstance(images, ArrayImages) and crop == 1:
+        return _map(tf.data.Dataset.range(0, len(index), batch_size), batch).prefetch(2)
+    decoded = _map(_map(tf.data.Dataset.range(len(index)), stored, THREADS), image, THREADS)
+    return _map(decoded.batch(batch_size), lambda x, y: (_normalise(x, mean, std), y)).prefetch(2)
 
 
 def _normalise(x: tf.Tensor, mean: np.ndarray, std: np.ndarray) -> tf.Tensor:
@@ -185,6 +218,6 @@ def _normalise(x: tf.Tensor, mean: np.ndarray, std: np.ndarray) -> tf.Tensor:
 
 
 def _map(
-    steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    data: tf.data.Dataset, function: Callable[..., tuple[tf.Tensor, tf.Tensor]], threads: int = 2
 ) -> tf.data.Dataset:
-    return steps.map(batch, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    return data.map(function, num_parallel_calls=threads, deterministic=True)

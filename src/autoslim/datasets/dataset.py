@@ -1,13 +1,20 @@
-"""What every source of images returns: training and test images in memory."""
+"""What every source of images returns: training and test images with their labels, wherever they lie."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from autoslim.datasets.augmentation import Augmentation
 from autoslim.datasets.batches import TrainingBatches, evaluation_batches
-from autoslim.datasets.holdout import split_holdout
+from autoslim.datasets.holdout import balanced_subset, split_holdout
+from autoslim.datasets.images import ArrayImages, ImageStore
 from autoslim.errors import AutoslimError
 
 # Of images / 255: mean and standard deviation, for all channels or one each (red, green, blue).
@@ -18,26 +25,67 @@ CONSTANTS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 SMALLEST_STD = 1e-3
+MOMENTS_IMAGES = 10_000  # of images in files, so many are decoded to find their mean and deviation
 _IMAGES_AT_ONCE = 1000
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images and labels of one classification problem."""
+class Dataset(ABC):
+    """Images and labels of one classification problem.
 
-    name: str
-    train_images: np.ndarray  # uint8 [N, height, width, channels]
-    train_labels: np.ndarray  # int32 [N], in [0, classes)
-    test_images: np.ndarray  # uint8 [M, height, width, channels]
-    test_labels: np.ndarray  # int32 [M], in [0, classes)
-    classes: int
-    normalization: str = "dataset"  # what pixels become: see `mean` and `std`
+    Args:
+        name: of the dataset.
+        normalization: what pixels become: see `mean` and `std`.
+        eval_crop: share of the height and width of held-out and test images that is kept, from the middle.
+    """
+
+    def __init__(self, name: str, normalization: str = "dataset", eval_crop: float = 1.0) -> None:
+        self.name = name
+        self.normalization = normalization
+        self.eval_crop = eval_crop
+
+    # -- what there is -------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of one image."""
-        height, width, channels = self.train_images.shape[1:]
-        return height, width, channels
+        """(height, width, channels) of the images that the pipeline gives out."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the classes are called, in the order of their labels; None where that is not known."""
+        return None
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short hash that other images or labels would change, and another place on disk would not."""
+
+    @property
+    @abstractmethod
+    def train(self) -> ImageStore:
+        """The training images."""
+
+    @property
+    @abstractmethod
+    def test_set(self) -> ImageStore:
+        """The test images."""
+
+    @property
+    @abstractmethod
+    def train_labels(self) -> np.ndarray:
+        """int32 [N], in [0, classes)."""
+
+    @property
+    @abstractmethod
+    def test_labels(self) -> np.ndarray:
+        """int32 [M], in [0, classes)."""
+
+    # -- what pixels become --------------------------------------------------------------------------
 
     @property
     def mean(self) -> np.ndarray:
@@ -70,18 +118,30 @@ class Dataset:
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        images = self.train_images
-        total = np.zeros(images.shape[-1], np.int64)
-        squares = np.zeros(images.shape[-1], np.int64)
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            part = images[start : start + _IMAGES_AT_ONCE].astype(np.int64)
+        channels = self.shape[-1]
+        total, squares, pixels = np.zeros(channels, np.int64), np.zeros(channels, np.int64), 0
+        for images in self._pixels():
+            part = images.astype(np.int64)
             total += part.sum(axis=(0, 1, 2))
             squares += np.square(part).sum(axis=(0, 1, 2))
-        pixels = images[..., 0].size
+            pixels += part[..., 0].size
         mean = total / pixels
         variance = np.maximum(squares / pixels - np.square(mean), 0)
         std = np.maximum(np.sqrt(variance) / 255, SMALLEST_STD)
         return (mean / 255).astype(np.float32), std.astype(np.float32)
+
+    def _pixels(self) -> Iterable[np.ndarray]:
+        """Training images, uint8 [B, height, width, channels], that mean and deviation are taken of."""
+        index = np.arange(len(self.train))
+        if len(index) > MOMENTS_IMAGES:
+            index = balanced_subset(self.train_labels, MOMENTS_IMAGES, seed=0)
+        unit = np.zeros(self.shape[-1]), np.full(self.shape[-1], 1 / 255)
+        for images, _ in evaluation_batches(
+            self.train, self.train_labels, 100, *unit, index=index, crop=self.eval_crop
+        ):
+            yield np.rint(images.numpy())
+
+    # -- what is made of it --------------------------------------------------------------------------
 
     def split(self, share: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the training images to train on and of those held out; see `split_holdout`."""
@@ -93,22 +153,129 @@ class Dataset:
         *,
         index: np.ndarray | None = None,
         seed: int = 0,
-        pad: int = 0,
-        flip: bool = False,
+        **augmentation: Any,
     ) -> TrainingBatches:
-        """Shuffled, augmented, normalised batches of the training images at `index` (None: of all)."""
-        images, labels = self.train_images, self.train_labels
-        if index is not None:
-            images, labels = images[index], labels[index]
-        return TrainingBatches(images, labels, batch_size, seed, self.mean, self.std, pad, flip)
+        """Shuffled, augmented, normalised batches of training images.
+
+        Args:
+            batch_size: images a batch.
+            index: which training images; None: all.
+            seed: of their order and augmentation.
+            augmentation: fields of `Augmentation`, such as pad=4, flip=True.
+        """
+        return TrainingBatches(
+            self.train,
+            self.train_labels,
+            batch_size,
+            seed,
+            self.mean,
+            self.std,
+            Augmentation(**augmentation),
+            index,
+        )
 
     def heldout(self, index: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:
         """The training images at `index`, normalised, in nearly equal batches of at most `batch_size`."""
         size = -(-len(index) // -(-len(index) // batch_size))
-        return evaluation_batches(
-            self.train_images[index], self.train_labels[index], size, self.mean, self.std
-        )
+        return self._in_order(self.train, self.train_labels, size, index)
 
     def test(self, batch_size: int = 500) -> tf.data.Dataset:
         """The test images, normalised; for final evaluation only."""
-        return evaluation_batches(self.test_images, self.test_labels, batch_size, self.mean, self.std)
+        return self._in_order(self.test_set, self.test_labels, batch_size)
+
+    def sample(self, count: int, *, train: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Some images, balanced over the classes: normalised float32 [n, H, W, C], and labels int32 [n].
+
+        Args:
+            count: how many; all, if there are fewer.
+            train: whether of the training images (not augmented), or of the test images.
+            seed: which.
+        """
+        store = self.train if train else self.test_set
+        labels = self.train_labels if train else self.test_labels
+        index = balanced_subset(labels, min(count, len(labels)), seed)
+        batches = list(self._in_order(store, labels, _IMAGES_AT_ONCE, index))
+        return np.concatenate([x.numpy() for x, _ in batches]), labels[index]
+
+    def _in_order(
+        self, store: ImageStore, labels: np.ndarray, batch_size: int, index: np.ndarray | None = None
+    ) -> tf.data.Dataset:
+        return evaluation_batches(
+            store, labels, batch_size, self.mean, self.std, index=index, crop=self.eval_crop
+        )
+
+
+class ArrayDataset(Dataset):
+    """A dataset in memory.
+
+    Args:
+        name: of the dataset.
+        train_images: uint8 [N, height, width, channels].
+        train_labels: integers [N], in [0, classes).
+        test_images: uint8 [M, height, width, channels].
+        test_labels: integers [M], in [0, classes).
+        classes: number of classes.
+        normalization: what pixels become: see `mean` and `std`.
+        eval_crop: share of the height and width of held-out and test images that is kept, from the middle.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        train_images: np.ndarray,
+        train_labels: np.ndarray,
+        test_images: np.ndarray,
+        test_labels: np.ndarray,
+        classes: int,
+        normalization: str = "dataset",
+        eval_crop: float = 1.0,
+    ) -> None:
+        super().__init__(name, normalization, eval_crop)
+        self.train_images, self.test_images = train_images, test_images
+        self._train, self._test = ArrayImages(train_images), ArrayImages(test_images)
+        self._labels = train_labels, test_labels
+        self._classes = classes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one image."""
+        return self._train.shape
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self._classes
+
+    @property
+    def train(self) -> ArrayImages:
+        """The training images."""
+        return self._train
+
+    @property
+    def test_set(self) -> ArrayImages:
+        """The test images."""
+        return self._test
+
+    @property
+    def train_labels(self) -> np.ndarray:
+        """int32 [N], in [0, classes)."""
+        return self._labels[0]
+
+    @property
+    def test_labels(self) -> np.ndarray:
+        """int32 [M], in [0, classes)."""
+        return self._labels[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all pixels and labels."""
+        digest = hashlib.blake2b(digest_size=8)
+        for images, labels in zip((self.train_images, self.test_images), self._labels, strict=True):
+            digest.update(str(images.shape).encode())
+            digest.update(np.ascontiguousarray(images).tobytes())
+            digest.update(np.ascontiguousarray(labels, np.int32).tobytes())
+        return digest.hexdigest()
+
+    def _pixels(self) -> Iterable[np.ndarray]:
+        for start in range(0, len(self.train_images), _IMAGES_AT_ONCE):
+            yield self.train_images[start : start + _IMAGES_AT_ONCE]

@@ -55,6 +55,20 @@ def balanced_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.lexsort((labels, rank / class_sizes))[:count])
 
 
+def checked_subset(labels: np.ndarray, count: int, classes: int, source: str) -> np.ndarray:
+    """The training images that `dataset.train_images=count` chooses, always the same: int64 [count].
+
+    Raises:
+        AutoslimError: if there are fewer, or fewer are asked for than there are classes.
+    """
+    if not classes <= count <= len(labels):
+        raise AutoslimError(
+            f"dataset.train_images={count} is outside [{classes}, {len(labels)}]: expected at least one "
+            f"image a class and at most the training images of {source}. Use null for all."
+        )
+    return balanced_subset(labels, count, seed=0)
+
+
 def _rank_within_class(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """For every image, its place in a random order of its class, and its class's size: both int64 [N]."""
     labels = np.asarray(labels)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from autoslim.datasets.dataset import Dataset
+from autoslim.datasets.dataset import ArrayDataset
 from autoslim.datasets.files import Split, read_folder
-from autoslim.datasets.holdout import balanced_subset
+from autoslim.datasets.holdout import checked_subset
 from autoslim.errors import AutoslimError
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,9 @@ def load(
     train_images: int | None = None,
     shape: Sequence[int] | None = None,
     classes: int | None = None,
-) -> Dataset:
+    normalization: str = "dataset",
+    eval_crop: float = 1.0,
+) -> ArrayDataset:
     """Load a dataset into memory.
 
     Args:
@@ -52,6 +54,7 @@ def load(
             all.
         shape: (height, width, channels) that the images must have; None: those of SOURCES.
         classes: labels must lie in [0, classes); None: the number in SOURCES.
+        normalization, eval_crop: as in `Dataset`.
 
     Raises:
         AutoslimError: unknown name, files missing or damaged, no download, or images and labels unlike those
@@ -78,27 +81,30 @@ def load(
         log.warning("%s: %d of the %d classes have no training image.", train.source, absent, classes)
     images = train.images
     if train_images is not None:
-        index = _subset(train_labels, train_images, classes, train.source)
+        index = checked_subset(train_labels, train_images, classes, train.source)
         images, train_labels = images[index], train_labels[index]
-    return Dataset(name, images, train_labels, test.images, test.labels.astype(np.int32), classes)
+    test_labels = test.labels.astype(np.int32)
+    return ArrayDataset(
+        name, images, train_labels, test.images, test_labels, classes, normalization, eval_crop
+    )
 
 
-def digits() -> Dataset:
+def digits() -> ArrayDataset:
     """scikit-learn's handwritten digits: 1,437 and 360 images, 8x8x1, 10 classes, a fixed balanced split."""
     return load("digits")
 
 
-def fashion_mnist(path: str | None = None) -> Dataset:
+def fashion_mnist(path: str | None = None) -> ArrayDataset:
     """Fashion-MNIST (Xiao et al., 2017): 60,000 and 10,000 images, 28x28x1, 10 classes."""
     return load("fashion_mnist", path)
 
 
-def cifar10(path: str | None = None) -> Dataset:
+def cifar10(path: str | None = None) -> ArrayDataset:
     """CIFAR-10 (Krizhevsky, 2009): 50,000 and 10,000 images, 32x32x3, 10 classes."""
     return load("cifar10", path)
 
 
-def cifar100(path: str | None = None) -> Dataset:
+def cifar100(path: str | None = None) -> ArrayDataset:
     """CIFAR-100 (Krizhevsky, 2009) with its fine labels: 50,000 and 10,000 images, 32x32x3, 100 classes."""
     return load("cifar100", path)
 
@@ -155,12 +161,3 @@ def _check_shape_and_labels(split: Split, shape: tuple[int, ...], classes: int) 
             f"{split.source}: labels go from {lowest} to {highest}, but dataset.classes={classes} allows 0 "
             f"to {classes - 1}. Correct dataset.classes or the labels."
         )
-
-
-def _subset(labels: np.ndarray, count: int, classes: int, source: str) -> np.ndarray:
-    if not classes <= count <= len(labels):
-        raise AutoslimError(
-            f"dataset.train_images={count} is outside [{classes}, {len(labels)}]: expected at least one "
-            f"image a class and at most the training images of {source}. Use null for all."
-        )
-    return balanced_subset(labels, count, seed=0)

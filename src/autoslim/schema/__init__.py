@@ -15,7 +15,7 @@ from autoslim.schema.arch import (
     WideResNet,
 )
 from autoslim.schema.config import STAGES, UNASKED, Config
-from autoslim.schema.dataset import DATASETS, NORMALIZATIONS, DatasetConfig
+from autoslim.schema.dataset import CROPS, DATASETS, NORMALIZATIONS, SOURCES, DatasetConfig
 from autoslim.schema.export import EXPORT_FORMATS, ExportConfig
 from autoslim.schema.slimming import METHODS, RESOURCES, SEARCHES, LimitsConfig, SlimConfig
 from autoslim.schema.training import (
@@ -31,6 +31,7 @@ from autoslim.schema.training import (
 __all__ = [
     "ArchConfig",
     "BaselineConfig",
+    "CROPS",
     "Config",
     "CustomArch",
     "DATASETS",
@@ -50,6 +51,7 @@ __all__ = [
     "RetrainConfig",
     "SCHEDULES",
     "SEARCHES",
+    "SOURCES",
     "STAGES",
     "SlimConfig",
     "StageConfig",

@@ -1,36 +1,69 @@
 """The images."""
 
+import math
 from dataclasses import dataclass
 
 from autoslim.schema.checks import key, need, one_of
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100")
 NORMALIZATIONS = ("dataset", "unit", "symmetric", "pixels", "imagenet")
+SOURCES = ("arrays", "image_folder")
+CROPS = ("none", "resized")
 
 
 @dataclass
 class DatasetConfig:
     """Images and their labels, and how training images are varied."""
 
-    name: str = key("digits", f"one of {', '.join(DATASETS)}")
+    source: str = key("arrays", f"where images lie: {', '.join(SOURCES)}")
+    name: str = key("digits", f"of arrays, one of {', '.join(DATASETS)}; else any, for folders and tables")
     path: str | None = key(None, "folder with the data set's files; null: bundled or downloaded")
-    shape: list[int] = key([8, 8, 1], "height, width, channels of an image, pixels")
-    classes: int = key(10, "number of classes")
+    test_split: str | None = key(
+        None, "folder or split of the test images; null: the first of val, validation, test"
+    )
+    shape: list[int] = key([8, 8, 1], "height, width, channels of an image, pixels; files are resized to it")
+    classes: int | None = key(10, "number of classes; null: those that the files have")
     normalization: str = key(
         "dataset", "pixels to input: dataset (own mean and std), unit, symmetric, pixels or imagenet"
     )
     holdout: float = key(0.2, "share of the training images held out for the search, per class")
+    train_images: int | None = key(None, "use only so many training images, balanced over classes; null: all")
+    eval_crop: float = key(1.0, "share of the height and width kept, from the middle, outside training")
+    crop: str = key("none", "training images: none (whole) or resized (a random part brought to shape)")
+    scale: list[float] = key([0.08, 1.0], "smallest and largest share of the area that a random part takes")
+    ratio: list[float] = key([0.75, 4 / 3], "smallest and largest width to height of a random part")
     pad: int = key(0, "random shift of training images by up to so many pixels")
     flip: bool = key(False, "mirror half of the training images, left to right")
-    train_images: int | None = key(None, "use only so many training images, balanced over classes; null: all")
+    verify: bool = key(True, "decode all image files once before use and leave out broken ones")
+    max_broken: float = key(0.001, "share of the image files that may be broken; above it the run stops")
 
     def __post_init__(self) -> None:
-        one_of("dataset.name", self.name, DATASETS)
+        one_of("dataset.source", self.source, SOURCES)
+        if self.source == "arrays":
+            one_of("dataset.name", self.name, DATASETS)
+            need(self.classes is not None, "dataset.classes", "null", "only image files can be counted")
+        need(bool(self.name.strip()), "dataset.name", repr(self.name), "it names folders")
         one_of("dataset.normalization", self.normalization, NORMALIZATIONS)
+        one_of("dataset.crop", self.crop, CROPS)
         fits = len(self.shape) == 3 and all(n >= 1 for n in self.shape)
         need(fits, "dataset.shape", self.shape, "expected [height, width, channels], each at least 1")
-        need(self.classes >= 2, "dataset.classes", self.classes, "a classifier needs at least 2 classes")
+        if self.source != "arrays":
+            need(self.shape[2] in (1, 3), "dataset.shape", self.shape, "files give 1 (grey) or 3 channels")
+        count = self.classes
+        need(count is None or count >= 2, "dataset.classes", count, "a classifier needs at least 2 classes")
         need(0 < self.holdout <= 0.5, "dataset.holdout", self.holdout, "a share in (0, 0.5]")
+        need(0 < self.eval_crop <= 1, "dataset.eval_crop", self.eval_crop, "a share in (0, 1]")
         need(self.pad >= 0, "dataset.pad", self.pad, "pixels, 0 or more")
+        need(0 <= self.max_broken < 1, "dataset.max_broken", self.max_broken, "a share in [0, 1)")
+        _range("dataset.scale", self.scale, 1, "shares [low, high], 0 < low <= high <= 1")
+        _range("dataset.ratio", self.ratio, math.inf, "[low, high], 0 < low <= high")
         count = self.train_images
-        need(count is None or count >= self.classes, "dataset.train_images", count, "at least one per class")
+        need(
+            count is None or count >= (self.classes or 2),
+            "dataset.train_images", count, "at least one per class",
+        )  # fmt: skip
+
+
+def _range(name: str, value: list[float], most: float, expected: str) -> None:
+    fits = len(value) == 2 and 0 < value[0] <= value[1] <= most and math.isfinite(value[1])
+    need(fits, name, value, f"expected {expected}")

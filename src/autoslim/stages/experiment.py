@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyTable
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.methods import METHODS
+from autoslim.stages.images import augmentation, dataset_key, open_dataset
 from autoslim.stages.store import StageFolder, make_room, stage_hash
 from autoslim.training.distribution import Strategy, cluster_workers, make_strategy
 from autoslim.training.gradients import Computing
@@ -45,7 +47,8 @@ class Experiment:
 
     def __init__(self, config: Config, in_sweep: bool = False) -> None:
         self.config = config
-        self.root = Path(config.output) / f"{config.arch.name}-{config.dataset.name}"
+        name = re.sub(r"[^\w.-]+", "-", config.dataset.name)
+        self.root = Path(config.output) / f"{config.arch.name}-{name}"
         self.in_sweep = in_sweep
         self.lock_wait = config.lock_wait if config.lock_wait is not None else (None if in_sweep else 0.0)
 
@@ -73,11 +76,7 @@ class Experiment:
     @cached_property
     def data(self) -> datasets.Dataset:
         """All images and labels."""
-        c = self.config.dataset
-        data = datasets.load(
-            c.name, c.path, train_images=c.train_images, shape=tuple(c.shape), classes=c.classes
-        )
-        return dataclasses.replace(data, normalization=c.normalization)
+        return open_dataset(self.config.dataset, Path(self.config.output) / "datasets")
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -87,9 +86,7 @@ class Experiment:
     def training_batches(self, index: np.ndarray | None = None) -> TrainingBatches:
         """Batches of the training images at `index`; None: of all."""
         c = self.config
-        return self.data.training(
-            c.train.batch_size, index=index, seed=c.seed, pad=c.dataset.pad, flip=c.dataset.flip
-        )
+        return self.data.training(c.train.batch_size, index=index, seed=c.seed, **augmentation(c.dataset))
 
     def test_batches(self) -> tf.data.Dataset:
         """The test images; for final evaluation only."""
@@ -115,9 +112,8 @@ class Experiment:
         keras.utils.set_random_seed(self.config.seed)
         c = self.config
         with self.strategy.scope():
-            return archs.build(
-                c.arch._target_, tuple(c.dataset.shape), c.dataset.classes, **c.arch.arguments()
-            )
+            classes = c.dataset.classes or self.data.classes
+            return archs.build(c.arch._target_, tuple(c.dataset.shape), classes, **c.arch.arguments())
 
     def graph_of(self, model: keras.Model) -> ChannelGraph:
         """The channel graph with the user's frozen layers."""
@@ -180,8 +176,6 @@ class Experiment:
     def _common(self) -> dict[str, Any]:
         c = self.config
         train = {k: v for k, v in dataclasses.asdict(c.train).items() if k not in RUNNING_ONLY}
-        data = dataclasses.asdict(c.dataset)
-        del data["holdout"]
         arch = dataclasses.asdict(c.arch)
         files = [arch[key] for key in ("path", "weights") if arch.get(key) and Path(arch[key]).is_file()]
         if files:  # a model or weights of the user's: another file at the same path is another network
@@ -190,7 +184,7 @@ class Experiment:
             arch["network"] = stage_hash(_structure(self.plan.model))  # a user's function may change
         return {
             "arch": arch,
-            "dataset": data,
+            "dataset": dataset_key(c.dataset, self.data),
             "optimizer": dataclasses.asdict(c.optimizer),
             "train": train,
             "seed": c.seed,

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from autoslim import datasets
 from autoslim.errors import AutoslimError, first_line
 from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
@@ -161,22 +160,11 @@ def _uniform(experiment: Experiment, target: float) -> np.ndarray | None:
 
 def _test_images(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
     """Normalised test images float32 [N, H, W, C], balanced over the classes, and their labels."""
-    data = experiment.data
-    count = min(experiment.config.export.images, len(data.test_images))
-    index = datasets.balanced_subset(data.test_labels, count, experiment.config.seed)
-    return _normalised(data, data.test_images[index]), data.test_labels[index]
+    config = experiment.config
+    return experiment.data.sample(config.export.images, train=False, seed=config.seed)
 
 
 def _calibration_images(experiment: Experiment) -> np.ndarray:
     """Normalised training images float32 [N, H, W, C], balanced over the classes, not augmented."""
-    data = experiment.data
-    count = min(experiment.config.export.calibration_images, len(data.train_images))
-    index = datasets.balanced_subset(data.train_labels, count, experiment.config.seed)
-    return _normalised(data, data.train_images[index])
-
-
-def _normalised(data: datasets.Dataset, images: np.ndarray) -> np.ndarray:
-    batches = datasets.evaluation_batches(
-        images, np.zeros(len(images), np.int32), len(images), data.mean, data.std
-    )
-    return np.concatenate([np.asarray(batch) for batch, _ in batches])
+    config = experiment.config
+    return experiment.data.sample(config.export.calibration_images, train=True, seed=config.seed)[0]

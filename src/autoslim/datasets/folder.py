@@ -1,0 +1,207 @@
+"""Images in class folders, as ImageNet is unpacked: train/<class>/*.JPEG and val/<class>/*.JPEG."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from autoslim.datasets.encoded import Choice, EncodedDataset, EncodedSplit
+from autoslim.datasets.images import EncodedImages, on_host
+from autoslim.errors import AutoslimError
+
+TEST_NAMES = ("val", "validation", "test")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+LAYOUT = "expected train/<class>/*.jpg (or .jpeg, .png) and val/<class>/* (or test/<class>/*)"
+
+
+class FolderImages(EncodedImages):
+    """Image files below one folder, one image each.
+
+    Args:
+        root: folder.
+        names: paths of the files within it.
+        shape: (height, width, channels) that the images come in.
+    """
+
+    def __init__(self, root: str, names: Sequence[str], shape: tuple[int, int, int]) -> None:
+        super().__init__(shape)
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """The path of the file."""
+        return os.path.join(self.root, self.names[index])
+
+    def reader(self) -> Callable[[Any], Any]:
+        """index -> the content of the file."""
+        names = on_host(np.array(self.names))
+        return lambda index: tf.io.read_file(tf.strings.join([self.root, names[index]], "/"))
+
+    def take(self, index: np.ndarray) -> FolderImages:
+        """The images at `index`, int64 [n]."""
+        return FolderImages(self.root, [self.names[i] for i in index], self.shape)
+
+
+class Files(NamedTuple):
+    """The image files of one split."""
+
+    root: str  # the split's folder
+    names: list[str]  # paths within it, class by class, sorted
+    sizes: np.ndarray  # int64 [N], bytes
+    times: np.ndarray  # int64 [N], nanoseconds, when each was last changed
+    labels: np.ndarray  # int32 [N]
+
+
+def image_folder(
+    path: str | None,
+    shape: tuple[int, int, int] = (224, 224, 3),
+    *,
+    name: str = "image_folder",
+    test: str | None = None,
+    classes: int | None = None,
+    choice: Choice | None = None,
+    normalization: str = "imagenet",
+    eval_crop: float = 0.875,
+) -> EncodedDataset:
+    """Images in class folders.
+
+    Args:
+        path: folder that holds train/ and val/ (or test/), each with one folder for every class.
+        shape: (height, width, channels) that the images come in.
+        name: of the dataset.
+        test: name of the folder with the test images; None: the first of val, validation, test.
+        classes: how many there must be; None: as many as there are.
+        choice: which of the images are used.
+        normalization, eval_crop: as in `Dataset`.
+
+    Raises:
+        AutoslimError: for another layout, with the one expected.
+    """
+    names, *splits = list_folder(path, test)
+    train, test_files = (
+        EncodedSplit(
+            FolderImages(files.root, files.names, shape),
+            files.labels,
+            files_hash(files.names, files.sizes, files.times),
+        )
+        for files in splits
+    )
+    parts = (part for files in splits for part in (files.names, files.sizes))
+    return EncodedDataset(
+        name,
+        lambda: (train, test_files),
+        shape,
+        files_hash(names, *parts),
+        class_names=names,
+        classes=classes,
+        choice=choice,
+        normalization=normalization,
+        eval_crop=eval_crop,
+    )
+
+
+def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, ...], Files, Files]:
+    """Find the images of a folder; classes are numbered by their sorted names.
+
+    Args:
+        path: folder that holds train/ and val/ (or test/).
+        test: name of the folder with the test images; None: the first of val, validation, test.
+
+    Returns:
+        (class names, training files, test files).
+
+    Raises:
+        AutoslimError: for another layout, with the one expected.
+    """
+    root = existing_folder(path, LAYOUT)
+    train, held = root / "train", test_folder(root, test)
+    if not train.is_dir() or held is None:
+        lacking = "train" if not train.is_dir() else test or " or ".join(TEST_NAMES)
+        raise AutoslimError(f"dataset.path={path} has no folder {lacking}: {LAYOUT}. {_found(root)}")
+    classes = _folders(train)
+    if len(classes) < 2:
+        raise AutoslimError(
+            f"dataset.path={path}: its folder train holds {len(classes)} class folders: {LAYOUT}, with at "
+            "least 2 classes. Put the images into one folder for each class."
+        )
+    strangers = sorted(set(_folders(held)) - set(classes))
+    if strangers:
+        raise AutoslimError(
+            f"{held} has class folders that train has not: {', '.join(strangers[:5])}. Expected the same "
+            f"classes, such as {', '.join(classes[:3])}. Rename or remove them."
+        )
+    found = _files(train, classes), _files(held, classes)
+    for files in found:
+        if not files.names:
+            raise AutoslimError(f"{files.root} holds no images: {LAYOUT}. Put them there.")
+    return tuple(classes), *found
+
+
+def existing_folder(path: str | None, layout: str) -> Path:
+    """The folder at `dataset.path`.
+
+    Raises:
+        AutoslimError: if it is not given, or no folder.
+    """
+    if path is None:
+        raise AutoslimError(f"dataset.path is missing: {layout}. Set dataset.path to that folder.")
+    root = Path(path)
+    if not root.is_dir():
+        raise AutoslimError(
+            f"dataset.path={path} {'is a file' if root.exists() else 'does not exist'}: {layout}. Correct "
+            "dataset.path."
+        )
+    return root
+
+
+def test_folder(root: Path, name: str | None) -> Path | None:
+    """The folder with the test images, if it is there."""
+    return next((root / n for n in ((name,) if name else TEST_NAMES) if (root / n).is_dir()), None)
+
+
+def files_hash(*parts: Any) -> str:
+    """A short hash of names, sizes and labels."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update("\0".join(part).encode(errors="surrogateescape"))
+        digest.update(b"\1")
+    return digest.hexdigest()
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and entry.name[0] != ".")
+
+
+def _files(root: Path, classes: Sequence[str]) -> Files:
+    names: list[str] = []
+    sizes, times, labels = [], [], []
+    for label, name in enumerate(classes):
+        folder = root / name
+        entries = list(os.scandir(folder)) if folder.is_dir() else []
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name[0] != "." and entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                status = entry.stat()
+                names.append(f"{name}/{entry.name}")
+                sizes.append(status.st_size)
+                times.append(status.st_mtime_ns)
+                labels.append(label)
+    return Files(
+        str(root), names, np.array(sizes, np.int64), np.array(times, np.int64), np.array(labels, np.int32)
+    )
+
+
+def _found(root: Path) -> str:
+    names = sorted(entry.name for entry in os.scandir(root))
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"Found there: {shown or 'nothing'}. Arrange the images so, or correct dataset.path."

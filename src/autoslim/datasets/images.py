@@ -1,0 +1,136 @@
+"""Images that can be read one by one, in any order, inside tf.data: arrays in memory, or encoded in files.
+
+Reading stands apart from decoding: `read` brings what is stored of one image, `window` decodes the part of it
+that is wanted. So a part of a JPEG is decoded without the rest, and nothing that is skipped is read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+Box = Callable[[Any, Any], Any]  # (height, width) of the whole image -> int32 [4]: top, left, height, width
+
+
+class ImageStore(Protocol):
+    """Images of one split."""
+
+    shape: tuple[int, int, int]  # (height, width, channels) that they come in
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def name(self, index: int) -> str:
+        """What to call an image in a message."""
+
+    def reader(self) -> Callable[[Any], Any]:
+        """A function for use within tf.data: index, int64 scalar -> what is stored of that image."""
+
+    def window(self, stored: Any, box: Box) -> Any:
+        """The part of an image that `box` chooses, uint8 [height, width, channels]."""
+
+
+class ArrayImages:
+    """Images in memory: uint8 [N, height, width, channels]."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+        height, width, channels = pixels.shape[1:]
+        self.shape: tuple[int, int, int] = (height, width, channels)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def name(self, index: int) -> str:
+        """What to call an image in a message."""
+        return f"image {index}"
+
+    def reader(self) -> Callable[[Any], Any]:
+        """index -> the image, uint8 [height, width, channels]; a vector of indices gives a batch."""
+        pixels = on_host(self.pixels)
+        return lambda index: tf.gather(pixels, index)
+
+    def window(self, stored: Any, box: Box) -> Any:
+        """The part of an image that `box` chooses."""
+        return _cut(stored, box(*self.shape[:2]))
+
+
+class EncodedImages(ABC):
+    """JPEG, PNG, BMP or GIF images of any size, in files."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call an image in a message."""
+
+    @abstractmethod
+    def reader(self) -> Callable[[Any], Any]:
+        """index -> the encoded image, string scalar."""
+
+    @abstractmethod
+    def take(self, index: np.ndarray) -> EncodedImages:
+        """The images at `index`, int64 [n]."""
+
+    def window(self, stored: Any, box: Box) -> Any:
+        """Decode the part of an image that `box` chooses, with the channels of `shape`.
+
+        Grey becomes colour or colour grey, transparency is dropped, and a camera's orientation mark is not
+        heeded.
+        """
+        channels = self.shape[-1]
+
+        def jpeg() -> Any:
+            size = tf.io.extract_jpeg_shape(stored)
+            return tf.image.decode_and_crop_jpeg(stored, box(size[0], size[1]), channels=channels)
+
+        def other() -> Any:
+            image = tf.io.decode_image(stored, channels, expand_animations=False)
+            image.set_shape([None, None, channels])
+            size = tf.shape(image)
+            return _cut(image, box(size[0], size[1]))
+
+        return tf.ensure_shape(tf.cond(tf.io.is_jpeg(stored), jpeg, other), [None, None, channels])
+
+
+def central_box(shape: tuple[int, int, int], share: float = 1.0) -> Box:
+    """The largest central window with the height to width of `shape`, times `share` in each direction.
+
+    Share 0.875 = 224 / 256 keeps what the usual "resize the shorter side to 256, cut out 224" keeps.
+    """
+    rows, columns = shape[:2]
+
+    def box(height: Any, width: Any) -> Any:
+        # in whole numbers, so that an image of the shape itself stays as it is
+        fits = tf.cast(tf.minimum(height * columns, width * rows), tf.float32)
+        size = tf.stack([fits / columns, fits / rows]) * share
+        cut = tf.clip_by_value(tf.cast(tf.round(size), tf.int32), 1, tf.stack([height, width]))
+        return tf.concat([(tf.stack([height, width]) - cut) // 2, cut], 0)
+
+    return box
+
+
+def resized(image: Any, shape: tuple[int, int, int], antialias: bool = False) -> Any:
+    """An image uint8 [h, w, channels] in the height and width of `shape`, bilinear, rounded to uint8."""
+    if image.shape.as_list() == list(shape):
+        return image
+    image = tf.image.resize(image, shape[:2], antialias=antialias)
+    return tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
+
+
+def on_host(values: Any, dtype: Any = None) -> tf.Tensor:
+    """A tensor in the host's memory, where the pipeline runs, also when there is an accelerator."""
+    with tf.device("CPU:0"):
+        return tf.constant(values, dtype)
+
+
+def _cut(image: Any, box: Any) -> Any:
+    return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]

@@ -1,0 +1,98 @@
+"""Find the images that cannot be decoded, once, before anything is trained.
+
+One pass decodes every image, in parallel and at an eighth of its size, and keeps what it found beside the
+outputs. So the images that are left, their split and every batch are the same from the first step to the last
+and in every later run, which no handling of errors on the way could promise.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tensorflow as tf
+from filelock import FileLock
+
+from autoslim.datasets.images import EncodedImages
+from autoslim.errors import AutoslimError
+
+log = logging.getLogger(__name__)
+
+NAMED = 20  # broken images that a message names
+_AT_ONCE = 10_000
+
+
+def broken_images(images: EncodedImages, state: str, cache: Path | None = None) -> dict[int, str]:
+    """The images that cannot be decoded: index -> reason.
+
+    Args:
+        images: to look at.
+        state: hash of all files' names, sizes and times; what was found for the same state is used again.
+        cache: folder that keeps what was found; None: nothing is kept.
+    """
+    if cache is None:
+        return _decode_all(images)
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / f"verified-{state}.json"
+    with FileLock(f"{path}.lock"):  # several workers begin together: one of them looks
+        if path.exists():
+            return {int(index): reason for index, reason in json.loads(path.read_text())["broken"].items()}
+        found = _decode_all(images)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"images": len(images), "broken": found}, indent=1))
+        os.replace(temporary, path)
+    return found
+
+
+def check_broken(broken: dict[int, str], images: EncodedImages, what: str, limit: float) -> None:
+    """Name the broken images in the log, or stop if there are too many.
+
+    Args:
+        broken: index -> reason.
+        images: all, the broken ones among them.
+        what: is counted, such as "training images".
+        limit: share of the images that may be broken.
+
+    Raises:
+        AutoslimError: above the limit.
+    """
+    if not broken:
+        return
+    shown = [f"{images.name(index)} ({broken[index]})" for index in sorted(broken)[:NAMED]]
+    more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    count = f"{len(broken)} of {len(images)} {what} cannot be decoded"
+    if len(broken) > limit * len(images):
+        raise AutoslimError(
+            f"{count}, more than the share dataset.max_broken={limit:g}: {', '.join(shown)}{more}. Replace "
+            "or remove them, or raise dataset.max_broken."
+        )
+    log.warning("%s and are left out: %s%s.", count, ", ".join(shown), more)
+
+
+def _decode_all(images: EncodedImages) -> dict[int, str]:
+    log.info("Decoding %d images once to find broken ones (dataset.verify=false leaves it out).", len(images))
+    read = images.reader()
+    channels = images.shape[-1]
+
+    def reason(index: int) -> str | None:
+        try:
+            stored = read(index)
+            if tf.io.is_jpeg(stored):
+                tf.io.decode_jpeg(stored, channels, ratio=8)
+            else:
+                tf.io.decode_image(stored, channels, expand_animations=False)
+        except tf.errors.OpError as error:
+            return re.sub(r"\{\{.*?\}\} ?| \[Op:\w+\]| name: ?$|\n.*", "", error.message).rstrip(".")[:120]
+        return None
+
+    def reasons() -> Iterator[str | None]:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for start in range(0, len(images), _AT_ONCE):
+                yield from threads.map(reason, range(start, min(start + _AT_ONCE, len(images))))
+
+    return {index: text for index, text in enumerate(reasons()) if text is not None}

@@ -1,0 +1,58 @@
+"""From the configuration's section `dataset` to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autoslim import datasets
+from autoslim.schema import DatasetConfig
+
+_AUGMENTATION = ("crop", "scale", "ratio", "pad", "flip")
+_NO_RESULT = ("path", "holdout", "verify", "max_broken", "test_split")  # see `dataset_key`
+
+
+def open_dataset(config: DatasetConfig, cache: Path) -> datasets.Dataset:
+    """The data set that is asked for.
+
+    Args:
+        config: section `dataset`.
+        cache: folder that keeps what was found out about image files.
+    """
+    height, width, channels = config.shape
+    shape = (height, width, channels)
+    common: dict[str, Any] = {"normalization": config.normalization, "eval_crop": config.eval_crop}
+    if config.source == "arrays":
+        return datasets.load(
+            config.name,
+            config.path,
+            train_images=config.train_images,
+            shape=shape,
+            classes=config.classes,
+            **common,
+        )
+    choice = datasets.Choice(config.train_images, config.verify, config.max_broken, cache)
+    return datasets.image_folder(
+        config.path,
+        shape,
+        name=config.name,
+        test=config.test_split,
+        classes=config.classes,
+        choice=choice,
+        **common,
+    )
+
+
+def augmentation(config: DatasetConfig) -> dict[str, Any]:
+    """How training images are varied: keyword arguments of `Augmentation`."""
+    values = {name: getattr(config, name) for name in _AUGMENTATION}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def dataset_key(config: DatasetConfig, data: datasets.Dataset) -> dict[str, Any]:
+    """What of the images a result depends on.
+
+    Not the place where they lie: their fingerprint stands for it, so that moved images are the same. Nor the
+    hold-out, which only the supernet and the search depend on.
+    """
+    return {k: v for k, v in vars(config).items() if k not in _NO_RESULT} | {"fingerprint": data.fingerprint}
