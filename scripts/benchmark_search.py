@@ -11,7 +11,8 @@ beyond the subset that is trained on; of digits they are half of the hold-out.
 
 A mode is naive, exact, halving or race, then any of +lazy, +shortlist, +per_cost, +top1, +exchange, some with
 a value: halving:FIRST, race:TOLERANCE, lazy:REFRESH, shortlist:SHARE, exchange:MOVES. A rival method is
-uniform, sensitivity, random or evolution; the last two may spend --rival-share of naive's arithmetic.
+uniform, sensitivity, random or evolution; random:SHARE and evolution:SHARE spend that share of naive's
+arithmetic, 0.15 where none is given.
 
 Arithmetic is in full-network passes over the held-out images; time is the search's own, tracing included, in
 the same process as naive's (else none is given). Differences to naive's network are paired image by image; ±
@@ -37,7 +38,8 @@ from autoslim import datasets
 from autoslim.config import Config, compose
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import where
-from autoslim.slimming.search import Scorer, search
+from autoslim.slimming.methods import METHODS
+from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.pipeline import run_stages
@@ -86,27 +88,26 @@ class Bench:
         """The images that searches see, in batches."""
         return self.experiment.data.heldout(self.seen, self.experiment.config.slim.batch_size)
 
-    def search(self, name: str, target: float, passes: float) -> tuple[Trajectory, dict[str, Any]]:
+    def search(self, name: str, target: float, naive: float) -> tuple[Trajectory, dict[str, Any]]:
         """Search in one of the ways: the path, and what it cost.
 
         Args:
             name: of a mode or a rival method.
             target: share of the FLOPs to keep.
-            passes: what the random methods may spend.
+            naive: passes of naive search, of which rivals get a share.
         """
+        method, options = figures.arguments(name)
+        if "passes" in options:
+            options |= {"passes": options["passes"] * naive, "seed": self.experiment.config.seed}
         marks: list[tuple[float, float]] = []
         start = time.perf_counter()
 
         def mark(path: Trajectory) -> None:
             marks.append((time.perf_counter() - start, path.passes))
 
-        path = search(
-            self.graph,
-            self.experiment.levels,
-            self.holdout(),
-            targets=[target],
-            on_point=mark,
-            **figures.arguments(name),
+        find = METHODS[method].find
+        path = find(
+            self.graph, self.experiment.levels, self.holdout(), targets=[target], on_point=mark, **options
         )
         seconds = time.perf_counter() - start
         return path, {
@@ -178,8 +179,7 @@ def measure_seed(seed: int, options: argparse.Namespace, records: Records) -> No
     if naive is None and "naive" not in options.modes:
         raise AutoslimError(f"{options.results} holds no naive search of seed {seed}. Add naive to --modes.")
     for name in sorted(missing, key=lambda name: name != "naive"):
-        share = options.rival_share * naive["passes"] if naive else 0.0
-        path, cost = bench.search(name, options.target, share)
+        path, cost = bench.search(name, options.target, naive["passes"] if naive else 0.0)
         point = path.at(options.target)
         scores = bench.judge(point.widths)
         reference = scores if naive is None else bench.judge(naive["widths"])
@@ -230,7 +230,6 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--target", type=float, default=0.5, help="share of the FLOPs to keep")
     add("--modes", nargs="+", default=list(DEFAULT_MODES), metavar="MODE", help="default: all below")
-    add("--rival-share", type=float, default=0.15, help="of naive's arithmetic, for random and evolution")
     add("--train-images", type=int, help="training images; default: 12,000 of fashion_mnist, all digits")
     add("--holdout", type=float, help="share of them held out; default: 0.2, digits 0.5")
     add("--epochs", type=int, help="of the supernet; default: 16, digits 30")
@@ -244,8 +243,7 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.epilog = "modes: " + " ".join(DEFAULT_MODES)
     options = parser.parse_args(command)
     for name in options.modes:
-        if name not in figures.RIVALS:
-            figures.arguments(name)
+        figures.arguments(name)
     for name, value in USUAL[options.dataset].items():
         setattr(options, name, getattr(options, name) or value)
     default = Path(options.output) / "benchmarks" / f"search-{options.arch}-{options.dataset}.json"

@@ -14,7 +14,12 @@ from benchmark_common import Bar
 from autoslim.errors import AutoslimError
 
 MODES = ("naive", "exact", "halving", "race")
-RIVALS = ("uniform", "random", "evolution", "sensitivity")
+RIVALS = {
+    "uniform": None,
+    "sensitivity": None,
+    "random": 0.15,
+    "evolution": 0.15,
+}  # share of naive's arithmetic
 CHEAP, STRETCH = 0.15, 0.05  # shares of naive's arithmetic
 EXACT_ON_RESNET56 = 0.54
 WALL_CLOCK = 1.5  # times the share of the arithmetic
@@ -33,15 +38,24 @@ WORDS: dict[str, tuple[dict[str, Any], str | None, Callable[[str], Any]]] = {
 }
 
 
-def arguments(name: str) -> dict[str, Any]:
-    """What a mode's name means as keyword arguments of `search`.
+def is_rival(name: str) -> bool:
+    """Whether this is a method other than the greedy search."""
+    return name.partition(":")[0] in RIVALS
+
+
+def arguments(name: str) -> tuple[str, dict[str, Any]]:
+    """What a name means: a method, and its keyword arguments; `passes` as a share of naive's.
 
     >>> arguments("race:0.01+lazy:5+per_cost")
-    {'mode': 'race', 'tolerance': 0.01, 'lazy': True, 'refresh': 5, 'per_cost': True}
+    ('greedy', {'mode': 'race', 'tolerance': 0.01, 'lazy': True, 'refresh': 5, 'per_cost': True})
+    >>> arguments("evolution:0.5")
+    ('evolution', {'passes': 0.5})
 
     Raises:
         AutoslimError: for a word that means nothing, a value that it does not take, or no mode in front.
     """
+    if is_rival(name):
+        return _rival_arguments(name)
     found: dict[str, Any] = {}
     for place, part in enumerate(name.split("+")):
         word, _, value = part.partition(":")
@@ -56,11 +70,25 @@ def arguments(name: str) -> dict[str, Any]:
         if value:
             if keyword is None:
                 raise AutoslimError(f"{name!r}: {word} takes no value, and got {value!r}.")
-            try:
-                found[keyword] = kind(value)
-            except ValueError as error:
-                raise AutoslimError(f"{name!r}: expected a number behind {word}:, got {value!r}.") from error
-    return found
+            found[keyword] = _number(name, word, value, kind)
+    return "greedy", found
+
+
+def _rival_arguments(name: str) -> tuple[str, dict[str, Any]]:
+    word, _, value = name.partition(":")
+    share = RIVALS[word]
+    if share is None:
+        if value:
+            raise AutoslimError(f"{name!r}: {word} takes no value, and got {value!r}.")
+        return word, {}
+    return word, {"passes": _number(name, word, value, float) if value else share}
+
+
+def _number(name: str, word: str, value: str, kind: Callable[[str], Any]) -> Any:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise AutoslimError(f"{name!r}: expected a number behind {word}:, got {value!r}.") from error
 
 
 @dataclass(frozen=True)
@@ -119,6 +147,7 @@ class Summary:
     seeds: int
     passes: float  # full-network passes over the held-out images, mean
     arithmetic: float  # share of naive's, mean of the seeds' shares
+    kept: float  # share of the full network's FLOPs, mean
     seconds: float | None  # share of naive's wall-clock, tracing included; None: not timed in the same run
     steady: float | None  # share of naive's wall-clock without tracing
     loss: OverSeeds  # cross-entropy on fresh images, less naive's
@@ -157,6 +186,7 @@ def _summary(name: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) 
         len(pairs),
         float(np.mean([record["passes"] for _, record in pairs])),
         float(np.mean([record["passes"] / naive["passes"] for naive, record in pairs])),
+        float(np.mean([record["share"] for _, record in pairs])),
         share("seconds"),
         share("steady_seconds"),
         over_seeds([Paired(*record["loss"]) for _, record in pairs]),
@@ -177,14 +207,14 @@ def bars(found: Sequence[Summary], arch: str, target: float) -> list[Bar]:
             Bar("exact: arithmetic / naive", exact.arithmetic if exact else None, EXACT_ON_RESNET56)
         )
     for limit in (CHEAP, STRETCH):
-        cheap = [s for s in found if s.arithmetic <= limit and s.name not in RIVALS]
+        cheap = [s for s in found if s.arithmetic <= limit and not is_rival(s.name)]
         best = min(cheap, key=lost, default=None)
         which = f"arithmetic at most {limit:g}" + (f", best of {len(cheap)}: {best.name}" if best else "")
         judged.append(Bar(f"{which}: fresh loss lost / its error", lost(best) if best else None, 1.0))
     judged += [
         Bar(f"{s.name}: wall-clock / arithmetic", s.seconds / s.arithmetic, WALL_CLOCK)
         for s in found
-        if s.seconds is not None and s.name not in ("naive", *RIVALS)
+        if s.seconds is not None and s.name != "naive" and not is_rival(s.name)
     ]
     return judged
 
@@ -202,6 +232,7 @@ TITLES = (
     "arithmetic / naive",
     "time / naive",
     "without tracing",
+    "FLOPs kept",
     "fresh loss - naive's (1e-3)",
     "seeds' error",
     "fresh top-1 - naive's (points)",
@@ -226,6 +257,7 @@ def row(summary: Summary) -> tuple[str, ...]:
         number(summary.arithmetic),
         number(summary.seconds),
         number(summary.steady),
+        number(summary.kept),
         *difference(summary.loss, 1e3),
         *difference(summary.top1, 100),
     )
@@ -241,7 +273,7 @@ def plot(found: Sequence[Summary], path: Path, title: str) -> None:
     for limit in (CHEAP, STRETCH):
         axes.axvline(limit, color="0.8", linewidth=1, linestyle="--")
     for summary in found:
-        rival = summary.name in RIVALS
+        rival = is_rival(summary.name)
         axes.errorbar(
             summary.arithmetic,
             1e3 * summary.loss.mean,
