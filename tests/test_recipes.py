@@ -1,15 +1,18 @@
 """The recipes in conf/recipe: they compose, the command line has the last word, and they do what they say."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 
 import autoslim.conf
 from autoslim.config import compose
 from autoslim.graph import ChannelGraph, Segments
 from autoslim.slimming.sandwich import draw_arms
+from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 from autoslim.stages.experiment import Experiment
 
@@ -53,39 +56,24 @@ def test_the_reference_is_the_published_protocol() -> None:
     assert config.optimizer.weight_decay * (1 - config.optimizer.momentum) == pytest.approx(5e-4)
 
 
-class PaperScorer:
-    """Scores that are made up: it counts multiply-accumulates from the segments' costs, and runs nothing.
+def on_paper(monkeypatch: pytest.MonkeyPatch, graph: ChannelGraph) -> None:
+    """Let the search run nothing: it counts as ever, and its scores are made up.
 
     Wider is better, by a seeded amount for each group, with noise from image to image.
     """
+    hurt = np.random.default_rng(0).uniform(0.01, 0.2, len(graph.groups)).astype(np.float32)
 
-    def __init__(self, graph: ChannelGraph, sizes: list[int]) -> None:
-        self.segments, self.sizes = Segments(graph), tuple(sizes)
-        self.images, self.macs, self.scored, self.full = sum(sizes), 0, 0, graph.full
-        self.random = np.random.default_rng(0)
-        self.hurt = self.random.uniform(0.01, 0.2, len(graph.groups))
-        self.begun: tuple[object, int] = (None, 0)  # the batch and network that ran last, and how far
+    def run(self: Segments, values: Any, widths: Any, start: int = 0, stop: int | None = None) -> list[Any]:
+        return [[widths]] * ((len(self) if stop is None else stop) - start)
 
-    def __call__(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = [self.score(batch, widths)[0] for batch in range(len(self.sizes))]
-        return np.concatenate(found, 1), np.ones((len(widths), self.images), np.float32)
+    def judge(self: Scorer, labels: Any, outputs: Any) -> tuple[Any, Any]:
+        (widths,) = outputs
+        worse = tf.reduce_sum(hurt * (1 - tf.cast(widths, tf.float32) / graph.full.astype(np.float32)) ** 2)
+        noise = tf.random.stateless_normal(tf.shape(labels), tf.stack([0, tf.reduce_sum(widths)]), 1.0, 0.02)
+        return worse + noise, tf.ones_like(noise)
 
-    def score(
-        self, batch: int, widths: np.ndarray, base: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        size, segments = self.sizes[batch], len(self.segments)
-        starts = np.zeros(len(widths), int) if base is None else self.segments.starts(base, widths)
-        key = (batch, None if base is None else tuple(base))
-        there = self.begun[1] if self.begun[0] == key else 0
-        self.begun = (key, max(there, int(starts.max())))
-        if base is not None:
-            self.macs += int(self.segments.macs(base)[there : self.begun[1]].sum()) * size
-        after = np.arange(segments) >= starts[:, None]
-        self.macs += int((self.segments.macs(widths) * after).sum()) * size
-        self.scored += len(widths) * size
-        worse = ((1 - widths / self.full) ** 2 * self.hurt).sum(1)
-        losses = worse[:, None] + self.random.normal(1.0, 0.02, (len(widths), size))
-        return losses.astype(np.float32), np.ones((len(widths), size), np.float32)
+    monkeypatch.setattr(Segments, "run", run)
+    monkeypatch.setattr(Scorer, "_judge_batch", judge)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +95,10 @@ def test_economy_costs_less_than_one_baseline_training(
     graph, levels, slim, epochs = experiment.plan, experiment.levels, config.slim, config.baseline.epochs
     assert (slim.targets, config.supernet.arms, epochs) == ((0.5,), 4, 30)
     held_out = round(images * config.dataset.holdout)
-    batches = np.array_split(np.arange(held_out), -(-held_out // slim.batch_size))
-    monkeypatch.setattr("autoslim.slimming.search.Scorer", PaperScorer)
-    path = search(graph, levels, [len(batch) for batch in batches], **slim.search_settings)
+    parts = np.array_split(np.zeros(held_out, np.int32), -(-held_out // slim.batch_size))
+    batches = [(np.zeros((len(labels), *config.dataset.shape), np.float32), labels) for labels in parts]
+    on_paper(monkeypatch, graph)
+    path = search(graph, levels, batches, **slim.search_settings)
     full = graph.cost().flops
     arms = np.mean([graph.cost(draw_arms(levels, 4, 0, step)).flops.sum() / full for step in range(50)])
     bill = {
