@@ -74,6 +74,10 @@ class Levels:
         below = [level for level in self.widths[group] if level < width]
         return below[-1] if below else None
 
+    def wider(self, group: int, width: int) -> int | None:
+        """The next level of a group above `width`, or None at the largest."""
+        return next((level for level in self.widths[group] if level > width), None)
+
     def uniform(self, ratio: float) -> np.ndarray:
         """Every group at the level nearest to `ratio` of its size: int32 [G]."""
         return np.array(

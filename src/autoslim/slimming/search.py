@@ -17,12 +17,14 @@ import numpy as np
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.budget import Budget
+from autoslim.slimming.exchange import exchanges
 from autoslim.slimming.first_order import FirstOrder
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.mode import SCORES, SEARCHES, SearchMode
+from autoslim.slimming.points import as_point
 from autoslim.slimming.scorer import Batch, Scorer
-from autoslim.slimming.trajectory import Point, Trajectory
-from autoslim.slimming.trial import Trial
+from autoslim.slimming.trajectory import Trajectory
+from autoslim.slimming.trial import Judging, Trial
 
 __all__ = ["SCORES", "SEARCHES", "Scorer", "narrower_candidates", "search", "uniform_widths"]
 
@@ -73,8 +75,9 @@ def search(
         shortlist: share of the candidates that go on, by first-order effect, in (0, 1]; None: all.
         first: share of the held-out batches that every candidate sees in "halving" and "race".
         tolerance: largest regret of a step of "race", in units of the score.
-        confidence: that of a step of "race", in (0, 1).
-        exchange: after the greedy pass at most so many moves for each target.
+        confidence: that of a step of "race", and of an exchange, in (0, 1).
+        exchange: after the greedy pass at most so many exchanges for each target: one group a level wider
+            and another a level narrower; see `slimming.exchange`.
         strategy: of tf.distribute, over whose replicas held-out batches are spread; None: the current one.
         start: a trajectory to go on with, from an earlier call with the same arguments.
         on_point: called after every step with the trajectory so far.
@@ -104,6 +107,19 @@ def search(
         trajectory = _slim_one(budget, scorer, first_order, how, trajectory, groups, candidates)
         if on_point:
             on_point(trajectory)
+    for exchanged in exchanges(
+        trajectory,
+        targets,
+        exchange,
+        budget=budget,
+        levels=levels,
+        scorer=scorer,
+        judging=Judging(score, cuts=how.judging.cuts),
+        confidence=confidence,
+    ):
+        trajectory = exchanged
+        if on_point:
+            on_point(trajectory)
     return trajectory
 
 
@@ -124,7 +140,7 @@ def _first(budget: Budget, levels: Levels, scorer: Scorer) -> Trajectory:
         full_params=full.params,
         full_memory=full.memory,
         images=scorer.images,
-        points=(_point(budget, levels.largest, None, losses[0], right[0], spent),),
+        points=(as_point(budget, levels.largest, None, losses[0], right[0], spent),),
         full_latency=None if full.latency is None else float(full.latency),
     )
 
@@ -168,7 +184,7 @@ def _slim_one(
         "naive_macs": int(budget.graph.cost(candidates).flops.sum()) * scorer.images,
         "scored": scorer.scored - scored,
     }
-    point = _point(budget, candidates[best], groups[best], losses, right, spent)
+    point = as_point(budget, candidates[best], groups[best], losses, right, spent)
     queue = _queue(trajectory, groups, trial) if how.lazy else ()
     return trajectory.then(point, queue)
 
@@ -215,33 +231,6 @@ def _ended_early(trajectory: Trajectory, targets: Sequence[float], limits: Mappi
     if len(missed) == len(targets):
         raise AutoslimError(told)
     log.warning(told)
-
-
-def _point(
-    budget: Budget,
-    widths: np.ndarray,
-    group: int | None,
-    losses: np.ndarray,
-    right: np.ndarray,
-    spent: Mapping[str, int],
-) -> Point:
-    """A network of the path, by its per-image scores [images]."""
-    cost = budget.cost(widths)
-    error = float(losses.std(ddof=1, dtype=np.float64) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
-    return Point(
-        widths=tuple(int(w) for w in widths),
-        group=group,
-        flops=int(cost.flops),
-        params=int(cost.params),
-        memory=int(cost.memory),
-        share=float(budget.share(cost)),
-        loss=float(losses.mean(dtype=np.float64)),
-        loss_error=error,
-        top1=float(right.mean(dtype=np.float64)),
-        latency=None if cost.latency is None else float(cost.latency),
-        images=len(losses),
-        **spent,
-    )
 
 
 def uniform_widths(budget: Budget, target: float) -> np.ndarray:

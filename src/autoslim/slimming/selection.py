@@ -84,8 +84,7 @@ def race(
         first: number of batches before the first look, at least 1.
         tolerance: largest regret of an early end, for each candidate as the leader [K].
         confidence: that of the whole race, in (0, 1).
-        least: the least difference other than zero that one image can make, or 0, [K]: so that candidates
-            that no image has told apart yet are not taken for equal.
+        least: as in `doubt`.
     """
     comparisons = max(1, (len(order) - first) * (len(contenders) - 1))
     for seen in range(first, len(order) + 1):
@@ -93,17 +92,28 @@ def race(
         leader = ranked(values.mean(1), amounts[contenders])[0]
         if seen == len(order) or len(contenders) == 1:
             break
-        images = values.shape[1]
-        quantile = stats.t.isf((1 - confidence) / comparisons, images - 1)
         difference = values - values[leader]
         worse = difference.mean(1)
-        squares = np.square(difference - worse[:, None]).sum(1) + least[contenders] ** 2
-        doubt = quantile * np.sqrt(squares / (images - 1) / images)
-        doubt[leader] = 0.0
-        if (doubt - worse).max() <= tolerance[contenders[leader]]:
+        reach = doubt(difference, (1 - confidence) / comparisons, least[contenders])
+        reach[leader] = 0.0
+        if (reach - worse).max() <= tolerance[contenders[leader]]:
             break
-        contenders = contenders[worse <= doubt]
+        contenders = contenders[worse <= reach]
     return int(contenders[leader])
+
+
+def doubt(differences: np.ndarray, chance: float, least: np.ndarray) -> np.ndarray:
+    """How far means of paired differences may be from the truth, to one side: [K].
+
+    Args:
+        differences: [K, images].
+        chance: that the truth is farther, by Student's t.
+        least: the least difference other than zero that one image can make, or 0, [K]: one such is added, so
+            that what no image has told apart yet is not taken for equal.
+    """
+    images = differences.shape[1]
+    squares = np.square(differences - differences.mean(1, keepdims=True)).sum(1) + least**2
+    return stats.t.isf(chance, images - 1) * np.sqrt(squares / (images - 1) / images)
 
 
 def refreshed(

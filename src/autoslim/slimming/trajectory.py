@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +32,17 @@ class Point:
     images: int = 0  # held-out images that its own score is of; 0: all, in paths of earlier versions
     scored: int = 0  # images scored in this step, each as often as a network was scored on it
     naive_macs: int = 0  # multiply-accumulates of all candidates on all images: what naive search spends
+    widened: int | None = None  # the group that was widened in exchange for the narrowed one
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What exchanges made of the path's network for one target."""
+
+    target: float
+    points: tuple[Point, ...] = ()  # after each exchange that was kept
+    done: bool = False  # no more exchange was found that helps
+    macs: int = 0  # multiply-accumulates spent on exchanges that were not kept
 
 
 @dataclass(frozen=True)
@@ -47,17 +58,23 @@ class Trajectory:
     points: tuple[Point, ...]  # the full network first
     full_latency: float | None = None  # predicted milliseconds, where it was asked for
     queue: tuple[float | None, ...] = ()  # last known drop of each group, where the search is lazy
+    exchanges: tuple[Exchange, ...] = ()  # one for each target for which exchanges were tried
 
     def full(self, resource: str) -> float:
         """The full network's cost: "flops", "params", "memory" or "latency"."""
         return getattr(self, f"full_{resource}")
 
     def at(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> Point:
-        """The first point that keeps within `target`, a share of the resource, and within all `limits`.
+        """The network for `target`, a share of the resource, within all `limits`.
+
+        It is the first point of the path that keeps within them, or what exchanges made of it.
 
         Raises:
             AutoslimError: if the path does not reach so far.
         """
+        kept = self.exchange(target).points
+        if kept and _within(kept[-1], target, limits):
+            return kept[-1]
         for point in self.points:
             if _within(point, target, limits):
                 return point
@@ -71,6 +88,20 @@ class Trajectory:
         """Whether a point of the path keeps within the budget."""
         return any(_within(point, target, limits) for point in self.points)
 
+    def exchange(self, target: float) -> Exchange:
+        """The exchanges that were tried for a target."""
+        return next((e for e in self.exchanges if e.target == target), Exchange(target))
+
+    def exchanged(self, target: float, moves: int) -> bool:
+        """Whether all that `moves` exchanges can do for a target was done."""
+        there = self.exchange(target)
+        return there.done or len(there.points) >= moves
+
+    def exchanging(self, exchange: Exchange) -> Trajectory:
+        """The path with this in the place of the exchanges for the same target."""
+        others = tuple(e for e in self.exchanges if e.target != exchange.target)
+        return dataclasses.replace(self, exchanges=(*others, exchange))
+
     def channels(self, point: Point) -> dict[str, int]:
         """{group name: width} of a point."""
         return dict(zip(self.groups, point.widths, strict=True))
@@ -82,14 +113,21 @@ class Trajectory:
     @property
     def passes(self) -> float:
         """What the search has spent, in full-network passes over the held-out images (the first point: 1)."""
-        return sum(point.macs for point in self.points) / self.points[0].macs
+        return self.macs / self.points[0].macs
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates that the search has spent, exchanges included."""
+        spent = sum(point.macs for exchange in self.exchanges for point in exchange.points)
+        spent += sum(exchange.macs for exchange in self.exchanges)
+        return spent + sum(point.macs for point in self.points)
 
     @property
     def share_of_naive(self) -> float:
-        """Spent against scoring all candidates of all steps on all images; NaN: not known."""
+        """Spent against scoring all candidates of the path's steps on all images; NaN: not known."""
         if not all(point.naive_macs for point in self.points):
             return math.nan
-        return sum(point.macs for point in self.points) / sum(point.naive_macs for point in self.points)
+        return self.macs / sum(point.naive_macs for point in self.points)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
@@ -98,20 +136,36 @@ class Trajectory:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Trajectory:
         """From what `to_dict` returned."""
-        points = tuple(Point(**{**point, "widths": tuple(point["widths"])}) for point in data["points"])
-        groups, queue = tuple(data["groups"]), tuple(data.get("queue", ()))
-        return cls(**{**data, "groups": groups, "points": points, "queue": queue})
+        exchanges = [{**e, "points": _points(e["points"])} for e in data.get("exchanges", ())]
+        changed = {
+            "groups": tuple(data["groups"]),
+            "points": _points(data["points"]),
+            "queue": tuple(data.get("queue", ())),
+            "exchanges": tuple(Exchange(**e) for e in exchanges),
+        }
+        return cls(**{**data, **changed})
 
     def to_csv(self) -> str:
-        """One row a point: step, group narrowed, costs, scores, spending, and the width of every group."""
+        """One row a point: step, groups changed, costs, scores, spending, and the width of every group.
+
+        Rows of exchanges follow the path's; `exchange` is their target, and empty on the path.
+        """
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        figures = [f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group")]
-        writer.writerow(["step", "group", *figures, *self.groups])
-        for step, point in enumerate(self.points):
-            group = "" if point.group is None else self.groups[point.group]
-            writer.writerow([step, group, *(getattr(point, name) for name in figures), *point.widths])
+        figures = [f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group", "widened")]
+        writer.writerow(["step", "exchange", "group", "widened", *figures, *self.groups])
+        rows: list[tuple[int, float | str, Point]] = [(i, "", point) for i, point in enumerate(self.points)]
+        for exchange in self.exchanges:
+            rows += [(i, exchange.target, point) for i, point in enumerate(exchange.points, 1)]
+        for step, target, point in rows:
+            changed = ["" if g is None else self.groups[g] for g in (point.group, point.widened)]
+            amounts = [getattr(point, name) for name in figures]
+            writer.writerow([step, target, *changed, *amounts, *point.widths])
         return out.getvalue()
+
+
+def _points(data: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
+    return tuple(Point(**{**point, "widths": tuple(point["widths"])}) for point in data)
 
 
 def _within(point: Point, target: float, limits: Mapping[str, float]) -> bool:

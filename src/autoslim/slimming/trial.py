@@ -72,11 +72,16 @@ class Trial:
 
     def badness(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> np.ndarray:
         """What is compared, float64 [len(chosen), images of the batches]: a `selection.Source`."""
+        if self._judging.per_cost:
+            return self.differences(chosen, batches) / self.saved[chosen, None]
+        self.see(chosen, batches)
+        return np.stack([self._badness(int(k), batches) for k in chosen])
+
+    def differences(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> np.ndarray:
+        """Badness less the base's on the same images, float64 [len(chosen), images of the batches]."""
         self.see(chosen, batches)
         values = np.stack([self._badness(int(k), batches) for k in chosen])
-        if not self._judging.per_cost:
-            return values
-        return (values - self._badness(BASE, batches)) / self.saved[chosen, None]
+        return values - self._badness(BASE, batches)
 
     def drops(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int] | None = None) -> np.ndarray:
         """Mean drop against the base [len(chosen)], per cost if so judged.

@@ -74,7 +74,9 @@ def reached(experiment: Experiment) -> Trajectory | None:
     folder = experiment.search_folder()
     trajectory = load_trajectory(experiment, folder) if folder.done else None
     s = experiment.config.slim
-    return trajectory if trajectory and trajectory.reaches(min(s.targets), s.limits.given) else None
+    if trajectory is None or not trajectory.reaches(min(s.targets), s.limits.given):
+        return None
+    return None if _missing_exchanges(experiment, trajectory) else trajectory
 
 
 def search_result(experiment: Experiment) -> Trajectory:
@@ -93,4 +95,16 @@ def search_result(experiment: Experiment) -> Trajectory:
             f"The search in {folder.path} reached {trajectory.points[-1].share:.3f} of the full "
             f"{s.resource}, not {min(s.targets):g}. Add search to stages: it goes on from there."
         )
+    if missing := _missing_exchanges(experiment, trajectory):
+        raise AutoslimError(
+            f"The search in {folder.path} has not tried slim.exchange={s.exchange} for slim.target="
+            f"{','.join(missing)}. Add search to stages: it goes on from there."
+        )
     return trajectory
+
+
+def _missing_exchanges(experiment: Experiment, trajectory: Trajectory) -> list[str]:
+    """Targets for which the exchanges that were asked for are still to be tried."""
+    s = experiment.config.slim
+    moves = s.exchange if s.method == "greedy" else 0
+    return [f"{target:g}" for target in s.targets if not trajectory.exchanged(target, moves)]

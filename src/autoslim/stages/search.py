@@ -109,7 +109,7 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
             "holdout_images": trajectory.images,
             "passes": trajectory.passes,
             "share_of_naive": None if math.isnan(trajectory.share_of_naive) else trajectory.share_of_naive,
-            **billed(experiment, sum(point.macs for point in trajectory.points)),
+            **billed(experiment, trajectory.macs),
             "channels": channels,
         }
     )
