@@ -187,6 +187,7 @@ OUT_OF_RANGE = [
     ),
     ("slim.score=acc", "unknown slim.score 'acc'. There are: loss, top1."),
     ("slim.levels=1", "slim.levels=1 is out of range: a group needs at least 2 widths to choose from."),
+    ("slim.step=0", "slim.step=0 is out of range: channels, at least 1, or null for levels."),
     ("slim.min_width=0", "slim.min_width=0.0 is out of range: a share in (0, 1]."),
     ("slim.divisor=0", "slim.divisor=0 is out of range: a whole number of 1 or more."),
     ("slim.images=0", "slim.images=0 is out of range: at least 1, or null for all."),

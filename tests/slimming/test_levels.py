@@ -49,7 +49,8 @@ def test_every_level(units, unit, count, min_width, divisor):
     widths, _, frozen = levels.widths
     assert frozen == (7,)
     assert list(widths) == sorted(set(widths)) and widths[-1] == size
-    assert 1 <= len(widths) <= count
+    multiples = [w for w in range(1, size) if w % np.lcm(divisor, unit) == 0 and w >= min_width * size - 1e-6]
+    assert len(widths) == min(count, len(multiples) + 1)
     for width in widths[:-1]:
         assert width % np.lcm(divisor, unit) == 0
         assert width >= min_width * size - 1e-6
@@ -64,6 +65,26 @@ def test_examples():
     assert levels(10, 4, 0.25, 4) == (4, 8, 10)
     assert levels(40, 4, 0.25, 4) == (12, 20, 32, 40)  # 8 would be below a quarter
     assert levels(16, 2, 0.5, 1) == (8, 16)
+    assert levels(36, 7) == (12, 16, 20, 24, 28, 32, 36)  # even shares would fall twice on 12, and miss 20
+
+
+def test_twelve_levels_in_multiples_of_eight():
+    """The grid of the paper's searches: of a wide layer twelve widths, of a narrow one all multiples of 8."""
+    widths = Levels.spaced(Graph(Group(512), Group(64), Group(24)), 12, 1 / 12, 8).widths
+    assert len(widths[0]) == 12 and all(width % 8 == 0 for width in widths[0])
+    assert np.ptp(np.diff(widths[0])) <= 8
+    assert widths[1:] == ((8, 16, 24, 32, 40, 48, 56, 64), (8, 16, 24))
+
+
+def test_steps_in_place_of_levels():
+    def levels(size, step, **kwargs):
+        return Levels.spaced(Graph(Group(size), Group(7, frozen="x")), step=step, **kwargs).widths[0]
+
+    assert levels(40, 8) == (16, 24, 32, 40)
+    assert levels(42, 8) == (16, 24, 32, 40, 42)
+    assert levels(40, 6) == (16, 24, 32, 40)  # rounded up to a multiple of the divisor, 4
+    assert levels(20, 1, divisor=1, min_width=0.8) == (16, 17, 18, 19, 20)
+    assert levels(64, 2, divisor=2, count=2) == tuple(range(16, 65, 2))
 
 
 def test_of_a_network():
@@ -103,7 +124,9 @@ def test_nothing_to_choose():
         Levels.spaced(Graph(Group(4, frozen="x")))
 
 
-@pytest.mark.parametrize("bad", [{"count": 1}, {"min_width": 0.0}, {"min_width": 1.1}, {"divisor": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"count": 1}, {"min_width": 0.0}, {"min_width": 1.1}, {"divisor": 0}, {"step": 0}]
+)
 def test_arguments_out_of_range(bad):
     with pytest.raises(AutoslimError, match=r"expected at least 2 levels, a smallest width in \(0, 1\]"):
         Levels.spaced(Graph(Group(16)), **bad)

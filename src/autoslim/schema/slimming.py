@@ -45,6 +45,7 @@ class SlimConfig:
         "macs", "what counts as flops: macs (conv and dense), with_norm (and 4 per normalised value), all"
     )
     levels: int = key(8, "number of widths that a channel group may take")
+    step: int | None = key(None, "widths are multiples of so many channels, in place of levels; null: levels")
     min_width: float = key(0.25, "smallest width of a group, share of its full width, in (0, 1]")
     divisor: int = key(4, "widths are multiples of this")
     freeze: list[str] = key([], "layers that keep their full width: names or patterns such as stem*")
@@ -86,6 +87,12 @@ class SlimConfig:
         one_of("slim.score", self.score, ("loss", "top1"))
         self._check_search()
         need(self.levels >= 2, "slim.levels", self.levels, "a group needs at least 2 widths to choose from")
+        need(
+            self.step is None or self.step >= 1,
+            "slim.step",
+            self.step,
+            "channels, at least 1, or null for levels",
+        )
         need(0 < self.min_width <= 1, "slim.min_width", self.min_width, "a share in (0, 1]")
         need(self.divisor >= 1, "slim.divisor", self.divisor, "a whole number of 1 or more")
         need(

@@ -26,25 +26,33 @@ class Levels:
                 )
 
     @classmethod
-    def spaced(cls, graph: ChannelGraph, count: int = 8, min_width: float = 0.25, divisor: int = 4) -> Levels:
+    def spaced(
+        cls,
+        graph: ChannelGraph,
+        count: int = 8,
+        min_width: float = 0.25,
+        divisor: int = 4,
+        step: int | None = None,
+    ) -> Levels:
         """At most `count` widths per group, evenly spaced from `min_width` of its size to all of it.
 
         Args:
             graph: whose groups; frozen ones keep their full width.
-            count: number of levels, at least 2; fewer where the divisor leaves fewer.
+            count: number of levels, at least 2; fewer only where there are fewer multiples of the divisor.
             min_width: smallest width as a share of the full one, in (0, 1]; no level is below it.
             divisor: widths are the nearest multiples of this (and of the group's own unit); the full width
                 always stays.
+            step: in place of `count`: all multiples of so many channels, rounded up to one of the divisor.
 
         Raises:
             AutoslimError: for an argument out of range, or if no group is left with a choice.
         """
-        if count < 2 or divisor < 1 or not 0 < min_width <= 1:
+        if count < 2 or divisor < 1 or not 0 < min_width <= 1 or (step is not None and step < 1):
             raise AutoslimError(
-                f"count={count}, min_width={min_width}, divisor={divisor}: expected at least 2 levels, a "
-                "smallest width in (0, 1] and a divisor of at least 1."
+                f"count={count}, min_width={min_width}, divisor={divisor}, step={step}: expected at least 2 "
+                "levels, a smallest width in (0, 1], a divisor of at least 1, a step of at least 1 or None."
             )
-        levels = cls(tuple(_group_levels(group, count, min_width, divisor) for group in graph.groups))
+        levels = cls(tuple(_group_levels(group, count, min_width, divisor, step) for group in graph.groups))
         if all(len(widths) == 1 for widths in levels.widths):
             sizes = [group.size for group in graph.slimmable]
             raise AutoslimError(
@@ -85,11 +93,22 @@ class Levels:
         )
 
 
-def _group_levels(group: ChannelGroup, count: int, min_width: float, divisor: int) -> tuple[int, ...]:
+def _group_levels(
+    group: ChannelGroup, count: int, min_width: float, divisor: int, step: int | None
+) -> tuple[int, ...]:
+    """The widths of one group: multiples of the divisor and of the group's unit, and its full width."""
     if group.frozen:
         return (group.size,)
-    step = math.lcm(divisor, group.unit)
+    grid = math.lcm(divisor, group.unit)
+    if step is not None:
+        grid *= math.ceil(step / grid)
+    least = grid * math.ceil(min_width * group.size / grid - 1e-9)
+    possible = [*range(least, group.size, grid), group.size]
+    if step is not None or len(possible) <= count:
+        return tuple(possible)
     shares = np.linspace(min_width, 1.0, count)
-    least = step * math.ceil(min_width * group.size / step - 1e-9)
-    widths = {max(least, step * round(share * group.size / step)) for share in shares[:-1]}
-    return (*sorted(w for w in widths if w < group.size), group.size)
+    widths = {max(least, grid * round(share * group.size / grid)) for share in shares[:-1]}
+    widths = {width for width in widths if width < group.size}
+    if len(widths) < count - 1:  # two levels fell on one multiple: spread them over the multiples themselves
+        widths = {possible[i] for i in np.linspace(0, len(possible) - 1, count).round().astype(int)[:-1]}
+    return (*sorted(widths), group.size)

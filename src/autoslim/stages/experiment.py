@@ -128,7 +128,7 @@ class Experiment:
     def levels(self) -> Levels:
         """The widths that each group may take."""
         s = self.config.slim
-        return Levels.spaced(self.plan, s.levels, s.min_width, s.divisor)
+        return Levels.spaced(self.plan, s.levels, s.min_width, s.divisor, s.step)
 
     @cached_property
     def latency(self) -> LatencyTable | None:
@@ -196,7 +196,8 @@ class Experiment:
 
     def supernet_folder(self) -> StageFolder:
         s = self.config.slim
-        widths = {name: getattr(s, name) for name in ("levels", "min_width", "divisor", "freeze")}
+        widths = {name: getattr(s, name) for name in ("min_width", "divisor", "freeze")}
+        widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
         key = {
             **self._common,
             "holdout": self.config.dataset.holdout,
