@@ -143,6 +143,16 @@ OUT_OF_RANGE = [
         "dataset.scale=[0.5, 1.5] is out of range: expected shares [low, high], 0 < low <= high <= 1.",
     ),
     ("dataset.ratio=[2,1]", "dataset.ratio=[2.0, 1.0] is out of range: expected [low, high], 0 < low <= "),
+    (
+        "dataset.color=[1,2,0]",
+        "dataset.color=[1.0, 2.0, 0.0] is out of range: expected [brightness, contrast, saturation], 0 to 1",
+    ),
+    (
+        "dataset.randaugment=[2,11]",
+        "dataset.randaugment=[2.0, 11.0] is out of range: expected [1 to 14 operations, magnitude 0 to 10], ",
+    ),
+    ("dataset.mixup=-1", "dataset.mixup=-1.0 is out of range: a number of 0 or more."),
+    ("dataset.cutmix=-1", "dataset.cutmix=-1.0 is out of range: a number of 0 or more."),
     ("dataset.max_broken=1", "dataset.max_broken=1.0 is out of range: a share in [0, 1)."),
     ("dataset.pad=-1", "dataset.pad=-1 is out of range: pixels, 0 or more."),
     ("dataset.train_images=9", "dataset.train_images=9 is out of range: at least one per class."),

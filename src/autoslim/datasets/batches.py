@@ -1,8 +1,8 @@
 """The input pipeline: normalised batches, shuffled and augmented for training, in order for evaluation.
 
-Nothing in it has a state. Batch k of epoch e is a function of (seed, e, k), and an image's augmentation one
-of (seed, e, index of the image), whatever the batch size, the number of threads or the batch at which reading
-starts. So a resumed run reads what an uninterrupted one reads.
+Nothing in it has a state. Batch k of epoch e is a function of (seed, e, k), an image's augmentation one of
+(seed, e, index of the image), whatever the batch size, the number of threads or the batch at which reading
+starts; how a batch is mixed is one of (seed, e, k). So a resumed run reads what an uninterrupted one reads.
 """
 
 import logging
@@ -14,15 +14,17 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from autoslim.datasets.augmentation import Augmentation, random_box, shifted_and_mirrored
+from autoslim.datasets.augmentation import Augmentation, random_box, recolored, shifted_and_mirrored
 from autoslim.datasets.images import ArrayImages, ImageStore, central_box, on_host, resized
+from autoslim.datasets.mixing import mixed
+from autoslim.datasets.randaugment import rand_augment
 from autoslim.errors import AutoslimError
 
 log = logging.getLogger(__name__)
 
 THREADS = os.cpu_count() or 1  # that read and decode images
-_ORDER, _SHIFT, _IMAGE = 0, 1, 2  # streams of random numbers within an epoch
-_CROP = 0  # streams of random numbers of an image
+_ORDER, _SHIFT, _IMAGE, _MIX = 0, 1, 2, 3  # streams of random numbers within an epoch
+_CROP, _OPERATIONS, _COLOR = 0, 1, 2  # streams of random numbers of an image
 
 
 class BatchSource(Protocol):
@@ -37,7 +39,10 @@ class BatchSource(Protocol):
         """Images in a batch."""
 
     def dataset(self, epochs: int, start_epoch: int = 0, start_batch: int = 0) -> tf.data.Dataset:
-        """Batches (images float32 [B, H, W, C], labels int32 [B]) from there to the end of the epochs."""
+        """Batches from there to the end of the epochs.
+
+        Of images float32 [B, H, W, C] and labels int32 [B], or probabilities float32 [B, classes].
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +57,7 @@ class TrainingBatches:
     std: np.ndarray  # [channels], of images / 255
     augmentation: Augmentation = field(default_factory=Augmentation)
     index: np.ndarray | None = None  # int64 [n], which images and labels to train on; None: all
+    classes: int | None = None  # number of classes; needed where images are mixed
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or self._count == 0:
@@ -61,6 +67,8 @@ class TrainingBatches:
             )
         if self.batch_size < 1:
             raise AutoslimError(f"batch_size={self.batch_size}: expected at least 1 image.")
+        if self.augmentation.mixes and self.classes is None:
+            raise AutoslimError("Mixing images needs the number of classes: give classes.")
         if self.batch_size > self._count:
             log.info("Batch size %d lowered to the %d training images.", self.batch_size, self._count)
             object.__setattr__(self, "batch_size", self._count)
@@ -79,7 +87,7 @@ class TrainingBatches:
 
         Yields:
             (images, labels): float32 [batch_size, height, width, channels], normalised, and int32
-            [batch_size].
+            [batch_size]; where images are mixed, labels are probabilities float32 [batch_size, classes].
         """
         read = self.images.reader()
         chosen = on_host(np.arange(self._count) if self.index is None else self.index, tf.int64)
@@ -93,17 +101,21 @@ class TrainingBatches:
             # row i belongs to image i: vertical shift, horizontal shift, mirror
             uniform = tf.random.stateless_uniform([self._count, 3], tf.random.fold_in(epoch_seed, _SHIFT))
 
-            def finish(x: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            def finish(step: tf.Tensor, x: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 a = self.augmentation
                 x = shifted_and_mirrored(x, tf.gather(uniform, place), a.pad, a.flip)
                 x = _normalise(x, self.mean, self.std)
-                y = tf.gather(labels, place)
                 size = self.batch_size
-                return tf.ensure_shape(x, [size, *self.images.shape]), tf.ensure_shape(y, [size])
+                x = tf.ensure_shape(x, [size, *self.images.shape])
+                y = tf.ensure_shape(tf.gather(labels, place), [size])
+                if self.classes is None or not a.mixes:
+                    return x, y
+                seed = tf.random.fold_in(tf.random.fold_in(epoch_seed, _MIX), step)
+                return mixed(x, y, self.classes, a.mixup, a.cutmix, seed)
 
             def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 place = order[step * self.batch_size : (step + 1) * self.batch_size]
-                return finish(read(tf.gather(chosen, place)), place)
+                return finish(step, read(tf.gather(chosen, place)), place)
 
             def stored(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 return read(chosen[order[number]]), order[number]
@@ -113,11 +125,13 @@ class TrainingBatches:
                 return self._one(content, seed), place
 
             first = tf.where(epoch == start_epoch, tf.constant(start_batch, tf.int64), 0)
+            steps = tf.data.Dataset.range(first, self.steps_per_epoch)
             if isinstance(self.images, ArrayImages) and not self.augmentation.by_image:
-                return _map(tf.data.Dataset.range(first, self.steps_per_epoch), batch)
-            numbers = tf.data.Dataset.range(first * self.batch_size, self.steps_per_epoch * self.batch_size)
-            images = _map(_map(numbers, stored, THREADS), image, THREADS)
-            return _map(images.batch(self.batch_size, drop_remainder=True), finish)
+                return _map(steps, batch)
+            size = self.batch_size
+            numbers = tf.data.Dataset.range(first * size, self.steps_per_epoch * size)
+            images = _map(_map(numbers, stored, THREADS), image, THREADS).batch(size, drop_remainder=True)
+            return _map(tf.data.Dataset.zip((steps, images)), lambda step, batch: finish(step, *batch))
 
         return tf.data.Dataset.range(start_epoch, epochs).flat_map(epoch_batches).prefetch(2)
 
@@ -128,7 +142,13 @@ class TrainingBatches:
             box = random_box(a.scale, a.ratio, tf.random.fold_in(seed, _CROP))
         else:
             box = central_box(shape)
-        return tf.ensure_shape(resized(self.images.window(stored, box), shape), shape)
+        x = tf.ensure_shape(resized(self.images.window(stored, box), shape), shape)
+        if a.randaugment is not None:
+            layers, magnitude = a.randaugment
+            x = rand_augment(x, int(layers), magnitude, tf.random.fold_in(seed, _OPERATIONS))
+        if any(a.color):
+            x = recolored(x, a.color, tf.random.fold_in(seed, _COLOR))
+        return x
 
 
 @dataclass(frozen=True, eq=False)

@@ -172,6 +172,7 @@ class Dataset(ABC):
             self.std,
             Augmentation(**augmentation),
             index,
+            self.classes,
         )
 
     def heldout(self, index: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:

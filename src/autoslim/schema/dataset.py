@@ -34,6 +34,14 @@ class DatasetConfig:
     ratio: list[float] = key([0.75, 4 / 3], "smallest and largest width to height of a random part")
     pad: int = key(0, "random shift of training images by up to so many pixels")
     flip: bool = key(False, "mirror half of the training images, left to right")
+    color: list[float] = key(
+        [0.0, 0.0, 0.0], "random change of brightness, contrast, saturation, 0 to 1 each"
+    )
+    randaugment: list[float] | None = key(
+        None, "random operations: [how many an image, magnitude 0 to 10], such as [2,9]; null: none"
+    )
+    mixup: float = key(0.0, "a of Beta(a, a), the share in which two images are added; 0: none, often 0.2")
+    cutmix: float = key(0.0, "a of Beta(a, a), the share left when a rectangle is pasted; 0: none, often 1")
     verify: bool = key(True, "decode all image files once before use and leave out broken ones")
     max_broken: float = key(0.001, "share of the image files that may be broken; above it the run stops")
 
@@ -55,6 +63,13 @@ class DatasetConfig:
         need(0 < self.eval_crop <= 1, "dataset.eval_crop", self.eval_crop, "a share in (0, 1]")
         need(self.pad >= 0, "dataset.pad", self.pad, "pixels, 0 or more")
         need(0 <= self.max_broken < 1, "dataset.max_broken", self.max_broken, "a share in [0, 1)")
+        fits = len(self.color) == 3 and all(0 <= strength <= 1 for strength in self.color)
+        need(fits, "dataset.color", self.color, "expected [brightness, contrast, saturation], 0 to 1 each")
+        drawn = self.randaugment
+        fits = drawn is None or (len(drawn) == 2 and drawn[0] in range(1, 15) and 0 <= drawn[1] <= 10)
+        need(fits, "dataset.randaugment", drawn, "expected [1 to 14 operations, magnitude 0 to 10], or null")
+        need(0 <= self.mixup < math.inf, "dataset.mixup", self.mixup, "a number of 0 or more")
+        need(0 <= self.cutmix < math.inf, "dataset.cutmix", self.cutmix, "a number of 0 or more")
         _range("dataset.scale", self.scale, 1, "shares [low, high], 0 < low <= high <= 1")
         _range("dataset.ratio", self.ratio, math.inf, "[low, high], 0 < low <= high")
         count = self.train_images

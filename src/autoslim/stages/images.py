@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from autoslim import datasets
 from autoslim.schema import DatasetConfig
 
-_AUGMENTATION = ("crop", "scale", "ratio", "pad", "flip")
+_AUGMENTATION = tuple(field.name for field in dataclasses.fields(datasets.Augmentation))
 _NO_RESULT = ("path", "holdout", "verify", "max_broken", "test_split")  # see `dataset_key`
 
 
