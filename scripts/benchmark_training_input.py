@@ -19,7 +19,8 @@ from autoslim.stages.experiment import Experiment
 
 GREY_IMAGES = 12_800
 JPEG_IMAGES, JPEG_CLASSES, JPEG_SIZE = 256, 4, (375, 500)  # about ImageNet's mean size, height and width
-STEPS_FOR_INPUT = 4  # batches that are read for each step that is trained: a pipeline's pace is uneven
+READ_FIRST = 4  # batches of a pipeline that has just begun, read before timing: its buffers are empty then
+READ = 16  # batches that are timed
 
 
 def digits(folder: Path) -> tuple[Any, keras.Model]:
@@ -81,15 +82,17 @@ def input_sides(case: str, folder: Path, steps: int) -> tuple[dict[str, Side], i
         steps: that are trained in a round.
     """
     batches, model = CASES[case](folder)
-    stream = iter(batches.dataset(1_000_000))
-    next(stream)
+    epochs = -(-(READ_FIRST + READ) // batches.steps_per_epoch)
 
     def read() -> float:
-        count = STEPS_FOR_INPUT * steps
-        start = time.perf_counter()
-        for _ in itertools.islice(stream, count):
+        # Begun anew each time: one that went on would fill its buffers while the step is timed.
+        stream = iter(batches.dataset(epochs))
+        for _ in itertools.islice(stream, READ_FIRST):
             pass
-        return (time.perf_counter() - start) / count
+        start = time.perf_counter()
+        for _ in itertools.islice(stream, READ):
+            pass
+        return (time.perf_counter() - start) / READ
 
     data = one_batch(batches.batch_size, model.input_shape[1:], model.output_shape[-1])
     return {
