@@ -223,6 +223,10 @@ OUT_OF_RANGE = [
     ("retrain.teacher=me", "unknown retrain.teacher 'me'. There are: none, baseline, supernet."),
     ("retrain.distill_weight=2", "retrain.distill_weight=2.0 is out of range: a share in [0, 1]."),
     ("retrain.temperature=0", "retrain.temperature=0.0 is out of range: a number above 0."),
+    (
+        "retrain={joint: true, teacher: baseline}",
+        "retrain.teacher=baseline is out of range: none with retrain.joint: the largest network teaches.",
+    ),
 ]
 
 

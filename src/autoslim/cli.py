@@ -31,7 +31,13 @@ from autoslim.startup import import_tensorflow
 
 log = logging.getLogger(__name__)
 
-GROUPS = {"arch": "arch", "dataset": "dataset", "optimizer": "optimizer", "slimming": "slim"}
+GROUPS = {
+    "arch": "arch",
+    "dataset": "dataset",
+    "optimizer": "optimizer",
+    "slimming": "slim",
+    "retrain": "retrain",
+}
 """The config groups and the keys at which they stand."""
 
 KEYS = (

@@ -79,6 +79,7 @@ def register() -> None:
     store.store(group="schema", name="config", node=Config)
     store.store(group="schema", name="dataset", node=DatasetConfig)
     store.store(group="schema", name="optimizer", node=OptimizerConfig)
+    store.store(group="schema", name="retrain", node=RetrainConfig)
     store.store(group="schema", name="slimming", node=SlimConfig)
     for name, node in _ARCHS.items():
         store.store(group="schema/arch", name=name, node=node)

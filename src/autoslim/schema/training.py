@@ -126,6 +126,8 @@ class RetrainConfig(StageConfig):
     teacher: str = key("none", "whose outputs it also learns from: none, baseline or supernet")
     distill_weight: float = key(0.5, "share of the loss that comes from the teacher, in [0, 1]")
     temperature: float = key(1.0, "softening of the teacher's outputs")
+    joint: bool = key(False, "train the networks of all targets as one, with batch norms of each one's own")
+    distill: bool = key(True, "joint: smaller networks learn from the largest one's outputs, not from labels")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,3 +137,5 @@ class RetrainConfig(StageConfig):
             0 <= self.distill_weight <= 1, "retrain.distill_weight", self.distill_weight, "a share in [0, 1]"
         )
         need(0 < self.temperature < math.inf, "retrain.temperature", self.temperature, "a number above 0")
+        alone = not self.joint or self.teacher == "none"
+        need(alone, "retrain.teacher", self.teacher, "none with retrain.joint: the largest network teaches")

@@ -42,10 +42,11 @@ def bill(experiment: Experiment, finished: Mapping[str, Mapping[str, Any]]) -> B
     whenever they were run.
     """
     one = unit(experiment)
-    results = dict(finished)
+    results = {label: result for label, result in finished.items() if label != "joint"}  # its parts are there
     if any(label.startswith("retrain") for label in finished):
         results = {**_found_before(experiment), **results}
-    return Bill({label: result["macs"] / one for label, result in results.items() if "macs" in result})
+    spent = {label: result["macs"] / one for label, result in results.items() if "macs" in result}
+    return Bill(spent, experiment.config.retrain.joint)
 
 
 def _found_before(experiment: Experiment) -> dict[str, dict[str, Any]]:

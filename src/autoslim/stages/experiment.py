@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -230,17 +231,36 @@ class Experiment:
         values = s.search_settings | {"passes": s.passes, "seed": self.config.seed}
         return {name: values[name] for name in METHODS[s.method].options}
 
-    def network_folder(self, stage: str, widths: np.ndarray) -> StageFolder:
-        """The folder in which the network at `widths` is retrained; `stage` is "retrain" or "uniform"."""
+    def network_folder(self, stage: str, widths: np.ndarray, joint: StageFolder | None = None) -> StageFolder:
+        """The folder in which the network at `widths` is retrained.
+
+        Args:
+            stage: "retrain" or "uniform".
+            widths: int32 [G].
+            joint: the folder of the training of several networks as one that this one is a part of.
+        """
+        key = {**self._retraining(joint is not None), "channels": self.plan.channels(widths)}
+        if joint is not None:
+            key["joint"] = stage_hash(joint.key)
+        return StageFolder(self.root, stage, key)
+
+    def joint_folder(self, widths: Sequence[np.ndarray]) -> StageFolder:
+        """The folder in which the networks at these widths are trained as one."""
+        key = {**self._retraining(True), "channels": [self.plan.channels(one) for one in widths]}
+        return StageFolder(self.root, "joint", key)
+
+    def _retraining(self, joint: bool) -> dict[str, Any]:
+        """What a retraining depends on, beside the channels."""
         r = self.config.retrain
-        key = {
+        own = dataclasses.asdict(r)
+        if not joint:
+            del own["joint"], own["distill"]
+        return {
             **self._common,
-            "retrain": dataclasses.asdict(r),
-            "channels": self.plan.channels(widths),
+            "retrain": own,
             "supernet": stage_hash(self.supernet_folder().key) if "supernet" in (r.init, r.teacher) else None,
             "baseline": stage_hash(self.baseline_folder().key) if r.teacher == "baseline" else None,
         }
-        return StageFolder(self.root, stage, key)
 
     def need(self, folder: StageFolder, why: str) -> dict[str, Any]:
         """The result of an earlier stage.

@@ -22,7 +22,7 @@ from autoslim.slimming.search import uniform_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.preflight import reached
 from autoslim.stages.store import StageFolder, write_atomically
-from autoslim.stages.wanted import retrain_folder, wanted
+from autoslim.stages.wanted import retrain_folders, wanted
 
 FOLDER = "export"  # within the folder of each network
 TRAINING = ("baseline", "retrain", "uniform")
@@ -56,10 +56,11 @@ def done_networks(experiment: Experiment) -> list[Network]:
     """The networks of this configuration that are trained: the baseline first, then by target."""
     slim = experiment.config.slim
     found = [Network("baseline", experiment.baseline_folder())]
-    for label, target, slimmed in wanted(experiment, None if slim.channels else reached(experiment)):
-        if slimmed is not None:
-            name = NAMES[network_of(slim.method)]
-            found.append(Network(f"{name} {label}", retrain_folder(experiment, slimmed)))
+    networks = wanted(experiment, None if slim.channels else reached(experiment))
+    folders = retrain_folders(experiment, networks)
+    for (label, target, _), folder in zip(networks, folders, strict=True):
+        if folder is not None:
+            found.append(Network(f"{NAMES[network_of(slim.method)]} {label}", folder))
         even = _uniform(experiment, target)
         if even is not None:
             found.append(Network(f"{NAMES['uniform']} {label}", experiment.network_folder("uniform", even)))

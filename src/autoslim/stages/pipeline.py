@@ -24,6 +24,7 @@ from autoslim.stages.bill import bill
 from autoslim.stages.describe import run_describe
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.export import check_export, done_networks, export_folder, is_exported, run_export
+from autoslim.stages.joint import Part, run_joint
 from autoslim.stages.preflight import check_before, reached, search_result
 from autoslim.stages.report import run_report
 from autoslim.stages.retrain import run_retrain
@@ -31,7 +32,7 @@ from autoslim.stages.search import run_search
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder
 from autoslim.stages.supernet import run_supernet
 from autoslim.stages.trained import Trained, trained
-from autoslim.stages.wanted import Wanted, retrain_folder, wanted
+from autoslim.stages.wanted import Wanted, distinct, joint_folder, retrain_folders, wanted
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +129,12 @@ class _Run:
     def retrain(self) -> None:
         """Train the networks that the search found, or the one that `slim.channels` names."""
         kind = network_of(self.config.slim.method)
-        for label, _, widths in self._wanted():
-            assert widths is not None
-            self._network(kind, label, widths, retrain_folder(self.experiment, widths))
+        networks = self._wanted()
+        self._together(networks)
+        folders = retrain_folders(self.experiment, networks)
+        for (label, _, widths), folder in zip(networks, folders, strict=True):
+            assert widths is not None and folder is not None
+            self._network(kind, label, widths, folder)
 
     def uniform(self) -> None:
         """Train networks of the same budgets with every group at the same ratio."""
@@ -213,6 +217,22 @@ class _Run:
         if self.config.slim.channels is None:
             self.trajectory = search_result(self.experiment)
         return wanted(self.experiment, self.trajectory)
+
+    def _together(self, networks: list[Wanted]) -> None:
+        """Train the networks as one, where that is asked for: each is then found done in its folder."""
+        folder = joint_folder(self.experiment, networks)
+        if folder is None:
+            return
+        parts = [
+            Part(label, widths, self.experiment.network_folder("retrain", widths, folder))
+            for label, widths in distinct(networks).items()
+        ]
+        self._stage(
+            folder,
+            "",
+            lambda: run_joint(self.experiment, folder, parts),
+            done=lambda: folder.done and all(part.folder.done for part in parts),
+        )
 
     def _network(self, kind: str, label: str, widths: np.ndarray, folder: StageFolder) -> None:
         """Train a network, unless this run has done so under the same name."""

@@ -29,9 +29,7 @@ def run_retrain(
     """
     r = experiment.config.retrain
     model = initial_model(experiment, widths)
-    write_atomically(
-        folder.path / "channels.yaml", yaml.safe_dump(experiment.plan.channels(widths), sort_keys=False)
-    )
+    write_widths(experiment, folder, widths)
     batches = experiment.training_batches()
     history = fit(
         model,
@@ -52,15 +50,24 @@ def run_retrain(
 
 def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:
     """The small network with the supernet's weights, or with fresh ones."""
-    weights = experiment.config.retrain.init == "supernet"
-    if weights:
-        folder = experiment.supernet_folder()
-        experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
-        full = experiment.load_weights(folder)
-    else:
-        full = experiment.build()
+    graph = experiment.graph_of(initial_full_model(experiment))
     with experiment.strategy.scope():
-        return experiment.graph_of(full).materialize(widths, weights=weights)
+        return graph.materialize(widths, weights=experiment.config.retrain.init == "supernet")
+
+
+def initial_full_model(experiment: Experiment) -> keras.Model:
+    """The full network with the weights that `retrain.init` names."""
+    if experiment.config.retrain.init == "scratch":
+        return experiment.build()
+    folder = experiment.supernet_folder()
+    experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
+    return experiment.load_weights(folder)
+
+
+def write_widths(experiment: Experiment, folder: StageFolder, widths: np.ndarray) -> None:
+    """Write `channels.yaml`, {group name: width}, into a network's folder."""
+    text = yaml.safe_dump(experiment.plan.channels(widths), sort_keys=False)
+    write_atomically(folder.path / "channels.yaml", text)
 
 
 def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,30 @@ def widths_at(experiment: Experiment, trajectory: Trajectory | None, target: flo
     return np.array(trajectory.at(target, experiment.config.slim.limits.given).widths, np.int32)
 
 
-def retrain_folder(experiment: Experiment, widths: np.ndarray) -> StageFolder:
-    """The folder of a network that the configured method found; a uniform one is stage `uniform`'s too."""
-    stage = "uniform" if experiment.config.slim.method == "uniform" else "retrain"
-    return experiment.network_folder(stage, widths)
+def retrain_folders(experiment: Experiment, networks: Sequence[Wanted]) -> list[StageFolder | None]:
+    """The folder of each network that the configured method found; None where its widths are not known.
+
+    A uniform one that is trained alone is stage `uniform`'s too.
+    """
+    joint = joint_folder(experiment, networks)
+    alone = joint is None and experiment.config.slim.method == "uniform"
+    stage = "uniform" if alone else "retrain"
+    return [
+        None if one.widths is None else experiment.network_folder(stage, one.widths, joint)
+        for one in networks
+    ]
+
+
+def joint_folder(experiment: Experiment, networks: Sequence[Wanted]) -> StageFolder | None:
+    """The folder in which the networks are trained as one; None where each is trained alone."""
+    widths = list(distinct(networks).values())
+    return experiment.joint_folder(widths) if experiment.config.retrain.joint and widths else None
+
+
+def distinct(networks: Sequence[Wanted]) -> dict[str, np.ndarray]:
+    """Label -> widths of the networks whose widths are known, each once, by the first of its targets."""
+    found: dict[str, np.ndarray] = {}
+    for label, _, widths in networks:
+        if widths is not None and not any(np.array_equal(widths, other) for other in found.values()):
+            found[label] = widths
+    return found

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.materialize import own_batch_norms
 from autoslim.graph.run import Replaced
 from autoslim.training.distribution import on_replicas, strategy_of, total
+from autoslim.training.fit import default_optimizer
 from autoslim.training.gradients import (
     USUAL,
     Computing,
@@ -25,6 +28,7 @@ from autoslim.training.gradients import (
     prepare,
     update_moving_statistics,
 )
+from autoslim.training.loop import History, train
 from autoslim.training.losses import cross_entropy, probabilities
 from autoslim.training.steps import Metrics, measured, named, traced, weight_share
 
@@ -87,6 +91,54 @@ class JointNetwork:
     def materialize(self, place: int) -> keras.Model:
         """Network number `place` as a plain Keras model."""
         return self.graph.materialize(self.widths[place], replaced=self.replaced(place))
+
+
+def train_joint(
+    model: JointNetwork,
+    batches: BatchSource,
+    epochs: int,
+    *,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    names: Sequence[str] | None = None,
+    distill: bool = True,
+    smoothing: float = 0.0,
+    folder: Path | str | None = None,
+    checkpoint_seconds: float = 60.0,
+    log_steps: int = 20,
+    description: str = "joint",
+    computing: Computing = USUAL,
+) -> History:
+    """Train several networks as one.
+
+    Args:
+        model: of the networks; its weights are trained.
+        batches: training images.
+        epochs: passes over them.
+        optimizer: None: SGD with Nesterov momentum, weight decay and a cosine schedule from 0.1.
+        names, distill, smoothing: as in `JointStep`.
+        folder, checkpoint_seconds, log_steps, description, computing: as in `fit`.
+
+    Returns:
+        Mean metrics of every epoch, each network's.
+    """
+    steps = epochs * batches.steps_per_epoch
+    step = JointStep(
+        model,
+        optimizer or default_optimizer(model, steps, computing.precision),
+        names=names,
+        distill=distill,
+        smoothing=smoothing,
+        computing=computing,
+    )
+    return train(
+        step,
+        batches,
+        epochs,
+        folder=folder,
+        checkpoint_seconds=checkpoint_seconds,
+        log_steps=log_steps,
+        description=description,
+    )
 
 
 class JointStep:

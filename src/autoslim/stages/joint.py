@@ -1,0 +1,79 @@
+"""Stage `joint`, a part of `retrain`: train the networks of all targets as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from autoslim.stages.baseline import finish_network
+from autoslim.stages.bill import TRAINING, billed, trained_images
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.retrain import initial_full_model, write_widths
+from autoslim.stages.store import StageFolder
+from autoslim.training.joint import JointNetwork, train_joint
+
+
+class Part(NamedTuple):
+    """One of the networks, which becomes a plain one in a folder of its own."""
+
+    label: str  # its target
+    widths: np.ndarray  # int32 [G]
+    folder: StageFolder
+
+
+def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Part]) -> dict[str, Any]:
+    """Train the networks as one on all training images; resumes from the last checkpoint.
+
+    Then each of them that is not done is calibrated and evaluated, and written as stage `retrain` writes one.
+
+    Args:
+        experiment: of the run.
+        folder: of the training.
+        parts: the networks, all different, the largest first.
+    """
+    r = experiment.config.retrain
+    graph = experiment.graph_of(initial_full_model(experiment))
+    model = JointNetwork(graph, [part.widths for part in parts])
+    batches = experiment.training_batches()
+    history = train_joint(
+        model,
+        batches,
+        r.epochs,
+        optimizer=experiment.optimizer(model, r, batches.steps_per_epoch),
+        names=[part.label for part in parts],
+        distill=r.distill,
+        smoothing=r.label_smoothing,
+        folder=folder.path,
+        **experiment.running(),
+    )
+    for place, part in enumerate(parts):
+        with part.folder.locked(experiment.lock_wait):
+            if not part.folder.done:
+                _finish_part(experiment, model, place, part, history)
+    flops = sum(int(graph.cost(part.widths).flops) for part in parts)
+    return folder.finish(
+        {
+            "networks": {part.label: str(part.folder.path) for part in parts},
+            **billed(experiment, TRAINING * flops * trained_images(batches, len(history))),
+            "history": history,
+        }
+    )
+
+
+def _finish_part(
+    experiment: Experiment, model: JointNetwork, place: int, part: Part, history: Sequence[dict[str, float]]
+) -> None:
+    """Write one of the networks as a plain one; its history and its bill are its own part of all."""
+    with experiment.strategy.scope():
+        small = model.materialize(place)
+    write_widths(experiment, part.folder, part.widths)
+    own = [
+        {
+            "epoch": epoch["epoch"],
+            **{f"train/{name}": epoch[f"{part.label}/{name}"] for name in ("loss", "top1")},
+        }
+        for epoch in history
+    ]
+    finish_network(experiment, part.folder, small, own)
