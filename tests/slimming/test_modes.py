@@ -103,8 +103,11 @@ def test_one_trace_for_each_segment():
     for _ in range(5):
         base = levels.random(generator)
         candidates = np.stack([levels.random(generator) for _ in range(4)])
-        for batch in (0, 1):
-            from_cuts, whole = scorer.score(batch, candidates, base), scorer.score(batch, candidates)
+        for batches_of in ([0], [1], [1, 0]):
+            from_cuts, whole = (
+                scorer.score(batches_of, candidates, base),
+                scorer.score(batches_of, candidates),
+            )
             np.testing.assert_array_equal(from_cuts, whole)
     assert scorer.segments.traces == [1] * len(scorer.segments) and len(scorer.segments) == 4
 
@@ -113,10 +116,10 @@ def test_a_candidate_that_is_the_base_costs_one_pass():
     made = graph()
     scorer = Scorer(made, batches(24, 12))
     base = made.full
-    losses, _ = scorer.score(1, np.stack([base, base]), base)
+    losses, _ = scorer.score([1], np.stack([base, base]), base)
     assert scorer.macs == 12 * made.cost().flops
     np.testing.assert_array_equal(losses[0], losses[1])
-    np.testing.assert_array_equal(losses, scorer.score(1, np.stack([base, base]))[0])
+    np.testing.assert_array_equal(losses, scorer.score([1], np.stack([base, base]))[0])
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +219,9 @@ def test_batches_take_turns(made, levels, monkeypatch):
     asked = []
     score = Scorer.score
 
-    def spy(self, batch, *args):
-        asked.append(batch)
-        return score(self, batch, *args)
+    def spy(self, batches_of, *args):
+        asked.extend(batches_of)
+        return score(self, batches_of, *args)
 
     monkeypatch.setattr(Scorer, "score", spy)
     trajectory = found(made, levels, mode="race", first=0.25, tolerance=1e9)

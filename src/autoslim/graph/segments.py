@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from autoslim.graph.axes import Axis
 from autoslim.graph.cost import node_flops
+from autoslim.graph.replicas import in_replicas, local_replicas, strategy_of
 from autoslim.graph.run import as_images, forward_part
 from autoslim.graph.trace import Trace
 
@@ -62,12 +63,18 @@ class Segments:
     Only cuts that serve a group are kept: the last before the first node that the group touches. A graph
     without cuts is one segment. Each batch is normalised by its own statistics.
 
+    Under a strategy of several replicas each runs a batch of its own. Values are then those of the first
+    replica, followed by those of the second, and so on.
+
     Args:
         graph: of the supernet.
+        strategy: of tf.distribute; None: the one that the network was made for.
     """
 
-    def __init__(self, graph: ChannelGraph) -> None:
+    def __init__(self, graph: ChannelGraph, strategy: tf.distribute.Strategy | None = None) -> None:
         self._graph = graph
+        self.strategy = strategy or strategy_of(graph.model)
+        self.replicas: int = local_replicas(self.strategy)
         cuts, first = cut_points(graph.trace), first_nodes(graph)
         place = np.searchsorted([cut.node for cut in cuts], first)  # cuts that stand before a group's first
         groups = [g.index for g in graph.slimmable if place[g.index]]
@@ -83,9 +90,13 @@ class Segments:
     def __len__(self) -> int:
         return len(self.cuts) + 1
 
-    def begin(self, images: Any) -> list[Any]:
-        """What the first segment starts from: the model's inputs, of the types that it declares."""
-        return as_images(self._graph.trace, images)
+    def begin(self, *images: Any) -> list[Any]:
+        """What the first segment starts from: the model's inputs, of the types that it declares.
+
+        Args:
+            images: those of each replica, as the model takes them.
+        """
+        return [value for own in images for value in as_images(self._graph.trace, own)]
 
     def run(self, values: Sequence[Any], widths: Any, start: int = 0, stop: int | None = None) -> list[Any]:
         """Run segments `start` to `stop` (exclusive; None: to the end).
@@ -136,12 +147,20 @@ class Segments:
             inputs=entering,
             outputs=traced.outputs if last else (self.cuts[segment].value,),
         )
-        specs = [self._spec(value, x.dtype) for value, x in zip(entering, values, strict=True)]
+        specs = [
+            self._spec(value, x.dtype) for value, x in zip(entering * self.replicas, values, strict=True)
+        ]
 
         def run(*given: Any) -> list[Any]:
             self.traces[segment] += 1
             *inputs, widths = given
-            return forward_part(self._graph, part, inputs, widths)
+            of_replicas = in_replicas(
+                self.strategy,
+                lambda replica: forward_part(
+                    self._graph, part, inputs[replica * len(entering) : (replica + 1) * len(entering)], widths
+                ),
+            )
+            return [value for own in of_replicas for value in own]
 
         specs.append(tf.TensorSpec([len(self._graph.groups)], tf.int32))
         return tf.function(run, input_signature=specs, autograph=False).get_concrete_function()

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from autoslim.graph import ChannelGraph
 from autoslim.graph.axes import Axis
+from autoslim.graph.replicas import in_replicas
 from autoslim.scoring import scores
 from autoslim.slimming.scorer import Scorer
 
@@ -37,8 +38,8 @@ class FirstOrder:
         like = keras.tree.map_structure(
             lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), scorer.batch(0)
         )
-        signature = [*like, tf.TensorSpec([len(graph.groups)], tf.int32)]
-        self._slopes = tf.function(self._slopes_of_batch, input_signature=signature, autograph=False)
+        signature = [[like] * scorer.segments.replicas, tf.TensorSpec([len(graph.groups)], tf.int32)]
+        self._slopes = tf.function(self._slopes_of_round, input_signature=signature, autograph=False)
 
     def __call__(self, base: np.ndarray, candidates: np.ndarray, batches: Sequence[int]) -> np.ndarray:
         """Change of the mean cross-entropy on some batches, to first order.
@@ -53,9 +54,12 @@ class FirstOrder:
         """
         images = sum(self._scorer.sizes[batch] for batch in batches)
         slopes = [np.zeros(axis.size) for axis, _, _ in self._made]
-        for batch in batches:
-            found = self._slopes(*self._scorer.batch(batch), tf.constant(base, tf.int32))
-            slopes = [total + np.asarray(s, np.float64) for total, s in zip(slopes, found, strict=True)]
+        replicas = self._scorer.segments.replicas
+        for begin in range(0, len(batches), replicas):
+            given = [self._scorer.batch(batch) for batch in batches[begin : begin + replicas]]
+            filled = given + [given[-1]] * (replicas - len(given))
+            for found in self._slopes(filled, tf.constant(base, tf.int32))[: len(given)]:
+                slopes = [total + np.asarray(s, np.float64) for total, s in zip(slopes, found, strict=True)]
         self._scorer.spend(BACKWARD * self._graph.cost(base).flops * images, images)
         effects = np.zeros(len(candidates))
         for (axis, _, _), slope in zip(self._made, slopes, strict=True):
@@ -63,6 +67,13 @@ class FirstOrder:
                 whole = slope[axis.indices(base)].sum()
                 effects += [slope[axis.indices(widths)].sum() - whole for widths in candidates]
         return effects / images
+
+    def _slopes_of_round(self, batches: Any, widths: Any) -> list[list[Any]]:
+        """The slopes of a batch a replica."""
+        return in_replicas(
+            self._scorer.segments.strategy,
+            lambda replica: self._slopes_of_batch(batches[replica][0], batches[replica][1], widths),
+        )
 
     def _slopes_of_batch(self, images: Any, labels: Any, widths: Any) -> list[Any]:
         """Weight times gradient of the summed loss, summed to each channel: float32 [channels] per weight."""

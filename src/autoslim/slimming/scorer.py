@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -22,12 +22,19 @@ class Scorer:
     Args:
         graph: of the trained supernet.
         batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
+        strategy: of tf.distribute, each of whose replicas takes whole batches; None: the one that the network
+            was made for. Of several workers each scores all batches on its own replicas.
 
     Raises:
         AutoslimError: if there are none, one of a single image, or labels out of range.
     """
 
-    def __init__(self, graph: ChannelGraph, batches: Iterable[Batch]) -> None:
+    def __init__(
+        self,
+        graph: ChannelGraph,
+        batches: Iterable[Batch],
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         self._graph = graph
         self._batches = [
             (keras.tree.map_structure(tf.convert_to_tensor, x), tf.convert_to_tensor(y)) for x, y in batches
@@ -43,7 +50,7 @@ class Scorer:
             check_labels(labels, graph.model)
         self.sizes: tuple[int, ...] = tuple(int(labels.shape[0]) for _, labels in self._batches)
         self.images = sum(self.sizes)
-        self.segments = Segments(graph)
+        self.segments = Segments(graph, strategy)
         self.macs = 0  # multiply-accumulates spent so far
         self.scored = 0  # images scored so far, each as often as a network was scored on it
         self._judge = tf.function(self._judge_batch, autograph=False, reduce_retracing=True)
@@ -74,41 +81,53 @@ class Scorer:
 
         `base` is as in `score`.
         """
-        found = [self.score(batch, candidates, base) for batch in range(len(self.sizes))]
-        return np.concatenate([losses for losses, _ in found], 1), np.concatenate(
-            [hit for _, hit in found], 1
-        )
+        return self.score(range(len(self.sizes)), candidates, base)
 
     def score(
-        self, batch: int, candidates: np.ndarray, base: np.ndarray | None = None
+        self, batches: Sequence[int], candidates: np.ndarray, base: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Per-image scores of candidates on one batch.
+        """Per-image scores of candidates on some batches.
 
         Args:
-            batch: index of the batch.
+            batches: indices of the batches.
             candidates: widths int32 [K, G].
             base: widths int32 [G] of a network that runs once; each candidate goes on from the last cut
                 before the first layer in which it differs from it. The scores are the same without.
 
         Returns:
-            Cross-entropy and correctness, float32 [K, images of the batch] each.
+            Cross-entropy and correctness, float32 [K, images of these batches, in this order] each.
         """
-        segments, labels = self.segments, self._batches[batch][1]
+        segments = self.segments
         starts = np.zeros(len(candidates), int) if base is None else segments.starts(base, candidates)
-        prefix = self._prefix(batch, base, int(starts.max()))
         found = []
-        for widths, start in zip(candidates, starts, strict=True):
-            outputs = prefix[start]
-            if start < len(segments):
-                outputs = segments.run(outputs, tf.constant(widths, tf.int32), start)[-1]
-            found.append(self._judge(labels, outputs))
+        for begin in range(0, len(batches), segments.replicas):
+            found += self._round(batches[begin : begin + segments.replicas], candidates, starts, base)
         spent = segments.macs(candidates)
         spent[np.arange(len(segments)) < starts[:, None]] = 0
-        self.macs += int(spent.sum()) * self.sizes[batch]
-        self.scored += len(candidates) * self.sizes[batch]
-        return np.stack([np.asarray(loss) for loss, _ in found]), np.stack(
-            [np.asarray(hit) for _, hit in found]
-        )
+        images = sum(self.sizes[batch] for batch in batches)
+        self.spend(int(spent.sum()) * images, len(candidates) * images)
+        losses, right = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
+        return losses, right
+
+    def _round(
+        self, batches: Sequence[int], candidates: np.ndarray, starts: np.ndarray, base: np.ndarray | None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Scores on a batch a replica: for each batch cross-entropy and correctness [K, images]."""
+        segments = self.segments
+        prefix = self._prefix(batches, base, int(starts.max()))
+        scored: list[list[Any]] = [[] for _ in batches]
+        for widths, start in zip(candidates, starts, strict=True):
+            values = prefix[start]
+            if start < len(segments):
+                values = segments.run(values, tf.constant(widths, tf.int32), start)[-1]
+            each = len(values) // segments.replicas
+            for place, batch in enumerate(batches):
+                outputs = values[place * each : (place + 1) * each]
+                scored[place].append(self._judge(self._batches[batch][1], outputs))
+        return [
+            (np.stack([np.asarray(loss) for loss, _ in own]), np.stack([np.asarray(hit) for _, hit in own]))
+            for own in scored
+        ]
 
     def price(self, candidates: np.ndarray, base: np.ndarray | None = None) -> tuple[np.ndarray, int]:
         """What a call costs: multiply-accumulates of each candidate, int64 [K], and of the base for all."""
@@ -120,14 +139,19 @@ class Scorer:
         shared = int(self.segments.macs(base)[: starts.max()].sum())
         return spent.sum(-1) * self.images, shared * self.images
 
-    def _prefix(self, batch: int, base: np.ndarray | None, depth: int) -> list[Any]:
-        """Values of a batch before each of the base's segments up to `depth`; only this batch's are kept."""
-        key = (batch, None if base is None else tuple(base))
+    def _prefix(self, batches: Sequence[int], base: np.ndarray | None, depth: int) -> list[Any]:
+        """Values of a round before each of the base's segments up to `depth`; only this round's are kept.
+
+        Where a round has fewer batches than there are replicas, the others repeat its last, and nobody looks.
+        """
+        key = (tuple(batches), None if base is None else tuple(base))
         if self._kept[0] != key:
-            self._kept = (key, [self.segments.begin(self._batches[batch][0])])
+            filled = [*batches, *[batches[-1]] * (self.segments.replicas - len(batches))]
+            self._kept = (key, [self.segments.begin(*(self._batches[batch][0] for batch in filled))])
         values = self._kept[1]
         there = len(values) - 1
         if depth > there:
             values += self.segments.run(values[there], tf.constant(base, tf.int32), there, depth)
-            self.macs += int(self.segments.macs(np.asarray(base))[there:depth].sum()) * self.sizes[batch]
+            images = sum(self.sizes[batch] for batch in batches)
+            self.spend(int(self.segments.macs(np.asarray(base))[there:depth].sum()) * images)
         return values

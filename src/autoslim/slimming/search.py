@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
@@ -51,7 +52,7 @@ def search(
     tolerance: float = 0.01,
     confidence: float = 0.95,
     exchange: int = 0,
-    strategy: Any = None,
+    strategy: tf.distribute.Strategy | None = None,
     start: Trajectory | None = None,
     on_point: Callable[[Trajectory], None] | None = None,
 ) -> Trajectory:
@@ -78,7 +79,8 @@ def search(
         confidence: that of a step of "race", and of an exchange, in (0, 1).
         exchange: after the greedy pass at most so many exchanges for each target: one group a level wider
             and another a level narrower; see `slimming.exchange`.
-        strategy: of tf.distribute, over whose replicas held-out batches are spread; None: the current one.
+        strategy: of tf.distribute, each of whose replicas takes whole batches; None: the one that the
+            network was made for.
         start: a trajectory to go on with, from an earlier call with the same arguments.
         on_point: called after every step with the trajectory so far.
 
@@ -96,7 +98,7 @@ def search(
         )
     budget = Budget(graph, resource, convention, limits, latency)
     budget.refuse_unreachable(levels.smallest, min(targets))
-    scorer = Scorer(graph, holdout)
+    scorer = Scorer(graph, holdout, strategy)
     first_order = FirstOrder(graph, scorer)
     trajectory = _first(budget, levels, scorer) if start is None else _going_on(start, budget, scorer)
     while not trajectory.reaches(min(targets), budget.limits):

@@ -59,16 +59,20 @@ class Trial:
 
     def see(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> None:
         """Score candidates on batches, where they were not before."""
+        missing: dict[tuple[int, ...], list[int]] = {}  # candidates -> batches on which just they are missing
         for batch in batches:
             rows = [int(k) for k in chosen if (int(k), batch) not in self._scores]
             if rows and self._against_base and (BASE, batch) not in self._scores:
                 rows.insert(0, BASE)
-            if not rows:
-                continue
-            base = self._base if self._judging.cuts else None
-            losses, right = self._scorer.score(batch, self._all[rows], base)
-            for row, candidate in enumerate(rows):
-                self._scores[candidate, batch] = losses[row], right[row]
+            if rows:
+                missing.setdefault(tuple(rows), []).append(batch)
+        base = self._base if self._judging.cuts else None
+        for same, on in missing.items():
+            losses, right = self._scorer.score(on, self._all[list(same)], base)
+            ends = np.cumsum([self._scorer.sizes[batch] for batch in on])[:-1]
+            for row, candidate in enumerate(same):
+                parts = zip(np.split(losses[row], ends), np.split(right[row], ends), strict=True)
+                self._scores.update({(candidate, b): part for b, part in zip(on, parts, strict=True)})
 
     def badness(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> np.ndarray:
         """What is compared, float64 [len(chosen), images of the batches]: a `selection.Source`."""

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError, first_line
+from autoslim.graph.replicas import strategy_of as strategy_of
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +89,6 @@ def _multi_worker(workers: list[str]) -> Strategy:
             f"Several workers must be joined before TensorFlow is used ({first_line(error, 120)}). Start "
             "each as a process of its own."
         ) from error
-
-
-def strategy_of(model: keras.Model) -> Strategy:
-    """The strategy in whose scope a network was made; TensorFlow's default one where there was none."""
-    for variable in model.variables:
-        if isinstance(variable.value, tf.distribute.DistributedValues):
-            return variable.value.distribute_strategy
-    return tf.distribute.get_strategy()
 
 
 def is_multi_worker(strategy: Strategy) -> bool:
