@@ -210,6 +210,21 @@ OUT_OF_RANGE = [
         "unknown train.precision 'float16'. Did you mean float32? There are: float32, ",
     ),
     ("train.accumulate=0", "train.accumulate=0 is out of range: a whole number of 1 or more."),
+    ("train.jit=yes", "unknown train.jit 'yes'. There are: auto, on, off."),
+    ("train.keep_checkpoints=0", "train.keep_checkpoints=0 is out of range: a whole number of 1 or more."),
+    ("train.steps_per_call=0", "train.steps_per_call=0 is out of range: a whole number of 1 or more."),
+    (
+        "train.checkpoint_steps=0",
+        "train.checkpoint_steps=0 is out of range: a whole number of 1 or more, or null.",
+    ),
+    ("train.evaluate_epochs=0", "train.evaluate_epochs=0 is out of range: a whole number of 1 or more, or "),
+    (
+        "train.profile=[3,2]",
+        "train.profile=[3, 2] is out of range: [first, last], two steps counted from 1, ",
+    ),
+    ("train.profile=[3]", "train.profile=[3] is out of range: [first, last], two steps counted from 1, or "),
+    ("optimizer.ema=1", "optimizer.ema=1.0 is out of range: a number in (0, 1), or null."),
+    ("baseline.patience=0", "baseline.patience=0 is out of range: at least 1 epoch, or null."),
     ("baseline.epochs=0", "baseline.epochs=0 is out of range: at least 1."),
     (
         "supernet.schedule=cos",
@@ -235,6 +250,16 @@ OUT_OF_RANGE = [
 )
 def test_out_of_range(override: str, message: str) -> None:
     assert refusal(override).startswith(message)
+
+
+def test_keys_that_exclude_each_other() -> None:
+    assert refusal("train.steps_per_call=2", "train.accumulate=2") == (
+        "train.steps_per_call=2 is out of range: 1 where train.accumulate cuts the batches into parts."
+    )
+    assert refusal("train.jit=on", "train.sync_batch_norm=true") == (
+        "train.jit=on is out of range: off or auto with train.sync_batch_norm: devices can't exchange values "
+        "within an XLA step."
+    )
 
 
 def test_other_architectures_have_ranges_too() -> None:

@@ -19,7 +19,12 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.training.interruption import deferred_interruption
 from autoslim.training.loop import train
+from autoslim.training.running import Running
 from autoslim.training.steps import PlainStep, SandwichStep
+
+SPEED = {
+    f"speed/{name}" for name in ("images_per_second", "step_seconds", "share_of_time_waiting_for_images")
+}
 
 
 def plain(**kwargs):
@@ -64,7 +69,7 @@ def test_interrupted_equals_uninterrupted(tmp_path, make, source):
     history = train(whole, source(), 3)
     for seed, stop in enumerate((2, 1, 4, 2)):  # after steps 2, 3, 7, 9 of 9
         with pytest.raises(KeyboardInterrupt):
-            train(Stopping(make(seed=seed), stop), source(), 3, folder=tmp_path, log_steps=2)
+            train(Stopping(make(seed=seed), stop), source(), 3, folder=tmp_path, running=Running(log_steps=2))
     resumed = make(seed=8)
     assert train(resumed, source(), 3, folder=tmp_path) == history
     assert bits(resumed.graph.model, resumed.optimizer) == bits(whole.graph.model, whole.optimizer)
@@ -72,7 +77,9 @@ def test_interrupted_equals_uninterrupted(tmp_path, make, source):
 
 def test_checkpoints_after_every_step_change_nothing(tmp_path):
     one, other = plain(), plain()
-    assert train(one, given(), 2) == train(other, given(), 2, folder=tmp_path, checkpoint_seconds=0)
+    assert train(one, given(), 2) == train(
+        other, given(), 2, folder=tmp_path, running=Running(checkpoint_seconds=0)
+    )
     assert bits(one.graph.model) == bits(other.graph.model)
 
 
@@ -98,7 +105,7 @@ def test_history_is_the_mean_over_the_steps(batch):
             return metrics
 
     step = Watching(plain(), 0)
-    history = train(step, shuffled(batch=batch), 2, log_steps=2)
+    history = train(step, shuffled(batch=batch), 2, running=Running(log_steps=2))
     steps = len(seen) // 2
     assert [entry["epoch"] for entry in history] == [1, 2]
     for epoch, entry in enumerate(history):
@@ -120,7 +127,7 @@ def test_loss_that_is_not_finite(tmp_path, log_steps):
     good = plain()
     train(good, given(), 1)
     with pytest.raises(AutoslimError) as error:
-        train(Diverging(plain(), 3), given(), 3, folder=tmp_path, log_steps=log_steps)
+        train(Diverging(plain(), 3), given(), 3, folder=tmp_path, running=Running(log_steps=log_steps))
     assert str(error.value) == (
         "train/loss became NaN or infinite at step 7 of 9. The last good checkpoint is kept in "
         f"{tmp_path}/checkpoints. Lower optimizer.learning_rate, or set optimizer.clipnorm."
@@ -133,7 +140,7 @@ def test_loss_that_is_not_finite(tmp_path, log_steps):
 def test_a_rate_that_is_far_too_high_is_told(tmp_path):
     step = PlainStep(ChannelGraph(network(norm=False)), sgd(1e18))
     with pytest.raises(AutoslimError, match="became NaN or infinite"):
-        train(step, given(), 4, folder=tmp_path, checkpoint_seconds=0)
+        train(step, given(), 4, folder=tmp_path, running=Running(checkpoint_seconds=0))
 
 
 def test_folder_of_another_training(tmp_path):
@@ -184,11 +191,11 @@ def test_partial_batches_are_trained_on():
 
 def test_scalars_for_tensorboard(tmp_path):
     step = sandwich()
-    history = train(step, given(48), 2, folder=tmp_path, log_steps=2)
+    history = train(step, given(48), 2, folder=tmp_path, running=Running(log_steps=2))
     events = event_accumulator.EventAccumulator(str(tmp_path), size_guidance={event_accumulator.TENSORS: 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    assert tags == {f"{a}/{m}" for a in step.arms for m in ("loss", "top1")} | {"learning_rate"}
+    assert tags == {f"{a}/{m}" for a in step.arms for m in ("loss", "top1")} | {"learning_rate"} | SPEED
     points = {
         tag: [(e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]
         for tag in tags

@@ -23,14 +23,19 @@ class OptimizerConfig:
         5e-3, "decoupled decay per step, times the learning rate; not on norms and biases"
     )
     clipnorm: float | None = key(None, "largest global norm of a gradient; null: no limit")
+    ema: float | None = key(
+        None, "momentum of a moving average of the weights, used in place of the last ones; null: none"
+    )
 
     def __post_init__(self) -> None:
         one_of("optimizer.name", self.name, ("sgd", "adamw"))
+        average = self.ema
         rate, decay, clip = self.learning_rate, self.weight_decay, self.clipnorm
         need(0 < rate < math.inf, "optimizer.learning_rate", rate, "a number above 0")
         need(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "a number in [0, 1)")
         need(0 <= decay < math.inf, "optimizer.weight_decay", decay, "a number of 0 or more")
         need(clip is None or 0 < clip < math.inf, "optimizer.clipnorm", clip, "a number above 0, or null")
+        need(average is None or 0 < average < 1, "optimizer.ema", average, "a number in (0, 1), or null")
 
 
 @dataclass
@@ -40,7 +45,21 @@ class TrainConfig:
     batch_size: int = key(128, "training images per step, on all devices together")
     eval_batch_size: int = key(500, "images per step where no gradient is needed")
     checkpoint_seconds: float = key(60.0, "seconds between checkpoints; 0: after every step")
+    checkpoint_steps: int | None = key(
+        None, "steps between checkpoints, beside the seconds; null: seconds only"
+    )
+    keep_checkpoints: int = key(2, "checkpoints of a training that are kept, the last ones")
+    keep_best: bool = key(False, "end with the weights of the epoch of lowest mean training loss")
+    evaluate_epochs: int | None = key(
+        None,
+        "epochs between evaluations for the curves, on held-out (supernet) or test images; they choose nothing",
+    )
     log_steps: int = key(20, "steps between points of the TensorBoard curves")
+    profile: list[int] | None = key(None, "[first, last] step of a TensorBoard profile in each training")
+    steps_per_call: int = key(
+        1, "steps of a single network that are taken in one call; more help small steps on fast devices"
+    )
+    jit: str = key("auto", "XLA for steps at full width: on, off, or auto: measured on a GPU, off on a CPU")
     calibration_batches: int = key(20, "training batches over which batch-norm statistics are averaged anew")
     deterministic: bool = key(True, "the same bits from the same seed on the same machine")
     strategy: str = key(
@@ -57,10 +76,34 @@ class TrainConfig:
     def __post_init__(self) -> None:
         one_of("train.strategy", self.strategy, STRATEGIES)
         one_of("train.precision", self.precision, PRECISIONS)
-        for name in ("batch_size", "eval_batch_size", "log_steps", "calibration_batches", "accumulate"):
+        one_of("train.jit", self.jit, ("auto", "on", "off"))
+        counts = ("batch_size", "eval_batch_size", "log_steps", "calibration_batches", "accumulate")
+        for name in (*counts, "keep_checkpoints", "steps_per_call"):
             need(
                 getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "a whole number of 1 or more"
             )
+        for name in ("checkpoint_steps", "evaluate_epochs"):
+            value = getattr(self, name)
+            need(value is None or value >= 1, f"train.{name}", value, "a whole number of 1 or more, or null")
+        steps = self.profile
+        need(
+            steps is None or (len(steps) == 2 and 1 <= steps[0] <= steps[1]),
+            "train.profile",
+            steps,
+            "[first, last], two steps counted from 1, or null",
+        )
+        need(
+            not (self.steps_per_call > 1 and self.accumulate > 1),
+            "train.steps_per_call",
+            self.steps_per_call,
+            "1 where train.accumulate cuts the batches into parts",
+        )
+        need(
+            not (self.jit == "on" and self.sync_batch_norm),
+            "train.jit",
+            self.jit,
+            "off or auto with train.sync_batch_norm: devices can't exchange values within an XLA step",
+        )
         seconds = self.checkpoint_seconds
         need(0 <= seconds < math.inf, "train.checkpoint_seconds", seconds, "seconds, 0 or more")
 
@@ -76,6 +119,9 @@ class StageConfig:
     warmup_epochs: float = key(0.0, "epochs of linear rise of the learning rate at the start")
     learning_rate: float | None = key(None, "peak learning rate; null: optimizer.learning_rate")
     label_smoothing: float = key(0.0, "share of the label spread over all classes, in [0, 1)")
+    patience: int | None = key(
+        None, "end after so many epochs without a lower mean training loss; null: never early"
+    )
 
     def __post_init__(self) -> None:
         at, rate, smoothing = self.section, self.learning_rate, self.label_smoothing
@@ -89,6 +135,8 @@ class StageConfig:
         )
         need(rate is None or 0 < rate < math.inf, f"{at}.learning_rate", rate, "a number above 0, or null")
         need(0 <= smoothing < 1, f"{at}.label_smoothing", smoothing, "a share in [0, 1)")
+        patience = self.patience
+        need(patience is None or patience >= 1, f"{at}.patience", patience, "at least 1 epoch, or null")
 
 
 @dataclass

@@ -29,9 +29,17 @@ def run_baseline(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         smoothing=config.baseline.label_smoothing,
         folder=folder.path,
         description="baseline",
-        **experiment.running(),
+        computing=experiment.computing,
+        running=experiment.running(config.baseline),
+        evaluate=lambda: on_test_images(experiment, model),
     )
     return finish_network(experiment, folder, model, history)
+
+
+def on_test_images(experiment: Experiment, model: keras.Model) -> dict[str, float]:
+    """Metrics of a network as it is in mid-training, for the curves."""
+    found = evaluate(model, experiment.test_batches())
+    return {"test/loss": found.loss, "test/top1": found.top1}
 
 
 def finish_network(

@@ -30,6 +30,7 @@ from autoslim.stages.store import StageFolder, make_room, stage_hash
 from autoslim.training.distribution import Strategy, cluster_workers, make_strategy
 from autoslim.training.gradients import Computing
 from autoslim.training.optimizers import make_optimizer, make_schedule
+from autoslim.training.running import Running
 
 RUNNING_ONLY = (  # change no result
     "log_steps",
@@ -37,6 +38,12 @@ RUNNING_ONLY = (  # change no result
     "eval_batch_size",
     "deterministic",
     "strategy",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "evaluate_epochs",
+    "profile",
+    "steps_per_call",
+    "jit",
 )
 
 WEIGHTS = "full.weights.h5"
@@ -70,7 +77,7 @@ class Experiment:
     def computing(self) -> Computing:
         """How the steps of a training are computed."""
         t = self.config.train
-        return Computing(t.precision, t.sync_batch_norm, t.accumulate)
+        return Computing(t.precision, t.sync_batch_norm, t.accumulate, t.jit)
 
     # -- images --------------------------------------------------------------------------------------
 
@@ -159,17 +166,24 @@ class Experiment:
             nesterov=o.nesterov,
             weight_decay=o.weight_decay,
             clipnorm=o.clipnorm,
+            ema=o.ema,
             precision=self.config.train.precision,
         )
 
-    def running(self) -> dict[str, Any]:
-        """Settings of the training loop."""
+    def running(self, stage: StageConfig) -> Running:
+        """How the training loop of a stage goes about its steps."""
         t = self.config.train
-        return {
-            "computing": self.computing,
-            "checkpoint_seconds": t.checkpoint_seconds,
-            "log_steps": t.log_steps,
-        }
+        return Running(
+            checkpoint_seconds=t.checkpoint_seconds,
+            checkpoint_steps=t.checkpoint_steps,
+            keep_checkpoints=t.keep_checkpoints,
+            keep_best=t.keep_best,
+            patience=stage.patience,
+            log_steps=t.log_steps,
+            evaluate_epochs=t.evaluate_epochs,
+            profile=(t.profile[0], t.profile[1]) if t.profile else None,
+            steps_per_call=t.steps_per_call,
+        )
 
     # -- who depends on what -------------------------------------------------------------------------
 

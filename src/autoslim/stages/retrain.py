@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from autoslim.graph import ChannelGraph
-from autoslim.stages.baseline import finish_network
+from autoslim.stages.baseline import finish_network, on_test_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.training.fit import fit
@@ -42,7 +42,9 @@ def run_retrain(
         temperature=r.temperature,
         folder=folder.path,
         description=label,
-        **experiment.running(),
+        computing=experiment.computing,
+        running=experiment.running(r),
+        evaluate=lambda: on_test_images(experiment, model),
     )
     teacher_macs = 0 if r.teacher == "none" else int(experiment.plan.cost().flops)
     return finish_network(experiment, folder, model, history, teacher_macs)

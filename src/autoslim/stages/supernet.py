@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
+from autoslim.graph import ChannelGraph
 from autoslim.slimming.sandwich import draw_arms
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder
+from autoslim.training.evaluate import evaluate
 from autoslim.training.fit import train_supernet
 from autoslim.training.steps import floor
 
@@ -31,6 +34,16 @@ def initial_supernet(experiment: Experiment) -> keras.Model:
         return keras.models.clone_model(model)
 
 
+def on_held_out_images(experiment: Experiment, graph: ChannelGraph) -> dict[str, float]:
+    """Metrics of the largest and the smallest network in mid-training, for the curves."""
+    metrics: dict[str, float] = {}
+    for name, widths in (("largest", experiment.levels.largest), ("smallest", experiment.levels.smallest)):
+        run = partial(graph.run, widths=widths, batch_statistics=True)
+        found = evaluate(run, experiment.holdout_batches())
+        metrics |= {f"held-out/{name}_loss": found.loss, f"held-out/{name}_top1": found.top1}
+    return metrics
+
+
 def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
     config, c = experiment.config, experiment.config.supernet
@@ -49,7 +62,9 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         smoothing=c.label_smoothing,
         seed=config.seed,
         folder=folder.path,
-        **experiment.running(),
+        computing=experiment.computing,
+        running=experiment.running(c),
+        evaluate=lambda: on_held_out_images(experiment, graph),
     )
     experiment.save_weights(model, folder)
     images = trained_images(batches, len(history))

@@ -38,7 +38,7 @@ class Checkpoints:
     Args:
         folder: made if need be.
         model: whose variables, moving statistics and seed generators included, are kept.
-        optimizer: built.
+        optimizer: built; None: the model alone.
         keep: how many checkpoints are kept, the last ones.
         writes: whether this process writes; else it reads what another one writes.
 
@@ -50,7 +50,7 @@ class Checkpoints:
         self,
         folder: Path,
         model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
+        optimizer: keras.optimizers.Optimizer | None = None,
         *,
         keep: int = KEEP,
         writes: bool = True,
@@ -58,7 +58,8 @@ class Checkpoints:
         self.folder = Path(folder)
         self._writes = writes
         model_variables = list(model.variables)
-        optimizer_variables = [v for v in optimizer.variables if not v.path.endswith("/learning_rate")]
+        kept = optimizer.variables if optimizer else []
+        optimizer_variables = [v for v in kept if not v.path.endswith("/learning_rate")]
         self._variables = [*model_variables, *optimizer_variables]
         self._layout = [[v.path, list(v.shape)] for v in self._variables]
         self._state = _Json()

@@ -12,8 +12,10 @@ from autoslim.datasets import BatchSource
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.training.gradients import USUAL, Computing
-from autoslim.training.loop import History, train
+from autoslim.training.loop import Evaluate, train
 from autoslim.training.optimizers import make_optimizer, make_schedule
+from autoslim.training.progress import History
+from autoslim.training.running import USUALLY, Running
 from autoslim.training.steps import PlainStep, SandwichStep
 
 DEFAULT_RATE = 0.1
@@ -31,8 +33,8 @@ def fit(
     distill_weight: float = 0.5,
     temperature: float = 1.0,
     folder: Path | str | None = None,
-    checkpoint_seconds: float = 60.0,
-    log_steps: int = 20,
+    running: Running = USUALLY,
+    evaluate: Evaluate | None = None,
     description: str = "training",
     computing: Computing = USUAL,
 ) -> History:
@@ -48,7 +50,7 @@ def fit(
         distill_weight: share of the loss that comes from the teacher, in [0, 1].
         temperature: softening of the teacher's outputs, above 0.
         folder: for checkpoints and TensorBoard files; a later call with it goes on where this one stopped.
-        checkpoint_seconds, log_steps, description: as in `train`.
+        running, evaluate, description: as in `train`.
         computing: precision and the like; several devices are those that the model was made for.
 
     Returns:
@@ -68,8 +70,8 @@ def fit(
         batches,
         epochs,
         folder=folder,
-        checkpoint_seconds=checkpoint_seconds,
-        log_steps=log_steps,
+        running=running,
+        evaluate=evaluate,
         description=description,
     )
 
@@ -86,8 +88,8 @@ def train_supernet(
     smoothing: float = 0.0,
     seed: int = 0,
     folder: Path | str | None = None,
-    checkpoint_seconds: float = 60.0,
-    log_steps: int = 20,
+    running: Running = USUALLY,
+    evaluate: Evaluate | None = None,
     description: str = "supernet",
     computing: Computing = USUAL,
 ) -> History:
@@ -103,7 +105,7 @@ def train_supernet(
         distill: whether smaller arms learn from the largest arm's softmax, or else from the labels.
         smoothing: label smoothing, in [0, 1).
         seed: of the random widths.
-        folder, checkpoint_seconds, log_steps, description, computing: as in `fit`.
+        folder, running, evaluate, description, computing: as in `fit`.
 
     Returns:
         Mean metrics of every epoch, each arm's.
@@ -123,8 +125,8 @@ def train_supernet(
         batches,
         epochs,
         folder=folder,
-        checkpoint_seconds=checkpoint_seconds,
-        log_steps=log_steps,
+        running=running,
+        evaluate=evaluate,
         description=description,
     )
 

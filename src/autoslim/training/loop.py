@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
-from autoslim.reporting.terminal import progress
+from autoslim.reporting.terminal import progress as progress_bar
+from autoslim.training.averaging import BestWeights, averaged, use_averages
 from autoslim.training.checkpoint import Checkpoints
-from autoslim.training.distribution import is_chief, peers_watched
+from autoslim.training.compiling import Fused, choose_jit
+from autoslim.training.curves import Curves, Profile, Stopwatch
+from autoslim.training.distribution import is_chief, peers_watched, wait_for_all
 from autoslim.training.feed import batches_for, refusals_told
 from autoslim.training.interruption import deferred_interruption
-from autoslim.training.optimizers import learning_rate
+from autoslim.training.progress import History, Progress
+from autoslim.training.running import USUALLY, Running
 from autoslim.training.steps import Step
 
-History = list[dict[str, float]]  # one dict of mean metrics per epoch
+log = logging.getLogger(__name__)
+
+Evaluate = Callable[[], dict[str, float]]
 
 
 def train(
@@ -30,22 +35,25 @@ def train(
     epochs: int,
     *,
     folder: Path | str | None = None,
-    checkpoint_seconds: float = 60.0,
-    log_steps: int = 20,
+    running: Running = USUALLY,
+    evaluate: Evaluate | None = None,
     description: str = "training",
 ) -> History:
     """Train for `epochs` passes over `batches`, from where an earlier call with the same folder stopped.
 
     Step k of epoch e is a function of the batches' seed, e and k alone, and a checkpoint holds all else, so a
-    training that was interrupted ends with the same bits as one that was not.
+    training that was interrupted ends with the same bits as one that was not. At the end the network has the
+    moving average of its weights, if the optimizer keeps one, or the weights of the best epoch, if asked to.
+
+    With several workers each calls this; the first one writes, into a folder that all can read.
 
     Args:
-        step: a `PlainStep` or `SandwichStep`.
+        step: a `PlainStep`, a `SandwichStep` or another `Step`.
         batches: of training images.
         epochs: passes over them.
         folder: for checkpoints and TensorBoard event files; None: none are written.
-        checkpoint_seconds: time between checkpoints; 0: after every step.
-        log_steps: steps between points of the TensorBoard curves.
+        running: what is saved and logged, and when to end early.
+        evaluate: metrics to log every `running.evaluate_epochs` epochs; decides nothing.
         description: of the progress bar.
 
     Returns:
@@ -53,74 +61,79 @@ def train(
 
     Raises:
         AutoslimError: when the loss is no longer finite (the last good checkpoint stays), for a checkpoint
-            that is damaged or of another training, or if the folder can't be written.
+            that is damaged or of another training, if the folder can't be written, or if another worker dies.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint written.
     """
-    run = _Training(step, batches, epochs, folder, log_steps)
-    saved = time.monotonic()
+    run = _Training(step, batches, epochs, Path(folder) if folder is not None else None, running, evaluate)
+    progress = run.progress
     try:
         with (
             refusals_told(),
             peers_watched(step.strategy),
             deferred_interruption() as interruption,
-            progress(description, run.total, run.done) as advance,
+            progress_bar(description, progress.total, progress.done) as advance,
         ):
-            for images, labels in run.remaining():
-                run.take(images, labels)
-                advance(1, **run.latest())
-                due = time.monotonic() - saved >= checkpoint_seconds
-                if due or interruption.requested or run.done == run.total:
-                    run.save()
-                    saved = time.monotonic()
+            for steps in run.calls():
+                advance(steps, **progress.shown())
+                run.save_if_due(now=interruption.requested)
                 if interruption.requested:
                     raise KeyboardInterrupt
     finally:
         run.close()
-    run.check_complete()
-    return run.history
+    run.finish(description)
+    return progress.history
 
 
 class _Training:
-    """The progress of one training."""
+    """One training: its steps, and what is kept and shown of them."""
 
     def __init__(
-        self, step: Step, batches: BatchSource, epochs: int, folder: Path | str | None, log_steps: int
+        self,
+        step: Step,
+        batches: BatchSource,
+        epochs: int,
+        folder: Path | None,
+        running: Running,
+        evaluate: Evaluate | None,
     ) -> None:
-        self.step, self.batches, self.epochs = step, batches, epochs
-        self.per_epoch = batches.steps_per_epoch
-        self.total = epochs * self.per_epoch
-        self.done = 0
-        self.history: History = []
-        self._sums: dict[str, float] = {}  # metrics summed over the steps of this epoch
+        self.step, self.batches, self.running = step, batches, running
+        self.progress = Progress(batches.steps_per_epoch, epochs, running.patience)
+        self._evaluate = evaluate
+        self._jit: bool | None = None
         self._pending: list[dict[str, Any]] = []  # metrics of steps that were not looked at yet
-        self._last: dict[str, float] = {}  # metrics of the last step that was
-        self._log_steps = log_steps
-        self._checkpoints = None
-        self._writer = None
+        self._checkpoints: Checkpoints | None = None
+        model, writes = step.model, is_chief(step.strategy)
         if folder is not None:
-            writes = is_chief(step.strategy)
             self._checkpoints = Checkpoints(
-                Path(folder) / "checkpoints", step.model, step.optimizer, writes=writes
+                folder / "checkpoints", model, step.optimizer, keep=running.keep_checkpoints, writes=writes
             )
             self._resume(self._checkpoints.restore())
-            if self.done < self.total and writes:
-                self._writer = tf.summary.create_file_writer(str(folder))
+        wait_for_all(step.strategy)  # before anyone writes what another one may still be reading
+        self._best: BestWeights | None = None
+        if running.keep_best:
+            self._best = BestWeights(folder / "best" if folder else None, model, step.strategy)
+        written = folder if writes and not self.progress.over else None
+        self._curves, self._profile = Curves(written), Profile(written, running.profile)
+        self._clock = Stopwatch(batches.batch_size if not self.progress.over else 0)
+        self._saved_at, self._saved_step = time.monotonic(), self.progress.done
 
-    def _resume(self, progress: dict[str, Any] | None) -> None:
+    # -- resuming ------------------------------------------------------------------------------------
+
+    def _resume(self, state: dict[str, Any] | None) -> None:
         """Take up an earlier progress, if it is this training's."""
-        if not progress:
+        if not state:
             return
-        here = self._identity()
-        for name, value in here.items():
-            if progress.get(name, value) != value:
-                raise AutoslimError(self._other(f"{progress[name]} {name.replace('_', ' ')}", str(value)))
-        self.done, self.history, self._sums = progress["step"], progress["history"], progress["sums"]
-        if self.done > self.total:
-            raise AutoslimError(self._other(f"{self.done} steps", f"{self.total} in all"))
+        for name, value in self._identity().items():
+            if state.get(name, value) != value:
+                raise AutoslimError(self._other(f"{state[name]} {name.replace('_', ' ')}", str(value)))
+        self.progress.restore(state)
+        self._jit = state.get("jit")
+        if self.progress.done > self.progress.total:
+            raise AutoslimError(self._other(f"{self.progress.done} steps", f"{self.progress.total} in all"))
 
     def _identity(self) -> dict[str, Any]:
         """What stays the same from call to call."""
-        return {"arms": list(self.step.arms), "steps_per_epoch": self.per_epoch}
+        return {"arms": list(self.step.arms), "steps_per_epoch": self.progress.per_epoch}
 
     def _other(self, there: str, here: str) -> str:
         assert self._checkpoints is not None
@@ -129,91 +142,148 @@ class _Training:
             f"one has {here}. Give this training another folder, or remove that one."
         )
 
-    def remaining(self) -> Iterator[tuple[Any, Any]]:
-        """The batches from here to the end."""
-        if self.done >= self.total:
+    # -- steps ---------------------------------------------------------------------------------------
+
+    def calls(self) -> Iterator[int]:
+        """Take all steps that are left; yields after every call with the number of steps that it took."""
+        if self.progress.over:
             return
-        step = self.step
-        yield from batches_for(
+        self._jit = choose_jit(self.step, lambda: next(iter(self._remaining())), self._jit)
+        several = self.running.steps_per_call > 1 and self.step.computing.accumulate == 1
+        fused = Fused(self.step) if several and hasattr(self.step, "compute") else None
+        iterator = iter(self._remaining())
+        while not self.progress.over:
+            steps = self._steps_at_once() if fused else 1
+            with self._profile.around(self._at, steps):
+                try:
+                    metrics = fused(iterator, steps) if fused else [self._one(iterator)]
+                except (StopIteration, tf.errors.OutOfRangeError):
+                    break
+            self._clock.took(steps)
+            self._pending += metrics
+            self._look_if_due()
+            yield steps
+
+    @property
+    def _at(self) -> int:
+        """Steps that were taken, looked at or not."""
+        return self.progress.done + len(self._pending)
+
+    def _remaining(self) -> Any:
+        """The batches from here to the end."""
+        return batches_for(
             self.batches,
-            self.epochs,
-            self.done,
-            step.model,
-            step.strategy,
-            step.computing.accumulate,
+            self.progress.epochs,
+            self.progress.done,
+            self.step.model,
+            self.step.strategy,
+            self.step.computing.accumulate,
         )
 
-    def take(self, images: Any, labels: Any) -> None:
-        """One step."""
-        self._pending.append(self.step(images, labels, self.done))
-        self.done += 1
-        epoch_ends = self.done % self.per_epoch == 0
-        if epoch_ends or self.done % self._log_steps == 0:
+    def _one(self, iterator: Any) -> dict[str, Any]:
+        with self._clock.waiting():
+            images, labels = next(iterator)
+        return self.step(images, labels, self._at)
+
+    def _steps_at_once(self) -> int:
+        """Steps until something is to be done between two of them, at most as many as asked for."""
+        at, running = self._at, self.running
+        every = (self.progress.per_epoch, running.log_steps, running.checkpoint_steps)
+        ends = [n - at % n for n in every if n]
+        profile = self._profile.until(at)
+        return min([running.steps_per_call, *ends, *([profile] if profile else [])])
+
+    # -- between steps -------------------------------------------------------------------------------
+
+    def _look_if_due(self) -> None:
+        if self._at % self.progress.per_epoch == 0 or self._at % self.running.log_steps == 0:
             self._look()
-        if epoch_ends:
-            means = {name: value / self.per_epoch for name, value in self._sums.items()}
-            self.history.append({"epoch": self.done // self.per_epoch, **means})
-            self._sums = {}
-
-    def latest(self) -> dict[str, Any]:
-        """Loss and top-1 of the first arm in the last step that was looked at, and the epoch."""
-        epoch = f"{min(self.done // self.per_epoch + 1, self.epochs)}/{self.epochs}"
-        return {
-            "epoch": epoch,
-            **{name.rpartition("/")[2]: self._last[name] for name in list(self._last)[:2]},
-        }
-
-    def save(self) -> None:
-        """Write a checkpoint, once it is sure that the loss is finite."""
-        self._look()
-        if self._checkpoints:
-            self._checkpoints.save(
-                {
-                    **self._identity(),
-                    "step": self.done,
-                    "history": self.history,
-                    "sums": self._sums,
-                }
-            )
-
-    def close(self) -> None:
-        """Close the event file."""
-        if self._writer:
-            self._writer.close()
-
-    def check_complete(self) -> None:
-        """Refuse batches that ended too soon."""
-        if self.done < self.total:
-            raise AutoslimError(
-                f"The batches ended after step {self.done} of {self.total}: steps_per_epoch={self.per_epoch} "
-                "promised more. Give batches whose number is known."
-            )
 
     def _look(self) -> None:
         """Bring the pending metrics to the host: check, sum and log them."""
-        first = self.done - len(self._pending) + 1
-        for number, metrics in enumerate(self._pending, first):
-            values = {name: float(value) for name, value in metrics.items()}
-            for name, value in values.items():
-                if not math.isfinite(value):
-                    raise AutoslimError(self._diverged(name, number))
-                self._sums[name] = self._sums.get(name, 0.0) + value
-            self._last = values
-        if self._pending and self._writer:
-            self._log(self._last)
-        self._pending = []
+        pending, self._pending = self._pending, []
+        ended = False
+        for metrics in pending:
+            try:
+                ended = self.progress.add({name: float(value) for name, value in metrics.items()})
+            except ValueError as error:
+                raise AutoslimError(self._diverged(str(error))) from None
+        if pending:
+            values = {**self.progress.last, **self._clock.lap()}
+            self._curves.write(self.progress.done, values, self.step.optimizer)
+        if ended:
+            with self._clock.paused():
+                self._end_epoch()
 
-    def _diverged(self, name: str, number: int) -> str:
+    def _end_epoch(self) -> None:
+        epoch, every = self.progress.epoch, self.running.evaluate_epochs
+        evaluates = self._evaluate is not None and every is not None and epoch % every == 0
+        saves = self._best is not None and self.progress.improved
+        if not (evaluates or saves):
+            return
+        with averaged(self.step.model, self.step.optimizer):
+            if evaluates:
+                assert self._evaluate is not None
+                found = self._evaluate()
+                self.progress.history[-1] |= found
+                self._curves.write(self.progress.done, found)
+                text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+                log.info("epoch %d: %s", epoch, text)
+            if saves:
+                assert self._best is not None
+                self._best.save(epoch)
+
+    def _diverged(self, name: str) -> str:
         kept = self._checkpoints.kept() if self._checkpoints else ""
         return (
-            f"{name} became NaN or infinite at step {number} of {self.total}. {kept}Lower "
-            "optimizer.learning_rate, or set optimizer.clipnorm."
+            f"{name} became NaN or infinite at step {self.progress.done} of {self.progress.total}. {kept}"
+            "Lower optimizer.learning_rate, or set optimizer.clipnorm."
         )
 
-    def _log(self, values: dict[str, float]) -> None:
-        assert self._writer is not None
-        with self._writer.as_default(step=self.done):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
-            tf.summary.scalar("learning_rate", np.float32(learning_rate(self.step.optimizer)))
-        self._writer.flush()
+    def save_if_due(self, now: bool) -> None:
+        """Write a checkpoint when it is time for one, at the end, or now."""
+        every = self.running.checkpoint_steps
+        due = time.monotonic() - self._saved_at >= self.running.checkpoint_seconds
+        due = due or (every is not None and self._at // every > self._saved_step // every)
+        if not (due or now or self.progress.over):
+            return
+        self._look()  # a loss that is not finite is found before it is saved
+        if self._checkpoints:
+            with self._clock.paused():
+                self._checkpoints.save({**self._identity(), **self.progress.state(), "jit": self._jit})
+        self._saved_at, self._saved_step = time.monotonic(), self.progress.done
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the event files."""
+        self._profile.close()
+        self._curves.close()
+
+    def finish(self, description: str) -> None:
+        """Say how it went, and leave the network with the weights that it is to be used with.
+
+        Raises:
+            AutoslimError: if the batches ended too soon.
+        """
+        progress = self.progress
+        if not progress.over:
+            raise AutoslimError(
+                f"The batches ended after step {self._at} of {progress.total}: "
+                f"steps_per_epoch={progress.per_epoch} promised more. Give batches whose number is known."
+            )
+        speed = self._clock.summary()
+        if speed:
+            log.info("%s: %s", description, speed)
+        if progress.done < progress.total:
+            log.info(
+                "%s: ended after epoch %d of %d, %d epochs after the lowest loss.",
+                description,
+                progress.epoch,
+                progress.epochs,
+                progress.epoch - progress.best["epoch"],
+            )
+        if self._best is not None:
+            self._best.restore()
+        else:
+            use_averages(self.step.model, self.step.optimizer)

@@ -131,7 +131,7 @@ class PlainStep:
 
     def _in_replica(self, images: Any, labels: Any) -> Any:
         count = images_in_all(labels)
-        found = self._pass(images, labels, count)
+        found = self.full_pass(images, labels, count)
         apply(self.optimizer, found.gradients, self.variables)
         update_moving_statistics(found.statistics)
         return measured(found, labels, count)
@@ -140,12 +140,13 @@ class PlainStep:
         assert self._sums is not None
         count = images_in_all(labels)
         images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
-        found = self._pass(images, labels, count)
+        found = self.full_pass(images, labels, count)
         self._sums.add(found.gradients)
         update_moving_statistics(found.statistics)
         return measured(found, labels, count)
 
-    def _pass(self, images: Any, labels: Any, count: Any) -> Found:
+    def full_pass(self, images: Any, labels: Any, count: Any) -> Found:
+        """Forward and backward on images of one replica, within it; `count`: images of the whole batch."""
         soft = None if self._teacher is None else self._soft_targets(images)
         return self.differentiation(
             images, lambda logits: self._loss(labels, logits, soft) / count, weight_share=weight_share(self)
@@ -252,18 +253,28 @@ class SandwichStep:
         count = images_in_all(labels)
         images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
 
-        def truth(logits: Any) -> Any:
-            return probabilities(labels, logits.shape[-1], self._smoothing)
-
-        found = self.differentiation(
-            images,
-            lambda logits: cross_entropy(truth(logits), logits) / count,
-            weight_share=weight_share(self),
-        )
+        found = self.full_pass(images, labels, count)
         (self._sums.start if part is None else self._sums.add)(found.gradients)
         logits = tf.cast(found.logits, tf.float32)
-        targets = tf.nn.softmax(logits) if self._distill else truth(logits)
+        targets = tf.nn.softmax(logits) if self._distill else self._truth(labels, logits)
         return targets, count, measured(found, labels, count)
+
+    def full_pass(self, images: Any, labels: Any, count: Any) -> Found:
+        """The largest arm, forward and backward on images of one replica, within it.
+
+        Args:
+            images: of the replica.
+            labels: likewise.
+            count: images of the whole batch, float32.
+        """
+        return self.differentiation(
+            images,
+            lambda logits: cross_entropy(self._truth(labels, logits), logits) / count,
+            weight_share=weight_share(self),
+        )
+
+    def _truth(self, labels: Any, logits: Any) -> Any:
+        return probabilities(labels, logits.shape[-1], self._smoothing)
 
     def _smaller_in_replica(
         self, images: Any, labels: Any, targets: Any, count: Any, widths: Any, part: Any | None

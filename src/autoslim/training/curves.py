@@ -1,0 +1,143 @@
+"""What a training shows of itself: TensorBoard curves, its speed, a profile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from autoslim.training.optimizers import learning_rate
+
+log = logging.getLogger(__name__)
+
+
+class Stopwatch:
+    """Time per step, and how much of it was spent waiting for images.
+
+    The first call of a training, in which functions are traced, does not count.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._steps = self._all_steps = 0
+        self._waited = self._all_waited = self._all_seconds = 0.0
+        self._start: float | None = None
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the wait for the next batch."""
+        start = time.monotonic()
+        yield
+        if self._start is not None:
+            self._waited += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is no part of a step."""
+        start = time.monotonic()
+        yield
+        if self._start is not None:
+            self._start += time.monotonic() - start
+
+    def took(self, steps: int) -> None:
+        """So many steps were called."""
+        if self._start is None:
+            self._start = time.monotonic()
+        else:
+            self._steps += steps
+
+    def lap(self) -> dict[str, float]:
+        """Speed since the last lap, for a step whose results are known; nothing before there is one."""
+        if self._start is None or not self._steps:
+            return {}
+        now = time.monotonic()
+        seconds, steps, waited = now - self._start, self._steps, self._waited
+        self._all_seconds += seconds
+        self._all_steps += steps
+        self._all_waited += waited
+        self._start, self._steps, self._waited = now, 0, 0.0
+        return self._speed(seconds, steps, waited)
+
+    def _speed(self, seconds: float, steps: int, waited: float) -> dict[str, float]:
+        seconds = max(seconds, 1e-9)
+        return {
+            "speed/images_per_second": steps * self._batch_size / seconds,
+            "speed/step_seconds": seconds / steps,
+            "speed/share_of_time_waiting_for_images": waited / seconds,
+        }
+
+    def summary(self) -> str:
+        """Speed over the whole training, in words; empty if nothing was measured."""
+        if not self._all_steps:
+            return ""
+        images, seconds, share = self._speed(self._all_seconds, self._all_steps, self._all_waited).values()
+        return f"{images:.0f} images/s, {1000 * seconds:.1f} ms a step, {share:.0%} of it waiting for images"
+
+
+class Curves:
+    """Event files for TensorBoard in one folder; None: none."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer = tf.summary.create_file_writer(str(folder)) if folder is not None else None
+
+    def write(self, step: int, values: Mapping[str, float], optimizer: Any = None) -> None:
+        """One point of each curve, and of the learning rate."""
+        if self._writer is None:
+            return
+        with self._writer.as_default(step=step), tf.summary.record_if(True):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+            if optimizer is not None:
+                tf.summary.scalar("learning_rate", np.float32(learning_rate(optimizer)))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Profile:
+    """A TensorBoard profile of some steps.
+
+    Args:
+        folder: of the event files; None: no profile.
+        steps: first and last step, from 1; None: no profile.
+    """
+
+    def __init__(self, folder: Path | None, steps: tuple[int, int] | None) -> None:
+        self._folder = folder
+        self._first, self._last = steps if steps and folder is not None else (0, 0)
+        self._active = False
+
+    def until(self, done: int) -> int | None:
+        """Steps that may be taken at once before a profile begins or ends; None: any number."""
+        ends = [end - done for end in (self._first - 1, self._last) if end > done]
+        return min(ends, default=None)
+
+    @contextlib.contextmanager
+    def around(self, done: int, steps: int) -> Iterator[None]:
+        """Around so many steps after `done` ones."""
+        if not self._active and self._first == done + 1:
+            tf.profiler.experimental.start(str(self._folder))
+            self._active = True
+        if not self._active:
+            yield
+            return
+        with tf.profiler.experimental.Trace("train", step_num=done, _r=1):
+            yield
+        if done + steps >= self._last:
+            self.close()
+            log.info("Profile of steps %d to %d: %s", self._first, self._last, self._folder)
+
+    def close(self) -> None:
+        """Write the profile, if one is being taken."""
+        if self._active:
+            self._active = False
+            tf.profiler.experimental.stop()

@@ -1,0 +1,372 @@
+"""What the loop does around its steps: averages, the best epoch, patience, profiles, several steps a call."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from small import bits, given, images, network, sgd, shuffled
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.util import tensor_util
+from test_loop import Stopping
+
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.levels import Levels
+from autoslim.training import compiling
+from autoslim.training.curves import Stopwatch
+from autoslim.training.gradients import Computing
+from autoslim.training.loop import train
+from autoslim.training.optimizers import make_optimizer
+from autoslim.training.progress import Progress
+from autoslim.training.running import Running
+from autoslim.training.steps import PlainStep, SandwichStep
+
+
+def plain(seed=0, optimizer=None, computing=None, **kwargs):
+    graph = ChannelGraph(network(seed, dropout=0.3, **kwargs))
+    return PlainStep(graph, optimizer or sgd(), computing=computing or Computing())
+
+
+def averaging(seed=0):
+    model = network(seed, norm=False)
+    return PlainStep(ChannelGraph(model), make_optimizer(model, 0.05, ema=0.75))
+
+
+def sandwich(seed=0):
+    graph = ChannelGraph(network(seed, dropout=0.3))
+    return SandwichStep(graph, Levels.spaced(graph, 3, divisor=2), sgd(), seed=4, arms=3)
+
+
+def weights(step):
+    return [np.array(v) for v in step.model.trainable_variables]
+
+
+# -- moving average ----------------------------------------------------------------------------------
+
+
+def test_the_network_ends_with_the_moving_average():
+    """m <- 0.75 m + 0.25 w after every step, beginning with the first step's weights."""
+    raw, expected = [], None
+    step = averaging()
+    by_hand = averaging()
+    for number, (x, y) in enumerate(given().dataset(2)):
+        by_hand(x, y, number)
+        raw = weights(by_hand)
+        expected = (
+            raw if expected is None else [0.75 * m + 0.25 * w for m, w in zip(expected, raw, strict=True)]
+        )
+    train(step, given(), 2)
+    for got, average, last in zip(weights(step), expected, raw, strict=True):
+        np.testing.assert_allclose(got, average, rtol=1e-5, atol=1e-6)
+        assert not np.allclose(got, last, rtol=1e-4)
+
+
+def test_average_interrupted_and_evaluated_in_between(tmp_path):
+    """Evaluations see the average and leave the training's own weights as they were."""
+    whole = averaging()
+    train(whole, given(), 3)
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopping(averaging(), 4), given(), 3, folder=tmp_path)
+    resumed, seen = averaging(2), []
+
+    def evaluate():
+        seen.append(weights(resumed))
+        return {"test/loss": 1.5}
+
+    history = train(
+        resumed, given(), 3, folder=tmp_path, running=Running(evaluate_epochs=1), evaluate=evaluate
+    )
+    assert bits(resumed.model, resumed.optimizer) == bits(whole.model, whole.optimizer)
+    assert len(seen) == 2 and [entry.get("test/loss") for entry in history] == [None, 1.5, 1.5]
+    for a, b in zip(seen[-1], weights(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_average_under_loss_scaling():
+    model = network(norm=False)
+    optimizer = make_optimizer(model, 0.05, ema=0.5, precision="mixed_float16")
+    step = PlainStep(ChannelGraph(model), optimizer, computing=Computing("mixed_float16"))
+    train(step, given(), 1)
+    averages = [np.array(v) for v in optimizer.variables if "average" in v.path]
+    assert len(averages) == len(weights(step))
+    for got, average in zip(weights(step), averages, strict=True):
+        np.testing.assert_array_equal(got, average)
+
+
+# -- the best epoch, and patience --------------------------------------------------------------------
+
+
+class Told:
+    """A step whose losses are told beforehand, epoch by epoch; its weights move all the same."""
+
+    def __init__(self, step, losses, stop=0):
+        self.step, self.losses, self.stop = step, losses, stop
+        self.after = {}
+
+    def __getattr__(self, name):
+        return getattr(self.step, name)
+
+    def __call__(self, images, labels, number):
+        metrics = self.step(images, labels, number)
+        self.after[number + 1] = weights(self.step)
+        if number + 1 == self.stop:
+            raise KeyboardInterrupt
+        return {**metrics, "train/loss": tf.constant(self.losses[number // 3])}
+
+
+LOSSES = [3.0, 2.0, 2.5, 2.0, 2.25, 1.0]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(None, 6), (4, 6), (3, 5), (1, 3)])
+@pytest.mark.parametrize("folder", [True, False])
+def test_patience_and_the_best_epoch(tmp_path, patience, epochs, folder):
+    step = Told(plain(), LOSSES)
+    folder = tmp_path if folder else None
+    history = train(step, given(), 6, folder=folder, running=Running(patience=patience, keep_best=True))
+    assert [entry["train/loss"] for entry in history] == LOSSES[:epochs]
+    best = 6 if epochs == 6 else 2
+    for got, kept in zip(weights(step), step.after[3 * best], strict=True):
+        np.testing.assert_array_equal(got, kept)
+    if folder:  # again: nothing is left to do
+        again = Told(plain(5), LOSSES)
+        running = Running(patience=patience, keep_best=True)
+        assert train(again, given(), 6, folder=folder, running=running) == history
+        assert bits(again.model) == bits(step.model)
+
+
+def test_the_best_epoch_of_an_interrupted_training(tmp_path):
+    """Killed after the best weights were kept anew, and before a checkpoint: the same end."""
+    running = Running(keep_best=True, patience=3, checkpoint_seconds=1e9, checkpoint_steps=4)
+    whole = Told(plain(), LOSSES)
+    history = train(whole, given(), 6, running=running)
+    for seed, stop in enumerate((7, 11)):
+        with pytest.raises(KeyboardInterrupt):
+            train(Told(plain(seed), LOSSES, stop), given(), 6, folder=tmp_path, running=running)
+    resumed = Told(plain(9), LOSSES)
+    assert train(resumed, given(), 6, folder=tmp_path, running=running) == history
+    assert min(resumed.after) == 9  # from the checkpoint of step 8
+    assert bits(resumed.model) == bits(whole.model)
+
+
+def test_the_best_of_all_arms_together():
+    progress = Progress(1, 3)
+    for largest, smallest in ((1.0, 4.0), (2.0, 2.0), (0.5, 4.0)):
+        progress.add({"largest/loss": largest, "largest/top1": 0.1, "smallest/loss": smallest})
+    assert progress.best == {"epoch": 2, "loss": 2.0}
+
+
+def test_a_step_that_tells_no_loss():
+    with pytest.raises(AutoslimError) as error:
+        Progress(1, 1).add({"train/top1": 0.5})
+    assert str(error.value) == "The step tells train/top1: expected a metric NAME/loss."
+
+
+# -- checkpoints -------------------------------------------------------------------------------------
+
+
+def test_checkpoints_by_steps_and_number(tmp_path):
+    running = Running(checkpoint_seconds=1e9, checkpoint_steps=2, keep_checkpoints=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(Told(plain(), LOSSES, 8), given(), 6, folder=tmp_path, running=running)
+    kept = sorted(path.name for path in tmp_path.glob("checkpoints/*.index"))
+    assert kept == ["ckpt-1.index", "ckpt-2.index", "ckpt-3.index"]
+    resumed, whole = Told(plain(3), LOSSES), Told(plain(), LOSSES)
+    train(resumed, given(), 6, folder=tmp_path, running=running)
+    assert min(resumed.after) == 7
+    train(whole, given(), 6)
+    assert bits(resumed.model, resumed.optimizer) == bits(whole.model, whole.optimizer)
+
+
+# -- several steps in one call -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("several", [2, 3, 100])
+def test_several_steps_in_a_call_have_the_same_bits(tmp_path, several):
+    one, other = plain(), plain()
+    history = train(one, shuffled(40), 3)  # five steps an epoch
+    running = Running(steps_per_call=several, checkpoint_seconds=1e9, checkpoint_steps=7, log_steps=4)
+    assert train(other, shuffled(40), 3, folder=tmp_path, running=running) == history
+    assert bits(other.model, other.optimizer) == bits(one.model, one.optimizer)
+    points = curves(tmp_path)
+    assert [step for step, _ in points["train/loss"]] == [4, 5, 7, 8, 10, 12, 14, 15]
+
+
+def test_several_steps_in_a_call_meet_their_ends(tmp_path):
+    class Counting(Stopping):
+        def compute(self, *args):
+            return self.step.compute(*args)
+
+    step = Counting(plain(), 0)
+    running = Running(steps_per_call=8, log_steps=100, checkpoint_steps=4, keep_checkpoints=9)
+    train(step, shuffled(48), 2, folder=tmp_path, running=running)
+    assert step.calls == 0  # none of them one by one
+    found = tmp_path.glob("checkpoints/*.index")
+    assert len(list(found)) == 3  # after steps 4, 8 and 12
+
+
+def test_several_steps_in_a_call_with_a_label_out_of_range():
+    x, y = images(24)
+    y[20] = 7
+    source = given()
+    object.__setattr__(source, "epoch", tf.data.Dataset.from_tensor_slices((x, y)).batch(8))
+    with pytest.raises(AutoslimError, match=r"^Label 7 is out of range: .* for all of them\.$"):
+        train(plain(), source, 1, running=Running(steps_per_call=3))
+
+
+def test_sandwich_steps_are_taken_one_by_one():
+    one, other = sandwich(), sandwich()
+    assert train(one, given(), 2) == train(other, given(), 2, running=Running(steps_per_call=3))
+    assert bits(one.model) == bits(other.model)
+
+
+# -- what is shown -----------------------------------------------------------------------------------
+
+
+def curves(folder):
+    events = event_accumulator.EventAccumulator(str(folder), size_guidance={event_accumulator.TENSORS: 0})
+    events.Reload()
+    return {
+        tag: [(e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def test_speed_is_logged_and_summed_up(tmp_path, caplog):
+    caplog.set_level("INFO")
+    train(plain(), given(), 3, folder=tmp_path, running=Running(log_steps=3), description="small")
+    points = curves(tmp_path)
+    speed = dict(points["speed/images_per_second"])
+    assert list(speed) == [3, 6, 9]
+    for (_, rate), (_, seconds) in zip(
+        points["speed/images_per_second"], points["speed/step_seconds"], strict=True
+    ):
+        assert rate * seconds == pytest.approx(8, rel=1e-3)
+    assert all(0 <= share <= 1 for _, share in points["speed/share_of_time_waiting_for_images"])
+    (line,) = [record.message for record in caplog.records if record.message.startswith("small: ")]
+    assert line.endswith(" of it waiting for images")
+
+
+def test_the_stopwatch(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("autoslim.training.curves.time.monotonic", lambda: now[0])
+    watch = Stopwatch(batch_size=10)
+
+    def spend(seconds, around=None):
+        if around is None:
+            now[0] += seconds
+        else:
+            with around:
+                now[0] += seconds
+
+    spend(5.0, watch.waiting())
+    spend(50.0)  # the first step, which is traced
+    watch.took(1)
+    assert watch.lap() == {} and watch.summary() == ""
+    spend(1.0, watch.waiting())
+    spend(3.0)
+    spend(30.0, watch.paused())
+    watch.took(2)
+    assert watch.lap() == {
+        "speed/images_per_second": 5.0,
+        "speed/step_seconds": 2.0,
+        "speed/share_of_time_waiting_for_images": 0.25,
+    }
+    spend(6.0)
+    watch.took(2)
+    watch.lap()
+    assert watch.summary() == "4 images/s, 2500.0 ms a step, 10% of it waiting for images"
+
+
+def test_evaluations_are_drawn(tmp_path):
+    values = iter([0.25, 0.5])
+    history = train(
+        plain(),
+        given(),
+        5,
+        folder=tmp_path,
+        running=Running(evaluate_epochs=2),
+        evaluate=lambda: {"test/top1": next(values)},
+    )
+    assert [entry.get("test/top1") for entry in history] == [None, 0.25, None, 0.5, None]
+    assert curves(tmp_path)["test/top1"] == [(6, 0.25), (12, 0.5)]
+
+
+@pytest.mark.parametrize("several", [1, 4])
+def test_profile_of_some_steps(tmp_path, several):
+    whole, profiled = plain(), plain()
+    running = Running(profile=(3, 4), steps_per_call=several)
+    assert train(profiled, given(), 2, folder=tmp_path, running=running) == train(whole, given(), 2)
+    assert bits(profiled.model) == bits(whole.model)
+    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
+
+
+# -- XLA ---------------------------------------------------------------------------------------------
+
+
+def test_xla_is_decided_once(tmp_path, monkeypatch, caplog):
+    """Measured without moving anything; kept in the checkpoint, so that a resumed training has its bits."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(compiling, "_worth_measuring", lambda: True)
+    fast = {False: 0.002, True: 0.001}
+    measured = []
+
+    def seconds(step, images, labels, jit):
+        measured.append(jit)
+        real(step, images, labels, jit)
+        return fast[jit]
+
+    real = compiling.seconds
+    monkeypatch.setattr(compiling, "seconds", seconds)
+    auto = Computing(jit="auto")
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopping(plain(computing=auto), 4), given(), 3, folder=tmp_path)
+    assert measured == [False, True]
+    assert "train.jit=auto: on; a pass takes 2.0 ms without XLA, 1.0 with it." in caplog.text
+    fast[True] = 0.003
+    resumed = plain(3, computing=auto)
+    train(resumed, given(), 3, folder=tmp_path)
+    assert measured == [False, True] and resumed.differentiation.jit
+    whole = plain(computing=Computing(jit="on"))
+    train(whole, given(), 3)
+    assert bits(resumed.model, resumed.optimizer) == bits(whole.model, whole.optimizer)
+
+
+@pytest.mark.parametrize("make", [PlainStep, SandwichStep])
+def test_xla_gives_the_same_to_rounding(make):
+    found = []
+    for jit in ("on", "off"):
+        graph = ChannelGraph(network(regularizer="l2"))
+        levels = [Levels.spaced(graph, 3, divisor=2)] if make is SandwichStep else []
+        step = make(graph, *levels, sgd(), computing=Computing(jit=jit))
+        history = train(step, given(), 2)
+        found.append((history, [np.array(v) for v in step.model.variables], step.differentiation.jit))
+    assert [jit for *_, jit in found] == [True, False]
+    for one, other in zip(found[0][0], found[1][0], strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_xla_is_not_measured_on_a_cpu(caplog):
+    caplog.set_level("INFO")
+    compiling._tell_unmeasured.cache_clear()
+    step = sandwich()
+    step.differentiation.computing = step.computing = Computing(jit="auto")
+    train(step, given(), 1)
+    assert not step.differentiation.jit
+    assert "train.jit=auto: off, without measuring" in caplog.text
+
+
+def test_a_network_that_can_not_be_compiled(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(compiling, "_worth_measuring", lambda: True)
+
+    def fails(*args):
+        raise tf.errors.UnimplementedError(None, None, "no such gradient\nat x")
+
+    monkeypatch.setattr(compiling, "seconds", fails)
+    step = plain(computing=Computing(jit="auto"))
+    train(step, given(), 1)
+    assert not step.differentiation.jit
+    assert "train.jit=auto: off, this network can't be compiled (no such gradient)." in caplog.text
+    keras.utils.clear_session()
