@@ -7,7 +7,9 @@ from autoslim.datasets.encoded import Choice, EncodedDataset
 from autoslim.datasets.folder import image_folder
 from autoslim.datasets.holdout import balanced_subset, split_holdout
 from autoslim.datasets.images import ArrayImages
+from autoslim.datasets.records import tfrecord
 from autoslim.datasets.sources import SOURCES, cifar10, cifar100, digits, fashion_mnist, load
+from autoslim.datasets.tfds_source import tfds
 
 __all__ = [
     "SOURCES",
@@ -29,4 +31,6 @@ __all__ = [
     "image_folder",
     "load",
     "split_holdout",
+    "tfds",
+    "tfrecord",
 ]

@@ -125,7 +125,7 @@ def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, .
     train, held = root / "train", test_folder(root, test)
     if not train.is_dir() or held is None:
         lacking = "train" if not train.is_dir() else test or " or ".join(TEST_NAMES)
-        raise AutoslimError(f"dataset.path={path} has no folder {lacking}: {LAYOUT}. {_found(root)}")
+        raise AutoslimError(f"dataset.path={path} has no folder {lacking}: {LAYOUT}. {found_there(root)}")
     classes = _folders(train)
     if len(classes) < 2:
         raise AutoslimError(
@@ -201,7 +201,8 @@ def _files(root: Path, classes: Sequence[str]) -> Files:
     )
 
 
-def _found(root: Path) -> str:
+def found_there(root: Path) -> str:
+    """What a folder holds instead, for a message."""
     names = sorted(entry.name for entry in os.scandir(root))
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return f"Found there: {shown or 'nothing'}. Arrange the images so, or correct dataset.path."

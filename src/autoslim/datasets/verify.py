@@ -81,7 +81,7 @@ def _decode_all(images: EncodedImages) -> dict[int, str]:
 
     def reason(index: int) -> str | None:
         try:
-            stored = read(index)
+            stored = read(tf.constant(index, tf.int64))
             if tf.io.is_jpeg(stored):
                 tf.io.decode_jpeg(stored, channels, ratio=8)
             else:

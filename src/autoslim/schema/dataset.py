@@ -7,7 +7,7 @@ from autoslim.schema.checks import key, need, one_of
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100")
 NORMALIZATIONS = ("dataset", "unit", "symmetric", "pixels", "imagenet")
-SOURCES = ("arrays", "image_folder")
+SOURCES = ("arrays", "image_folder", "tfrecord", "tfds")
 CROPS = ("none", "resized")
 
 
@@ -16,11 +16,17 @@ class DatasetConfig:
     """Images and their labels, and how training images are varied."""
 
     source: str = key("arrays", f"where images lie: {', '.join(SOURCES)}")
-    name: str = key("digits", f"of arrays, one of {', '.join(DATASETS)}; else any, for folders and tables")
+    name: str = key(
+        "digits",
+        f"of arrays, one of {', '.join(DATASETS)}; of tfds, its name there; else any, for folder names",
+    )
     path: str | None = key(None, "folder with the data set's files; null: bundled or downloaded")
     test_split: str | None = key(
         None, "folder or split of the test images; null: the first of val, validation, test"
     )
+    image_key: str = key("image/encoded", "of tfrecord: the feature with the encoded image")
+    label_key: str = key("image/class/label", "of tfrecord: the feature with the label, an integer")
+    label_offset: int = key(0, "of tfrecord: the first class's label; 1 in the usual files of ImageNet")
     shape: list[int] = key([8, 8, 1], "height, width, channels of an image, pixels; files are resized to it")
     classes: int | None = key(10, "number of classes; null: those that the files have")
     normalization: str = key(

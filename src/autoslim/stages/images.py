@@ -21,25 +21,26 @@ def open_dataset(config: DatasetConfig, cache: Path) -> datasets.Dataset:
         cache: folder that keeps what was found out about image files.
     """
     height, width, channels = config.shape
-    shape = (height, width, channels)
-    common: dict[str, Any] = {"normalization": config.normalization, "eval_crop": config.eval_crop}
+    common: dict[str, Any] = {
+        "shape": (height, width, channels),
+        "classes": config.classes,
+        "normalization": config.normalization,
+        "eval_crop": config.eval_crop,
+    }
     if config.source == "arrays":
-        return datasets.load(
-            config.name,
-            config.path,
-            train_images=config.train_images,
-            shape=shape,
-            classes=config.classes,
-            **common,
-        )
-    choice = datasets.Choice(config.train_images, config.verify, config.max_broken, cache)
-    return datasets.image_folder(
+        return datasets.load(config.name, config.path, train_images=config.train_images, **common)
+    common["choice"] = datasets.Choice(config.train_images, config.verify, config.max_broken, cache)
+    common["test"] = config.test_split
+    if config.source == "image_folder":
+        return datasets.image_folder(config.path, name=config.name, **common)
+    if config.source == "tfds":
+        return datasets.tfds(config.name, config.path, **common)
+    return datasets.tfrecord(
         config.path,
-        shape,
         name=config.name,
-        test=config.test_split,
-        classes=config.classes,
-        choice=choice,
+        image_key=config.image_key,
+        label_key=config.label_key,
+        label_offset=config.label_offset,
         **common,
     )
 

@@ -1,0 +1,277 @@
+"""Images in TFRecord files, read at random.
+
+Nothing tells where the records of a file are but reading it. So one pass at first use notes where each begins
+and what its label is; no image is decoded. From then on records are read by their places: shuffling is of the
+whole data set, and what a resumed run skips is neither read nor decoded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from filelock import FileLock
+
+from autoslim.datasets.encoded import Choice, EncodedDataset, EncodedSplit
+from autoslim.datasets.folder import TEST_NAMES, existing_folder, files_hash, found_there
+from autoslim.datasets.images import EncodedImages, on_host
+from autoslim.errors import AutoslimError, first_line
+
+log = logging.getLogger(__name__)
+
+LAYOUT = (
+    "expected train-*.tfrecord and val-*.tfrecord (or test-*.tfrecord; also names as train-00000-of-00128)"
+)
+IMAGE_KEY, LABEL_KEY = "image/encoded", "image/class/label"
+_FRAME = 16  # bytes of a record beside its content: length, and two check sums
+_BUFFER = 2**16
+_AT_ONCE = 4096
+
+
+class Records(NamedTuple):
+    """Where the records of some files are."""
+
+    number: np.ndarray  # int32 [N], which file
+    offset: np.ndarray  # int64 [N], where in it the record begins, bytes
+    label: np.ndarray  # int64 [N], as it is written there
+
+
+class RecordImages(EncodedImages):
+    """Encoded images in TFRecord files, of `tf.train.Example`.
+
+    Args:
+        files: paths.
+        file: int32 [N], which file each image is in.
+        offset: int64 [N], where in it its record begins, bytes.
+        key: of the feature that holds the encoded image.
+        shape: (height, width, channels) that the images come in.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        file: np.ndarray,
+        offset: np.ndarray,
+        key: str,
+        shape: tuple[int, int, int],
+    ) -> None:
+        super().__init__(shape)
+        self.files, self.file, self.offset, self.key = files, file, offset, key
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def name(self, index: int) -> str:
+        """The file, and where in it."""
+        return f"{self.files[self.file[index]]}, record at byte {self.offset[index]}"
+
+    def reader(self) -> Callable[[Any], Any]:
+        """index -> the encoded image."""
+        files, file, offset = on_host(np.array(self.files)), on_host(self.file), on_host(self.offset)
+        string: dict[str, Any] = {"output_types": [tf.string], "output_shapes": [[]]}
+
+        def read(index: Any) -> Any:
+            # tf.data.TFRecordDataset from a place in the file, which only the op underneath can do
+            records = tf.raw_ops.TFRecordDatasetV2(
+                filenames=files[file[index]][None],
+                compression_type="",
+                buffer_size=_BUFFER,
+                byte_offsets=offset[index][None],
+            )
+            first = tf.raw_ops.TakeDataset(input_dataset=records, count=1, **string)
+            [record] = tf.raw_ops.DatasetToSingleElement(dataset=first, **string)
+            return tf.io.parse_single_example(record, {self.key: tf.io.FixedLenFeature([], tf.string)})[
+                self.key
+            ]
+
+        return read
+
+    def take(self, index: np.ndarray) -> RecordImages:
+        """The images at `index`, int64 [n]."""
+        return RecordImages(self.files, self.file[index], self.offset[index], self.key, self.shape)
+
+
+def tfrecord(
+    path: str | None,
+    shape: tuple[int, int, int] = (224, 224, 3),
+    *,
+    name: str = "tfrecord",
+    test: str | None = None,
+    classes: int | None = None,
+    image_key: str = IMAGE_KEY,
+    label_key: str = LABEL_KEY,
+    label_offset: int = 0,
+    choice: Choice | None = None,
+    normalization: str = "imagenet",
+    eval_crop: float = 0.875,
+) -> EncodedDataset:
+    """Images in TFRecord files, not compressed.
+
+    Args:
+        path: folder that holds train-*.tfrecord and val-*.tfrecord.
+        shape: (height, width, channels) that the images come in.
+        name: of the dataset.
+        test: what the names of the files with the test images begin with; None: the first of val, validation,
+            test.
+        classes: labels lie in [0, classes) after `label_offset` is taken off; None: as many as there are.
+        image_key: of the feature with the encoded image.
+        label_key: of the feature with the label, an integer.
+        label_offset: the first class's label.
+        choice: which of the images are used.
+        normalization, eval_crop: as in `Dataset`.
+
+    Raises:
+        AutoslimError: files missing, damaged, or without these keys.
+    """
+    root = existing_folder(path, LAYOUT)
+    train = _files(root, "train")
+    names = (test,) if test else TEST_NAMES
+    held = next((files for files in (_files(root, prefix) for prefix in names) if files), [])
+    if not train or not held:
+        lacking = "train" if not train else " or ".join(names)
+        raise AutoslimError(
+            f"dataset.path={path} holds no TFRecord files of {lacking}: {LAYOUT}. {found_there(root)}"
+        )
+    return record_dataset(
+        name,
+        train,
+        held,
+        shape,
+        image_key=image_key,
+        label_key=label_key,
+        label_offset=label_offset,
+        classes=classes,
+        choice=choice,
+        normalization=normalization,
+        eval_crop=eval_crop,
+    )
+
+
+def record_dataset(
+    name: str,
+    train: Sequence[str],
+    test: Sequence[str],
+    shape: tuple[int, int, int],
+    *,
+    image_key: str,
+    label_key: str,
+    label_offset: int = 0,
+    classes: int | None = None,
+    class_names: tuple[str, ...] | None = None,
+    choice: Choice | None = None,
+    normalization: str = "imagenet",
+    eval_crop: float = 0.875,
+) -> EncodedDataset:
+    """Images in the TFRecord files named; the arguments as in `tfrecord`.
+
+    Raises:
+        AutoslimError: a file that is damaged or lacks the keys.
+    """
+    choice = choice or Choice()
+    _check_keys(train[0], image_key, label_key)
+
+    def split(files: Sequence[str]) -> EncodedSplit:
+        status = [os.stat(file) for file in files]
+        times = np.array([s.st_mtime_ns for s in status], np.int64)
+        state = files_hash(files, np.array([s.st_size for s in status]), times, [image_key, label_key])
+        records = _kept(files, label_key, state, choice.cache)
+        if not len(records.label):
+            raise AutoslimError(f"{files[0]} holds no records: {LAYOUT}, each with images. Write it again.")
+        images = RecordImages(files, records.number, records.offset, image_key, shape)
+        return EncodedSplit(images, (records.label - label_offset).astype(np.int32), state)
+
+    files = [*train, *test]
+    sizes = np.array([os.path.getsize(file) for file in files], np.int64)
+    return EncodedDataset(
+        name,
+        lambda: (split(train), split(test)),
+        shape,
+        files_hash([os.path.basename(file) for file in files], sizes),
+        class_names=class_names,
+        classes=classes,
+        choice=choice,
+        normalization=normalization,
+        eval_crop=eval_crop,
+    )
+
+
+def _files(root: Path, prefix: str) -> list[str]:
+    name = re.compile(rf"{re.escape(prefix)}([-.].*)?(\.tfrecords?|-\d+-of-\d+)")
+    return sorted(str(path) for path in root.iterdir() if path.is_file() and name.fullmatch(path.name))
+
+
+def _check_keys(file: str, image_key: str, label_key: str) -> None:
+    """Refuse a file whose first record has not these features, naming those it has."""
+    try:
+        first = next(iter(tf.data.TFRecordDataset(file).take(1)), None)
+    except tf.errors.OpError as error:
+        raise _damaged(file, error) from error
+    if first is None:
+        return
+    found = sorted(tf.train.Example.FromString(first.numpy()).features.feature)
+    lacking = [key for key in (image_key, label_key) if key not in found]
+    if lacking:
+        raise AutoslimError(
+            f"{file}: its records have no feature {' and no feature '.join(lacking)}. There are: "
+            f"{', '.join(found)}. Set dataset.image_key and dataset.label_key to the encoded image and its "
+            "label."
+        )
+
+
+def _kept(files: Sequence[str], label_key: str, state: str, cache: Path | None) -> Records:
+    """Where the records are, as an earlier run found it, or found now and kept."""
+    if cache is None:
+        return _find(files, label_key)
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / f"records-{state}.npz"
+    with FileLock(f"{path}.lock"):  # several workers begin together: one of them looks
+        if path.exists():
+            with np.load(path) as kept:
+                return Records(**kept)
+        records = _find(files, label_key)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
+        np.savez(temporary, **records._asdict())
+        os.replace(temporary, path)
+    return records
+
+
+def _find(files: Sequence[str], label_key: str) -> Records:
+    """Read the files once for places and labels."""
+    log.info("Reading %d TFRecord files once for the places and labels of their records.", len(files))
+
+    def one(file: str) -> tuple[np.ndarray, np.ndarray]:
+        def place(record: Any) -> tuple[Any, Any]:
+            feature = {label_key: tf.io.FixedLenFeature([], tf.int64)}
+            return tf.strings.length(record), tf.io.parse_single_example(record, feature)[label_key]
+
+        try:
+            parts = list(tf.data.TFRecordDataset(file).map(place).batch(_AT_ONCE).as_numpy_iterator())
+        except tf.errors.OpError as error:
+            raise _damaged(file, error) from error
+        lengths = np.concatenate([part[0] for part in parts] or [np.zeros(0, np.int64)]).astype(np.int64)
+        labels = np.concatenate([part[1] for part in parts] or [np.zeros(0, np.int64)])
+        return np.cumsum(lengths + _FRAME) - lengths - _FRAME, labels
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = list(threads.map(one, files))
+    counts = [len(labels) for _, labels in found]
+    return Records(
+        np.repeat(np.arange(len(files), dtype=np.int32), counts),
+        np.concatenate([offset for offset, _ in found]),
+        np.concatenate([labels for _, labels in found]),
+    )
+
+
+def _damaged(file: str, error: tf.errors.OpError) -> AutoslimError:
+    reason = first_line(AutoslimError(re.sub(r"\{\{.*?\}\} ?| \[Op:\w+\].*", "", error.message)), 120)
+    return AutoslimError(
+        f"{file} is damaged or no TFRecord file ({reason}). Expected a whole file, not compressed, with an "
+        "integer label in each record. Write it again."
+    )

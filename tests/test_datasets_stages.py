@@ -1,0 +1,64 @@
+"""All stages on images in files, from the command line's configuration to the report; several devices."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.data.experimental.ops.distribute import _AutoShardDataset
+from trees import CLASSES, write_tree
+
+from autoslim.config import compose
+from autoslim.datasets import image_folder
+from autoslim.stages.pipeline import run_stages
+
+SETTINGS = {
+    "dataset": "image_folder",
+    "dataset.name": "animals/small",
+    "dataset.shape": [12, 12, 3],
+    "dataset.mixup": 0.2,
+    "dataset.max_broken": 0.05,
+    "arch": "resnet20",
+    "arch.depth": 8,
+    "train.batch_size": 6,
+    "slim.levels": 3,
+    "slim.divisor": 2,
+    "baseline.epochs": 1,
+    "supernet.epochs": 1,
+    "retrain.epochs": 1,
+}
+
+
+@pytest.mark.slow
+def test_all_stages_on_a_folder_and_again_where_it_was_moved(tmp_path):
+    write_tree(tmp_path / "here", train=10, test=3)
+    (tmp_path / "here" / "train" / "ant" / "0.jpg").write_bytes(b"no image")
+    settings = {**SETTINGS, "output": str(tmp_path / "out")}
+    first = run_stages(compose({**settings, "dataset.path": str(tmp_path / "here")}))
+    assert [row["network"] for row in first.rows] == ["baseline", "autoslim", "uniform"]
+    baseline = tmp_path / "out" / "resnet8-animals-small"
+    [result] = baseline.glob("baseline-*/result.json")
+    assert json.loads(result.read_text())["test_images"] == 9
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    again = run_stages(compose({**settings, "dataset.path": str(tmp_path / "there")}))
+    assert again.folders == first.folders
+
+
+def test_workers_share_a_batch(tmp_path):
+    """What tf.distribute makes of the pipeline for each of two workers: every image goes to one of them."""
+    write_tree(tmp_path, train=4)
+    data = image_folder(str(tmp_path), (6, 6, 3)).training(4, seed=1, crop="resized", mixup=0.2).dataset(1)
+    whole = np.concatenate([x.numpy() for x, _ in data])
+    parts = [list(_AutoShardDataset(data.unbatch(), 2, worker)) for worker in (0, 1)]
+    assert [len(part) for part in parts] == [6, 6]
+    seen = {x.numpy().tobytes() for part in parts for x, _ in part}
+    assert seen == {x.tobytes() for x in whole} and len(CLASSES) == 3
+
+
+def test_one_device_strategy_gives_the_same_batches(tmp_path):
+    write_tree(tmp_path, train=4)
+    data = image_folder(str(tmp_path), (6, 6, 3)).training(4, seed=1, flip=True).dataset(2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    for (x, y), (a, b) in zip(strategy.experimental_distribute_dataset(data), data, strict=True):
+        assert (x.numpy() == a.numpy()).all() and (y.numpy() == b.numpy()).all()
