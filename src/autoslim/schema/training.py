@@ -52,7 +52,7 @@ class TrainConfig:
     keep_best: bool = key(False, "end with the weights of the epoch of lowest mean training loss")
     evaluate_epochs: int | None = key(
         None,
-        "epochs between evaluations for the curves, on held-out (supernet) or test images; they choose nothing",
+        "epochs between evaluations, held-out images (supernet) or test images, for the curves alone",
     )
     log_steps: int = key(20, "steps between points of the TensorBoard curves")
     profile: list[int] | None = key(None, "[first, last] step of a TensorBoard profile in each training")

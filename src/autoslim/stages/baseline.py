@@ -11,6 +11,7 @@ from autoslim.slimming.calibrate import calibrate
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder
+from autoslim.training.distribution import is_chief
 from autoslim.training.evaluate import evaluate
 from autoslim.training.fit import fit
 
@@ -59,7 +60,8 @@ def finish_network(
     passes = -(-count // batches.steps_per_epoch)
     graph = ChannelGraph(model)
     calibrate(graph, batches.dataset(passes).take(count))
-    model.save(folder.path / "model.keras")
+    if is_chief(experiment.strategy):
+        model.save(folder.path / "model.keras")
     experiment.save_weights(model, folder)
     final = evaluate(model, experiment.test_batches())
     convention = experiment.config.slim.convention

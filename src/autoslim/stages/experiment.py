@@ -27,7 +27,13 @@ from autoslim.slimming.levels import Levels
 from autoslim.slimming.methods import METHODS
 from autoslim.stages.images import augmentation, dataset_key, open_dataset
 from autoslim.stages.store import StageFolder, make_room, stage_hash
-from autoslim.training.distribution import Strategy, cluster_workers, make_strategy
+from autoslim.training.distribution import (
+    Strategy,
+    cluster_workers,
+    is_chief,
+    is_multi_worker,
+    make_strategy,
+)
 from autoslim.training.gradients import Computing
 from autoslim.training.optimizers import make_optimizer, make_schedule
 from autoslim.training.running import Running
@@ -144,6 +150,11 @@ class Experiment:
         s = self.config.slim
         if "latency" not in (s.resource, *s.limits.given):
             return None
+        if is_multi_worker(self.strategy):
+            raise AutoslimError(
+                "Latency can't be limited in a run of several workers: each would measure its own. Let them "
+                "train (stages=[supernet]), then search alone: train.strategy=single, the rest as it is."
+            )
         return LatencyTable(self.plan, Path(self.config.output) / "latency")
 
     @cached_property
@@ -291,6 +302,8 @@ class Experiment:
 
     def save_weights(self, model: keras.Model, folder: StageFolder) -> None:
         """Write the network's weights, once it is sure that there is room: HDF5 crashes on a full disk."""
+        if not is_chief(self.strategy):
+            return
         values = sum(math.prod(v.shape) for v in model.variables)
         make_room(folder.path, 2**16 + 8 * values + 4096 * len(model.variables))
         model.save_weights(folder.path / WEIGHTS)

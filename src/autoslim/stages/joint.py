@@ -12,6 +12,7 @@ from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.retrain import initial_full_model, write_widths
 from autoslim.stages.store import StageFolder
+from autoslim.training.distribution import is_multi_worker
 from autoslim.training.joint import JointNetwork, train_joint
 
 
@@ -46,11 +47,12 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Part]
         distill=r.distill,
         smoothing=r.label_smoothing,
         folder=folder.path,
-        **experiment.running(),
+        computing=experiment.computing,
+        running=experiment.running(r),
     )
     for place, part in enumerate(parts):
         with part.folder.locked(experiment.lock_wait):
-            if not part.folder.done:
+            if is_multi_worker(experiment.strategy) or not part.folder.done:
                 _finish_part(experiment, model, place, part, history)
     flops = sum(int(graph.cost(part.widths).flops) for part in parts)
     return folder.finish(

@@ -29,10 +29,11 @@ from autoslim.stages.preflight import check_before, reached, search_result
 from autoslim.stages.report import run_report
 from autoslim.stages.retrain import run_retrain
 from autoslim.stages.search import run_search
-from autoslim.stages.store import NETWORK_FIELDS, StageFolder
+from autoslim.stages.store import NETWORK_FIELDS, StageFolder, writing
 from autoslim.stages.supernet import run_supernet
 from autoslim.stages.trained import Trained, trained
 from autoslim.stages.wanted import Wanted, distinct, joint_folder, retrain_folders, wanted
+from autoslim.training.distribution import is_chief, is_multi_worker, peers_watched, wait_for_all
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,13 @@ def run_stages(config: Config, run_dir: Path | None = None, sweep: bool = False)
         AutoslimError: with the way out.
     """
     experiment = Experiment(config, sweep)
-    _ = experiment.strategy  # several workers are joined before anything else
+    chief = is_chief(experiment.strategy)  # several workers are joined before anything else
+    with writing(chief), peers_watched(experiment.strategy):
+        return _run_stages(experiment, run_dir)
+
+
+def _run_stages(experiment: Experiment, run_dir: Path | None) -> Outcome:
+    config = experiment.config
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     run = _Run(experiment)
@@ -144,12 +151,16 @@ class _Run:
 
     def report(self) -> None:
         """Compare the networks of this run."""
+        if not is_chief(self.experiment.strategy):
+            return
         folder = run_report(self.experiment, self.trained, self.finished, self.trajectory)
         heading("report", str(folder / "report.md"))
         self.outcome.folders["report"] = str(folder)
 
     def export(self) -> None:
         """Write the networks of this configuration that are done as files for deployment."""
+        if not is_chief(self.experiment.strategy):
+            return
         networks = done_networks(self.experiment)
         folder = export_folder(self.experiment, networks)
         result = self._stage(
@@ -192,16 +203,26 @@ class _Run:
         """
         label = f"{folder.stage} {detail}".strip()
         enough = done or (lambda: folder.done)
-        if not enough():
+        if not self._all_see(enough):
             with folder.locked(self.experiment.lock_wait):
-                if not enough():  # another process may have run it meanwhile
+                if (
+                    is_multi_worker(self.experiment.strategy) or not enough()
+                ):  # another process may have run it
                     heading(label, str(folder.path))
                     start = time.monotonic()
                     result = work()
                     log.info("%s took %.0f s", label, time.monotonic() - start)
+                    wait_for_all(self.experiment.strategy)  # all that the next stage reads is written
                     return self._keep(label, folder, result)
         heading(label, f"done before, reused: {folder.path}")
         return self._keep(label, folder, folder.result(fields))
+
+    def _all_see(self, enough: Callable[[], bool]) -> bool:
+        """Whether a stage is done, asked when no worker is writing, so that all get the same answer."""
+        wait_for_all(self.experiment.strategy)
+        answer = enough()
+        wait_for_all(self.experiment.strategy)
+        return answer
 
     def _keep(self, label: str, folder: StageFolder, result: dict[str, Any]) -> dict[str, Any]:
         self.outcome.folders[label] = str(folder.path)

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 HASH_LENGTH = 10
+_writing = ContextVar("writing", default=True)
 NETWORK_FIELDS = (
     "top1",
     "loss",
@@ -88,7 +90,7 @@ class StageFolder:
 
     @contextmanager
     def locked(self, wait: float | None) -> Iterator[StageFolder]:
-        """Hold the folder alone within the block.
+        """Hold the folder alone within the block; a worker that does not write needs no hold on it.
 
         Args:
             wait: seconds to wait for another process that holds it; None: without limit.
@@ -96,6 +98,9 @@ class StageFolder:
         Raises:
             AutoslimError: if another process still holds it after that.
         """
+        if not _writing.get():
+            yield self
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(str(self.path / ".lock"))
         owner = self.path / ".owner"
@@ -122,8 +127,20 @@ class StageFolder:
             lock.release()
 
 
+@contextmanager
+def writing(allowed: bool) -> Iterator[None]:
+    """Within the block, whether this process writes, or leaves it to another worker."""
+    token = _writing.set(allowed)
+    try:
+        yield
+    finally:
+        _writing.reset(token)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
+    if not _writing.get():
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "w") as file:

@@ -28,8 +28,10 @@ from autoslim.training.gradients import (
     prepare,
     update_moving_statistics,
 )
-from autoslim.training.loop import History, train
+from autoslim.training.loop import Evaluate, train
 from autoslim.training.losses import cross_entropy, probabilities
+from autoslim.training.progress import History
+from autoslim.training.running import USUALLY, Running
 from autoslim.training.steps import Metrics, measured, named, traced, weight_share
 
 
@@ -103,8 +105,8 @@ def train_joint(
     distill: bool = True,
     smoothing: float = 0.0,
     folder: Path | str | None = None,
-    checkpoint_seconds: float = 60.0,
-    log_steps: int = 20,
+    running: Running = USUALLY,
+    evaluate: Evaluate | None = None,
     description: str = "joint",
     computing: Computing = USUAL,
 ) -> History:
@@ -116,7 +118,7 @@ def train_joint(
         epochs: passes over them.
         optimizer: None: SGD with Nesterov momentum, weight decay and a cosine schedule from 0.1.
         names, distill, smoothing: as in `JointStep`.
-        folder, checkpoint_seconds, log_steps, description, computing: as in `fit`.
+        folder, running, evaluate, description, computing: as in `fit`.
 
     Returns:
         Mean metrics of every epoch, each network's.
@@ -135,8 +137,8 @@ def train_joint(
         batches,
         epochs,
         folder=folder,
-        checkpoint_seconds=checkpoint_seconds,
-        log_steps=log_steps,
+        running=running,
+        evaluate=evaluate,
         description=description,
     )
 
