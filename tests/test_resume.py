@@ -25,6 +25,12 @@ SMALL = [
     "retrain.teacher=baseline",
     "slim.levels=4",
     "slim.target=[0.6,0.4]",
+    "slim.batch_size=16",  # a mode that carries much from step to step: a queue, turns of the batches
+    "slim.search=halving",
+    "slim.lazy=true",
+    "slim.refresh=3",
+    "slim.exchange=1",
+    "slim.confidence=0.6",
     "optimizer.learning_rate=0.02",
 ]
 

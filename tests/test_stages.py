@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from autoslim import datasets
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.stages import Outcome, run_stages
@@ -176,6 +177,37 @@ def test_a_teacher_makes_the_supernet_needed(copy: Path) -> None:
 
 
 @pytest.mark.slow
+class Untouchable:
+    """Stands for images that nobody may look at."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"the search asked for {name} of the test images")
+
+    def __getitem__(self, index: object) -> object:
+        raise AssertionError("the search read test images")
+
+    def __array__(self, *args: object, **kwargs: object) -> np.ndarray:
+        raise AssertionError("the search read test images")
+
+
+@pytest.mark.parametrize("more", [{}, {"slim__search": "halving", "slim__lazy": "true", "slim__exchange": 1}])
+def test_no_test_image_is_read(copy: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, object]) -> None:
+    load = datasets.load
+
+    def hidden(*args: object, **kwargs: object) -> datasets.Dataset:
+        found = load(*args, **kwargs)
+        assert isinstance(found, datasets.ArrayDataset)
+        assert found.fingerprint  # of all bytes: it names folders
+        found.test_images = found._test = Untouchable()
+        found._labels = found.train_labels, Untouchable()
+        return found
+
+    monkeypatch.setattr(datasets, "load", hidden)
+    shutil.rmtree(folder(copy, "search"))
+    run(copy, stages="[search]", **more)
+    assert (folder(copy, "search") / "result.json").exists()
+
+
 def test_full_target_is_the_full_network(copy: Path) -> None:
     outcome = run(copy, stages="[supernet,search,retrain]", slim__target=1.0)
     assert outcome.rows[0]["flops_share"] == 1.0

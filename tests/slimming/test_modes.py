@@ -10,7 +10,7 @@ from nets import batches, graph
 
 from autoslim import archs
 from autoslim.errors import AutoslimError
-from autoslim.graph import ChannelGraph
+from autoslim.graph import ChannelGraph, Segments
 from autoslim.scoring import scores
 from autoslim.slimming import search as module
 from autoslim.slimming.levels import Levels
@@ -204,6 +204,31 @@ def test_going_on_is_as_if_never_stopped(made, levels, settings):
         assert found(made, levels, 0.45, start=kept, **settings) == whole
     assert all(point.images <= 48 for point in whole.points)
     assert whole.reaches(0.45)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stops"),
+    [({}, (15, 60, 50)), (SPARING[4], (12, 45, 20))],
+    ids=["exact", "halving lazy per_cost"],
+)
+def test_stopped_within_a_step(made, levels, monkeypatch, settings, stops):
+    """What a broken step had scored is scored again, and nothing else is different."""
+    whole, run, left = found(made, levels, 0.5, **settings), Segments.run, [0]
+
+    def counting(self, *args):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return run(self, *args)
+
+    monkeypatch.setattr(Segments, "run", counting)
+    kept = [None]
+    for stop in stops:
+        left[0] = stop
+        with pytest.raises(KeyboardInterrupt):
+            found(made, levels, 0.5, start=kept[-1], on_point=kept.append, **settings)
+    assert 2 <= len(kept) < len(whole.points)
+    assert found(made, levels, 0.5, start=kept[-1], **settings) == whole
 
 
 def test_sparing_modes_spend_less(made, levels):
