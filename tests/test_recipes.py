@@ -14,6 +14,7 @@ from autoslim.graph import ChannelGraph, Segments
 from autoslim.slimming.sandwich import draw_arms
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
+from autoslim.stages.channels import read_channels
 from autoslim.stages.experiment import Experiment
 
 RECIPES = Path(autoslim.conf.__file__).parent / "recipe"
@@ -22,7 +23,7 @@ GOLDEN = yaml.safe_load((Path(__file__).parent / "golden" / "cifar10_reference.y
 
 
 def test_the_recipes_that_there_are() -> None:
-    assert NAMES == ["economy", "reference_cifar10"]
+    assert NAMES == ["economy", "paper_imagenet", "reference_cifar10"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,6 +55,32 @@ def test_the_reference_is_the_published_protocol() -> None:
         assert (stage.epochs, stage.schedule, stage.warmup_epochs) == (200, "step", 0)
     # An L2 penalty p moves a weight by p / (1 - momentum) times the rate in the long run.
     assert config.optimizer.weight_decay * (1 - config.optimizer.momentum) == pytest.approx(5e-4)
+
+
+@pytest.mark.parametrize(
+    ("published", "others", "target"),
+    [
+        ("autoslim_mobilenet_v2_207m", 1, 0.308),
+        ("autoslim_mobilenet_v2_305m", 0, 0.454),
+        ("autoslim_mobilenet_v2_505m", 1, 0.751),
+    ],
+)
+def test_the_papers_grid_holds_what_was_published(published: str, others: int, target: float) -> None:
+    config = compose(["+recipe=paper_imagenet", "dataset.classes=1000"])
+    assert (config.arch.name, config.arch.arguments()["width"]) == ("mobilenet_v2_imagenet", 1.5)
+    experiment = Experiment(config)
+    graph, widths = experiment.plan, experiment.plan.widths_from(read_channels(published))
+    levels = experiment.levels.widths
+    missing = [group.name for group in graph.slimmable if widths[group.index] not in levels[group.index]]
+    assert (len(graph.slimmable), len(missing)) == (25, others)
+    assert target in config.slim.targets and len(config.slim.targets) == 3
+    assert target - 0.001 < graph.cost(widths).flops / graph.cost().flops <= target
+
+
+def test_the_papers_schedules_follow_from_the_baselines_epochs() -> None:
+    config = compose(["+recipe=paper_imagenet", "baseline.epochs=100"])
+    assert (config.supernet.epochs, config.retrain.epochs) == (20, 100)
+    assert {stage.schedule for stage in (config.baseline, config.supernet, config.retrain)} == {"linear"}
 
 
 def on_paper(monkeypatch: pytest.MonkeyPatch, graph: ChannelGraph) -> None:
