@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from autoslim.stages.experiment import Experiment
 from autoslim.stages.retrain import initial_full_model, write_widths
 from autoslim.stages.store import StageFolder
 from autoslim.training.distribution import is_multi_worker
+from autoslim.training.evaluate import evaluate
 from autoslim.training.joint import JointNetwork, train_joint
 
 
@@ -49,6 +51,7 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Part]
         folder=folder.path,
         computing=experiment.computing,
         running=experiment.running(r),
+        evaluate=lambda: _on_test_images(experiment, model, parts),
     )
     for place, part in enumerate(parts):
         with part.folder.locked(experiment.lock_wait):
@@ -62,6 +65,15 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Part]
             "history": history,
         }
     )
+
+
+def _on_test_images(experiment: Experiment, model: JointNetwork, parts: Sequence[Part]) -> dict[str, float]:
+    """Metrics of the networks as they are in mid-training, for the curves."""
+    metrics: dict[str, float] = {}
+    for place, part in enumerate(parts):
+        found = evaluate(partial(model.run, place=place), experiment.test_batches())
+        metrics |= {f"test/{part.label}_loss": found.loss, f"test/{part.label}_top1": found.top1}
+    return metrics
 
 
 def _finish_part(
