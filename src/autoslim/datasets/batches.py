@@ -89,7 +89,9 @@ class TrainingBatches:
             (images, labels): float32 [batch_size, height, width, channels], normalised, and int32
             [batch_size]; where images are mixed, labels are probabilities float32 [batch_size, classes].
         """
+        in_batches = isinstance(self.images, ArrayImages) and not self.augmentation.by_image
         read = self.images.reader()
+        stream = self.images.stream(THREADS)
         chosen = on_host(np.arange(self._count) if self.index is None else self.index, tf.int64)
         labels = on_host(np.asarray(self.labels)[chosen.numpy()], tf.int32)
 
@@ -117,21 +119,22 @@ class TrainingBatches:
                 place = order[step * self.batch_size : (step + 1) * self.batch_size]
                 return finish(step, read(tf.gather(chosen, place)), place)
 
-            def stored(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                return read(chosen[order[number]]), order[number]
-
             def image(content: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 seed = tf.random.fold_in(tf.random.fold_in(epoch_seed, _IMAGE), place)
                 return self._one(content, seed), place
 
             first = tf.where(epoch == start_epoch, tf.constant(start_batch, tf.int64), 0)
             steps = tf.data.Dataset.range(first, self.steps_per_epoch)
-            if isinstance(self.images, ArrayImages) and not self.augmentation.by_image:
+            if in_batches:
                 return _map(steps, batch)
             size = self.batch_size
-            numbers = tf.data.Dataset.range(first * size, self.steps_per_epoch * size)
-            images = _map(_map(numbers, stored, THREADS), image, THREADS).batch(size, drop_remainder=True)
-            return _map(tf.data.Dataset.zip((steps, images)), lambda step, batch: finish(step, *batch))
+            places = tf.data.Dataset.range(first * size, self.steps_per_epoch * size).map(
+                lambda number: order[number]
+            )
+            stored = stream(places.map(lambda place: chosen[place]))
+            images = _map(tf.data.Dataset.zip((stored, places)), image, THREADS)
+            batches = images.batch(size, drop_remainder=True)
+            return _map(tf.data.Dataset.zip((steps, batches)), lambda step, batch: finish(step, *batch))
 
         return tf.data.Dataset.range(start_epoch, epochs).flat_map(epoch_batches).prefetch(2)
 
@@ -208,25 +211,24 @@ def evaluation_batches(
     Returns:
         Dataset of (images, labels): float32 [B, height, width, channels], normalised, and int32 [B].
     """
-    read = images.reader()
     index = np.arange(len(images)) if index is None else index
     chosen = on_host(index, tf.int64)
     classes = on_host(np.asarray(labels)[index], tf.int32)
+    read = images.reader()
 
     def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = read(chosen[start : start + batch_size])
         return _normalise(x, mean, std), classes[start : start + batch_size]
 
-    def stored(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return read(chosen[place]), classes[place]
-
-    def image(content: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = images.window(content, central_box(images.shape, crop))
+    def image(stored: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = images.window(stored, central_box(images.shape, crop))
         return tf.ensure_shape(resized(x, images.shape, antialias=True), images.shape), label
 
     if isinstance(images, ArrayImages) and crop == 1:
         return _map(tf.data.Dataset.range(0, len(index), batch_size), batch).prefetch(2)
-    decoded = _map(_map(tf.data.Dataset.range(len(index)), stored, THREADS), image, THREADS)
+    places = tf.data.Dataset.range(len(index))
+    stored = images.stream(THREADS)(places.map(lambda place: chosen[place]))
+    decoded = _map(tf.data.Dataset.zip((stored, places.map(lambda place: classes[place]))), image, THREADS)
     return _map(decoded.batch(batch_size), lambda x, y: (_normalise(x, mean, std), y)).prefetch(2)
 
 

@@ -28,7 +28,13 @@ class ImageStore(Protocol):
         """What to call an image in a message."""
 
     def reader(self) -> Callable[[Any], Any]:
-        """A function for use within tf.data: index, int64 scalar -> what is stored of that image."""
+        """A function: index, int64 scalar -> what is stored of that image."""
+
+    def stream(self, threads: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+        """A function for use within tf.data: indices, int64 scalars -> what is stored of these images.
+
+        Made outside of tf.data's own functions, so that names and places are held once.
+        """
 
     def window(self, stored: Any, box: Box) -> Any:
         """The part of an image that `box` chooses, uint8 [height, width, channels]."""
@@ -54,6 +60,10 @@ class ArrayImages:
         pixels = on_host(self.pixels)
         return lambda index: tf.gather(pixels, index)
 
+    def stream(self, threads: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+        """indices -> images."""
+        return mapped(self.reader(), threads)
+
     def window(self, stored: Any, box: Box) -> Any:
         """The part of an image that `box` chooses."""
         return _cut(stored, box(*self.shape[:2]))
@@ -75,6 +85,10 @@ class EncodedImages(ABC):
     @abstractmethod
     def reader(self) -> Callable[[Any], Any]:
         """index -> the encoded image, string scalar."""
+
+    def stream(self, threads: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+        """indices -> encoded images, in that order."""
+        return mapped(self.reader(), threads)
 
     @abstractmethod
     def take(self, index: np.ndarray) -> EncodedImages:
@@ -124,6 +138,11 @@ def resized(image: Any, shape: tuple[int, int, int], antialias: bool = False) ->
         return image
     image = tf.image.resize(image, shape[:2], antialias=antialias)
     return tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
+
+
+def mapped(function: Callable[..., Any], threads: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """The function applied to every element of a dataset, in order, by several threads."""
+    return lambda data: data.map(function, num_parallel_calls=threads, deterministic=True)
 
 
 def on_host(values: Any, dtype: Any = None) -> tf.Tensor:

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from autoslim.datasets.encoded import Choice, EncodedDataset, EncodedSplit
 from autoslim.datasets.folder import TEST_NAMES, existing_folder, files_hash, found_there
-from autoslim.datasets.images import EncodedImages, on_host
+from autoslim.datasets.images import EncodedImages, mapped, on_host
 from autoslim.errors import AutoslimError, first_line
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ IMAGE_KEY, LABEL_KEY = "image/encoded", "image/class/label"
 _FRAME = 16  # bytes of a record beside its content: length, and two check sums
 _BUFFER = 2**16
 _AT_ONCE = 4096
+_STRING: dict[str, Any] = {"output_types": [tf.string], "output_shapes": [[]]}
 
 
 class Records(NamedTuple):
@@ -74,10 +75,33 @@ class RecordImages(EncodedImages):
 
     def reader(self) -> Callable[[Any], Any]:
         """index -> the encoded image."""
-        files, file, offset = on_host(np.array(self.files)), on_host(self.file), on_host(self.offset)
-        string: dict[str, Any] = {"output_types": [tf.string], "output_shapes": [[]]}
+        record = self._record()
 
         def read(index: Any) -> Any:
+            [serialized] = tf.raw_ops.DatasetToSingleElement(dataset=record(index), **_STRING)
+            return self._image(serialized)
+
+        return read
+
+    def stream(self, threads: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+        """indices -> encoded images, in that order.
+
+        By interleaving, as a map that opens files runs in one thread where TensorFlow is to be deterministic.
+        """
+        record = self._record()
+
+        def one(index: Any) -> tf.data.Dataset:
+            return tf.data.experimental.from_variant(record(index), tf.TensorSpec([], tf.string))
+
+        return lambda data: mapped(self._image, threads)(
+            data.interleave(one, cycle_length=threads, num_parallel_calls=threads, deterministic=True)
+        )
+
+    def _record(self) -> Callable[[Any], Any]:
+        """index -> a dataset of one record, as a variant tensor."""
+        files, file, offset = on_host(np.array(self.files)), on_host(self.file), on_host(self.offset)
+
+        def record(index: Any) -> Any:
             # tf.data.TFRecordDataset from a place in the file, which only the op underneath can do
             records = tf.raw_ops.TFRecordDatasetV2(
                 filenames=files[file[index]][None],
@@ -85,13 +109,13 @@ class RecordImages(EncodedImages):
                 buffer_size=_BUFFER,
                 byte_offsets=offset[index][None],
             )
-            first = tf.raw_ops.TakeDataset(input_dataset=records, count=1, **string)
-            [record] = tf.raw_ops.DatasetToSingleElement(dataset=first, **string)
-            return tf.io.parse_single_example(record, {self.key: tf.io.FixedLenFeature([], tf.string)})[
-                self.key
-            ]
+            return tf.raw_ops.TakeDataset(input_dataset=records, count=1, **_STRING)
 
-        return read
+        return record
+
+    def _image(self, serialized: Any) -> Any:
+        feature = {self.key: tf.io.FixedLenFeature([], tf.string)}
+        return tf.io.parse_single_example(serialized, feature)[self.key]
 
     def take(self, index: np.ndarray) -> RecordImages:
         """The images at `index`, int64 [n]."""
