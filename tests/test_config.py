@@ -136,6 +136,7 @@ OUT_OF_RANGE = [
         "dataset.source=web",
         "unknown dataset.source 'web'. There are: arrays, image_folder, tfrecord, tfds.",
     ),
+    ("dataset.name=' '", "unknown dataset.name ' '. There are: digits, "),
     ("dataset.classes=null", "dataset.classes=null is out of range: only image files can be counted."),
     ("dataset.eval_crop=0", "dataset.eval_crop=0.0 is out of range: a share in (0, 1]."),
     ("dataset.crop=some", "unknown dataset.crop 'some'. There are: none, resized."),
@@ -261,6 +262,19 @@ def test_keys_that_exclude_each_other() -> None:
         "train.jit=on is out of range: off or auto with train.sync_batch_norm: devices can't exchange values "
         "within an XLA step."
     )
+
+
+def test_image_files_have_one_or_three_channels_and_a_name() -> None:
+    assert refusal("dataset=image_folder", "dataset.shape=[8,8,4]").startswith(
+        "dataset.shape=[8, 8, 4] is out of range: files give 1 (grey) or 3 channels."
+    )
+    assert refusal("dataset=tfrecord", "dataset.name=' '").startswith(
+        "dataset.name=' ' is out of range: it names folders."
+    )
+    assert refusal("dataset=tfds").startswith(
+        "dataset.name='' is out of range: as tensorflow-datasets calls it, such as mnist."
+    )
+    assert compose(["dataset=image_folder"]).dataset.classes is None
 
 
 def test_other_architectures_have_ranges_too() -> None:

@@ -391,6 +391,17 @@ def test_labels_and_shapes_unlike_those_announced(tmp_path):
     assert load("fashion_mnist", str(tmp_path), classes=12).classes == 12
 
 
+def test_fingerprint_is_of_images_and_labels_and_not_of_their_files(tmp_path):
+    x, y = random_images(40, (28, 28)), random_labels(40, 10)
+    files = [tmp_path / f"{k}.npz" for k in range(3)]
+    np.savez(files[0], x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    np.savez_compressed(files[1], x_train=x[..., None], y_train=y.astype(int), x_test=x[:9], y_test=y[:9])
+    np.savez(files[2], x_train=x, y_train=(y + 1) % 10, x_test=x[:9], y_test=y[:9])
+    same, again, other = (fashion_mnist(str(file)).fingerprint for file in files)
+    assert same == again != other
+    assert digits().fingerprint == digits().fingerprint != load("digits", train_images=50).fingerprint
+
+
 # ---- hold-out ----
 
 

@@ -42,7 +42,7 @@ class FolderImages(EncodedImages):
 
     def reader(self) -> Callable[[Any], Any]:
         """index -> the content of the file."""
-        names = on_host(np.array(self.names))
+        names = on_host(list(self.names))
         return lambda index: tf.io.read_file(tf.strings.join([self.root, names[index]], "/"))
 
     def take(self, index: np.ndarray) -> FolderImages:

@@ -99,7 +99,7 @@ class RecordImages(EncodedImages):
 
     def _record(self) -> Callable[[Any], Any]:
         """index -> a dataset of one record, as a variant tensor."""
-        files, file, offset = on_host(np.array(self.files)), on_host(self.file), on_host(self.offset)
+        files, file, offset = on_host(list(self.files)), on_host(self.file), on_host(self.offset)
 
         def record(index: Any) -> Any:
             # tf.data.TFRecordDataset from a place in the file, which only the op underneath can do

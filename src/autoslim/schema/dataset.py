@@ -56,7 +56,10 @@ class DatasetConfig:
         if self.source == "arrays":
             one_of("dataset.name", self.name, DATASETS)
             need(self.classes is not None, "dataset.classes", "null", "only image files can be counted")
-        need(bool(self.name.strip()), "dataset.name", repr(self.name), "it names folders")
+        named = (
+            "as tensorflow-datasets calls it, such as mnist" if self.source == "tfds" else "it names folders"
+        )
+        need(bool(self.name.strip()), "dataset.name", repr(self.name), named)
         one_of("dataset.normalization", self.normalization, NORMALIZATIONS)
         one_of("dataset.crop", self.crop, CROPS)
         fits = len(self.shape) == 3 and all(n >= 1 for n in self.shape)
