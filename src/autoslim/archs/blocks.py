@@ -58,6 +58,48 @@ def batch_norm(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     return layer(x)
 
 
+def conv_bn_relu(
+    x: keras.KerasTensor, filters: int, kernel: int, strides: int = 1, *, name: str, cap: float | None = 6.0
+) -> keras.KerasTensor:
+    """Convolution, batch norm, and a ReLU that is capped (None: that is not)."""
+    x = batch_norm(conv(x, filters, kernel, strides, name=f"{name}_conv"), name=f"{name}_bn")
+    return keras.layers.ReLU(cap, name=f"{name}_relu")(x)
+
+
+def depthwise_bn_relu(x: keras.KerasTensor, kernel: int, strides: int, *, name: str) -> keras.KerasTensor:
+    """Depthwise convolution, batch norm, ReLU capped at 6: layers named `name`_depthwise_..."""
+    x = depthwise_conv(x, kernel, strides, name=f"{name}_depthwise_conv")
+    return keras.layers.ReLU(6.0, name=f"{name}_depthwise_relu")(batch_norm(x, name=f"{name}_depthwise_bn"))
+
+
+def inverted_residual(
+    x: keras.KerasTensor,
+    expanded: int | None,
+    filters: int,
+    kernel: int,
+    strides: int,
+    *,
+    residual: bool,
+    name: str,
+) -> keras.KerasTensor:
+    """Inverted residual with a linear end (Sandler et al. 2018).
+
+    Args:
+        x: [batch, H, W, channels].
+        expanded: channels between the two 1x1 convolutions; None: there is no first one.
+        filters: channels at the end.
+        kernel, strides: of the depthwise convolution.
+        residual: whether x is added to the end; it then has as many channels, and strides are 1.
+        name: that its layers' names begin with.
+    """
+    shortcut = x
+    if expanded is not None:
+        x = conv_bn_relu(x, expanded, 1, name=f"{name}_expand")
+    x = depthwise_bn_relu(x, kernel, strides, name=name)
+    x = batch_norm(conv(x, filters, 1, name=f"{name}_project_conv"), name=f"{name}_project_bn")
+    return keras.layers.Add(name=f"{name}_add")([x, shortcut]) if residual else x
+
+
 def logits(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
     """Global average pooling, then the dense layer "logits": [batch, H, W, channels] -> [batch, classes]."""
     if not is_count(classes):

@@ -9,7 +9,17 @@ from collections.abc import Sequence
 
 import keras
 
-from autoslim.archs.blocks import batch_norm, conv, depthwise_conv, image_input, is_count, logits, scaled
+from autoslim.archs.blocks import (
+    batch_norm,
+    conv,
+    conv_bn_relu,
+    depthwise_bn_relu,
+    image_input,
+    inverted_residual,
+    is_count,
+    logits,
+    scaled,
+)
 from autoslim.errors import AutoslimError
 
 MOBILENET_V1 = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
@@ -55,12 +65,11 @@ def mobilenet_v1(
     """
     channels = _given(channels, 14) or [scaled(c, width) for c in MOBILENET_V1]
     image = image_input(input_shape)
-    x = _conv_bn_relu(image, channels[0], 3, 2, name="stem")
+    x = conv_bn_relu(image, channels[0], 3, 2, name="stem")
     for number, (filters, strides) in enumerate(zip(channels[1:], MOBILENET_V1_STRIDES, strict=True), 1):
         name = f"block{number}"
-        x = depthwise_conv(x, 3, strides, name=f"{name}_depthwise_conv")
-        x = keras.layers.ReLU(6.0, name=f"{name}_depthwise_relu")(batch_norm(x, name=f"{name}_depthwise_bn"))
-        x = _conv_bn_relu(x, filters, 1, name=f"{name}_pointwise")
+        x = depthwise_bn_relu(x, 3, strides, name=name)
+        x = conv_bn_relu(x, filters, 1, name=f"{name}_pointwise")
     return keras.Model(image, logits(x, classes), name="mobilenet_v1")
 
 
@@ -109,7 +118,7 @@ def resnet50(
     size = 1 + sum(1 + 3 * blocks for _, _, blocks in RESNET50_STAGES)
     remaining = iter(_given(channels, size) or _resnet50_channels(width))
     image = image_input(input_shape)
-    x = _conv_bn_relu(image, next(remaining), 7, 2, name="stem", cap=None)
+    x = conv_bn_relu(image, next(remaining), 7, 2, name="stem", cap=None)
     x = keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     for stage, (_, _, blocks) in enumerate(RESNET50_STAGES, 1):
         shortcut_filters = next(remaining)
@@ -168,45 +177,35 @@ def _inverted_network(
     size = 2 + sum(blocks * (1 if expansion == 1 else 2) for expansion, _, blocks, _, _ in stages)
     remaining = iter(_given(channels, size) or _inverted_channels(stages, width))
     image = image_input(input_shape)
-    x = _conv_bn_relu(image, next(remaining), 3, 2, name="stem")
+    x = conv_bn_relu(image, next(remaining), 3, 2, name="stem")
     for stage, (expansion, _, blocks, first_strides, kernel) in enumerate(stages, 1):
         for block in range(1, blocks + 1):
             at = f"stage{stage}_block{block}"
             strides = first_strides if block == 1 else 1
-            shortcut = x if block > 1 else None  # within a stage in and out are equal
-            if expansion != 1:
-                x = _conv_bn_relu(x, next(remaining), 1, name=f"{at}_expand")
-            x = depthwise_conv(x, kernel, strides, name=f"{at}_depthwise_conv")
-            x = keras.layers.ReLU(6.0, name=f"{at}_depthwise_relu")(batch_norm(x, name=f"{at}_depthwise_bn"))
-            x = batch_norm(conv(x, next(remaining), 1, name=f"{at}_project_conv"), name=f"{at}_project_bn")
-            if shortcut is not None:
-                x = _add(x, shortcut, f"{at}_add")
-    x = _conv_bn_relu(x, next(remaining), 1, name="head")
+            expanded = None if expansion == 1 else next(remaining)
+            filters, residual = next(remaining), block > 1  # within a stage in and out are equal
+            if residual:
+                _check_sum(x, filters, f"{at}_add")
+            x = inverted_residual(x, expanded, filters, kernel, strides, residual=residual, name=at)
+    x = conv_bn_relu(x, next(remaining), 1, name="head")
     return keras.Model(image, logits(x, classes), name=name)
 
 
-def _add(x: keras.KerasTensor, shortcut: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    if x.shape[-1] != shortcut.shape[-1]:
+def _check_sum(x: keras.KerasTensor, filters: int, name: str) -> None:
+    """Refuse a list of channels by which a block's inputs and outputs differ although they are added."""
+    if x.shape[-1] != filters:
         raise AutoslimError(
-            f"channels: {name} joins {shortcut.shape[-1]} and {x.shape[-1]} channels; expected one number of "
+            f"channels: {name} joins {x.shape[-1]} and {filters} channels; expected one number of "
             "outputs for the blocks of a stage."
         )
-    return keras.layers.Add(name=name)([x, shortcut])
-
-
-def _conv_bn_relu(
-    x: keras.KerasTensor, filters: int, kernel: int, strides: int = 1, *, name: str, cap: float | None = 6.0
-) -> keras.KerasTensor:
-    x = batch_norm(conv(x, filters, kernel, strides, name=f"{name}_conv"), name=f"{name}_bn")
-    return keras.layers.ReLU(cap, name=f"{name}_relu")(x)
 
 
 def _bottleneck(
     x: keras.KerasTensor, filters: Sequence[int], strides: int, projects: bool, name: str
 ) -> keras.KerasTensor:
     shortcut = x
-    x = _conv_bn_relu(x, filters[0], 1, name=f"{name}_1", cap=None)
-    x = _conv_bn_relu(x, filters[1], 3, strides, name=f"{name}_2", cap=None)
+    x = conv_bn_relu(x, filters[0], 1, name=f"{name}_1", cap=None)
+    x = conv_bn_relu(x, filters[1], 3, strides, name=f"{name}_2", cap=None)
     x = batch_norm(conv(x, filters[2], 1, name=f"{name}_3_conv"), name=f"{name}_3_bn")
     if projects:
         shortcut = conv(shortcut, filters[2], 1, strides, name=f"{name}_shortcut_conv")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from autoslim.archs.blocks import batch_norm, conv, depthwise_conv, image_input, logits, scaled
+from autoslim.archs.blocks import conv_bn_relu, image_input, inverted_residual, logits, scaled
 
 # A row for each stage: expansion inside a block, output channels, blocks, strides of the first block.
 STAGES = (
@@ -34,30 +34,13 @@ def mobilenet_v2(input_shape: Sequence[int], classes: int, width: float = 1.0) -
         AutoslimError: an argument is out of range.
     """
     image = image_input(input_shape)
-    x = _conv_bn_relu(image, scaled(STEM, width), 3, name="stem")
+    x = conv_bn_relu(image, scaled(STEM, width), 3, name="stem")
     for stage, (expansion, filters, blocks, first_strides) in enumerate(STAGES, start=1):
         for block in range(1, blocks + 1):
             strides = first_strides if block == 1 else 1
-            x = _inverted_residual(
-                x, expansion, scaled(filters, width), strides, f"stage{stage}_block{block}"
-            )
-    x = _conv_bn_relu(x, scaled(HEAD, max(1.0, width)), 1, name="head")
+            outputs, name = scaled(filters, width), f"stage{stage}_block{block}"
+            residual = strides == 1 and x.shape[-1] == outputs
+            expanded = expansion * x.shape[-1]
+            x = inverted_residual(x, expanded, outputs, 3, strides, residual=residual, name=name)
+    x = conv_bn_relu(x, scaled(HEAD, max(1.0, width)), 1, name="head")
     return keras.Model(image, logits(x, classes), name="mobilenet_v2")
-
-
-def _conv_bn_relu(x: keras.KerasTensor, filters: int, kernel: int, *, name: str) -> keras.KerasTensor:
-    x = batch_norm(conv(x, filters, kernel, name=f"{name}_conv"), name=f"{name}_bn")
-    return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
-
-
-def _inverted_residual(
-    x: keras.KerasTensor, expansion: int, filters: int, strides: int, name: str
-) -> keras.KerasTensor:
-    shortcut = x
-    x = _conv_bn_relu(x, expansion * x.shape[-1], 1, name=f"{name}_expand")
-    x = depthwise_conv(x, 3, strides, name=f"{name}_depthwise_conv")
-    x = keras.layers.ReLU(6.0, name=f"{name}_depthwise_relu")(batch_norm(x, name=f"{name}_depthwise_bn"))
-    x = batch_norm(conv(x, filters, 1, name=f"{name}_project_conv"), name=f"{name}_project_bn")
-    if strides != 1 or shortcut.shape[-1] != filters:
-        return x
-    return keras.layers.Add(name=f"{name}_add")([x, shortcut])
