@@ -1,6 +1,7 @@
-"""Run by test_devices.py: the same searches on one device and on two logical ones, as JSON."""
+"""Run by test_devices.py: the same searches on one device, on two logical ones, or on workers, as JSON."""
 
 import json
+import os
 
 import tensorflow as tf
 from nets import batches, graph
@@ -33,12 +34,17 @@ def found(strategy, made_for):
 
 
 if __name__ == "__main__":
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    results = {
-        "one": found(None, None),
-        "two": found(None, two),
-        "given later": found(two, None),
-    }
-    print(json.dumps({"replicas": two.num_replicas_in_sync, **results}))
+    if "TF_CONFIG" in os.environ:  # one of several workers
+        workers = tf.distribute.MultiWorkerMirroredStrategy()
+        results = {"replicas": workers.num_replicas_in_sync, "workers": found(None, workers)}
+    else:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        results = {
+            "replicas": two.num_replicas_in_sync,
+            "one": found(None, None),
+            "two": found(None, two),
+            "given later": found(two, None),
+        }
+    print(json.dumps(results))

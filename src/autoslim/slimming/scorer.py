@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, Segments
+from autoslim.graph.replicas import Replicas
 from autoslim.scoring import check_labels, scores
 
 Batch = tuple[Any, Any]  # images [B, H, W, C], labels int [B]
@@ -23,7 +24,7 @@ class Scorer:
         graph: of the trained supernet.
         batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
         strategy: of tf.distribute, each of whose replicas takes whole batches; None: the one that the network
-            was made for. Of several workers each scores all batches on its own replicas.
+            was made for. Several workers tell one another their scores.
 
     Raises:
         AutoslimError: if there are none, one of a single image, or labels out of range.
@@ -53,6 +54,7 @@ class Scorer:
         self.segments = Segments(graph, strategy)
         self.macs = 0  # multiply-accumulates spent so far
         self.scored = 0  # images scored so far, each as often as a network was scored on it
+        self._replicas = Replicas(self.segments.strategy)
         self._judge = tf.function(self._judge_batch, autograph=False, reduce_retracing=True)
         self._kept: tuple[Any, list[Any]] = (None, [])
 
@@ -100,8 +102,9 @@ class Scorer:
         segments = self.segments
         starts = np.zeros(len(candidates), int) if base is None else segments.starts(base, candidates)
         found = []
-        for begin in range(0, len(batches), segments.replicas):
-            found += self._round(batches[begin : begin + segments.replicas], candidates, starts, base)
+        for begin in range(0, len(batches), self._replicas.count):
+            part = batches[begin : begin + self._replicas.count]
+            found += self._round(part, candidates, starts, base)
         spent = segments.macs(candidates)
         spent[np.arange(len(segments)) < starts[:, None]] = 0
         images = sum(self.sizes[batch] for batch in batches)
@@ -111,23 +114,27 @@ class Scorer:
 
     def _round(
         self, batches: Sequence[int], candidates: np.ndarray, starts: np.ndarray, base: np.ndarray | None
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Scores on a batch a replica: for each batch cross-entropy and correctness [K, images]."""
+    ) -> list[np.ndarray]:
+        """Scores on a batch a replica: for each batch cross-entropy and correctness [2, K, images].
+
+        Where there are fewer batches than replicas, the others repeat the last, and nobody looks.
+        """
         segments = self.segments
-        prefix = self._prefix(batches, base, int(starts.max()))
-        scored: list[list[Any]] = [[] for _ in batches]
+        dealt = [batches[min(place, len(batches) - 1)] for place in self._replicas.here]
+        prefix = self._prefix(batches, dealt, base, int(starts.max()))
+        scored: list[list[Any]] = [[] for _ in dealt]
         for widths, start in zip(candidates, starts, strict=True):
             values = prefix[start]
             if start < len(segments):
                 values = segments.run(values, tf.constant(widths, tf.int32), start)[-1]
             each = len(values) // segments.replicas
-            for place, batch in enumerate(batches):
+            for place, batch in enumerate(dealt):
                 outputs = values[place * each : (place + 1) * each]
                 scored[place].append(self._judge(self._batches[batch][1], outputs))
-        return [
-            (np.stack([np.asarray(loss) for loss, _ in own]), np.stack([np.asarray(hit) for _, hit in own]))
-            for own in scored
-        ]
+        own = [np.stack([np.stack([np.asarray(x) for x in pair]) for pair in each], 1) for each in scored]
+        widest = max(self.sizes[batch] for batch in batches)
+        every = self._replicas.gathered(own, widest)
+        return [every[place][..., : self.sizes[batch]] for place, batch in enumerate(batches)]
 
     def price(self, candidates: np.ndarray, base: np.ndarray | None = None) -> tuple[np.ndarray, int]:
         """What a call costs: multiply-accumulates of each candidate, int64 [K], and of the base for all."""
@@ -139,15 +146,13 @@ class Scorer:
         shared = int(self.segments.macs(base)[: starts.max()].sum())
         return spent.sum(-1) * self.images, shared * self.images
 
-    def _prefix(self, batches: Sequence[int], base: np.ndarray | None, depth: int) -> list[Any]:
-        """Values of a round before each of the base's segments up to `depth`; only this round's are kept.
-
-        Where a round has fewer batches than there are replicas, the others repeat its last, and nobody looks.
-        """
+    def _prefix(
+        self, batches: Sequence[int], dealt: Sequence[int], base: np.ndarray | None, depth: int
+    ) -> list[Any]:
+        """Values of a round before each of the base's segments up to `depth`; only this round's are kept."""
         key = (tuple(batches), None if base is None else tuple(base))
         if self._kept[0] != key:
-            filled = [*batches, *[batches[-1]] * (self.segments.replicas - len(batches))]
-            self._kept = (key, [self.segments.begin(*(self._batches[batch][0] for batch in filled))])
+            self._kept = (key, [self.segments.begin(*(self._batches[batch][0] for batch in dealt))])
         values = self._kept[1]
         there = len(values) - 1
         if depth > there:
