@@ -20,6 +20,7 @@ import tensorflow as tf
 from autoslim import ChannelGraph, Levels, archs
 from autoslim.datasets import GivenBatches
 from autoslim.slimming.sandwich import draw_arms
+from autoslim.training.gradients import Computing
 from autoslim.training.loop import train
 from autoslim.training.steps import PlainStep, SandwichStep, floor
 
@@ -154,13 +155,15 @@ def loop_sides(network: Network, batch: int, steps: int) -> dict[str, Side]:
     steps *= EPOCH
     data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
     fitted, on_batch = compiled(network.build()), compiled(network.build())
-    own = PlainStep(ChannelGraph(network.build()), sgd())
+    own = PlainStep(ChannelGraph(network.build()), sgd(), computing=Computing(jit="auto"))
     sides = {
         "autoslim": lambda: train(own, GivenBatches(data), 1),
         "fit": lambda: fitted.fit(data, shuffle=False, verbose=0),
         "train_on_batch": lambda: [on_batch.train_on_batch(images, labels) for _ in range(steps)],
     }
-    return {name: _timed(run, steps) for name, run in sides.items()}
+    timed = {name: _timed(run, steps) for name, run in sides.items()}
+    own.computing = Computing(jit="on" if own.differentiation.jit else "off")  # decided in the first epoch
+    return timed
 
 
 def _timed(run: Callable[[], Any], steps: int) -> Side:

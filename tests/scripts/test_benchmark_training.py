@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from autoslim import ChannelGraph
+from autoslim import ChannelGraph, archs, datasets
 
 
 def test_interleaved_takes_turns(monkeypatch):
@@ -73,6 +73,9 @@ def test_an_interpreter_without_pytorch(tmp_path):
 def test_small_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sides, "PAUSE", 0)
     monkeypatch.setattr(benchmark_training, "SCALING", {"width": [(8, 8, 4)]})
+    small = archs.resnet((8, 8, 1), 10, depth=8, width=4)
+    batches = datasets.digits().training(32, pad=1)
+    monkeypatch.setitem(benchmark_training.CASES, "digits", lambda folder: (batches, small))
     file = tmp_path / "training.json"
     command = ["--arch", "resnet8", "--batch", "4", "--rounds", "2", "--steps", "1", "--cases", "digits"]
     command += ["--scaling", "width", "--results", str(file)]
