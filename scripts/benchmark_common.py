@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from autoslim.errors import AutoslimError
-from autoslim.reporting.markdown import table
+from autoslim.reporting.markdown_table import table
 from autoslim.stages.store import write_atomically
 
 STARTED = time.strftime("%Y-%m-%d %H:%M:%S")  # of this process; figures with the same stand in one run

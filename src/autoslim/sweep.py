@@ -16,11 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from autoslim.reporting.network import NAMES
+from autoslim.schema import METHODS
+
 MEASURES = ("top1", "flops", "params")
 """What is averaged over seeds: top-1 accuracy in [0, 1], multiply-accumulates, parameters."""
 
 _SHARED = ("arch", "dataset", "seed", "slim.target")
 """Overrides that do not set groups apart by themselves: they stand in columns of their own."""
+
+_METHODS = ("slimming", "slim.method")
+"""Overrides that do not either, where they name a method: its networks are named after it."""
 
 
 @dataclass
@@ -52,7 +58,7 @@ class Group(NamedTuple):
 
     arch: str
     dataset: str
-    network: str  # baseline, autoslim or uniform
+    network: str  # a key of `reporting.network.NAMES`
     target: float | None  # share of the full network's resource that was asked for
     settings: str  # other overrides in which the jobs of the sweep differ
     seeds: tuple[int, ...]
@@ -94,6 +100,10 @@ def read_jobs(folder: Path) -> list[Job]:
 def _settings(jobs: Sequence[Job]) -> dict[int, str]:
     """Job number -> the overrides in which the jobs differ, those with columns of their own left out."""
     pairs = {job.number: dict(text.partition("=")[::2] for text in job.overrides) for job in jobs}
+    for values in pairs.values():
+        for key in _METHODS:
+            if values.get(key) in METHODS:
+                del values[key]
     keys = sorted({key for values in pairs.values() for key in values if key not in _SHARED})
     varied = [key for key in keys if len({values.get(key) for values in pairs.values()}) > 1]
     return {
@@ -129,10 +139,10 @@ def group_jobs(jobs: Sequence[Job]) -> list[Group]:
     for key, rows in found.items():
         mean, std = _spread(list(rows.values()))
         groups.append(Group(*key, tuple(seed for seed, _ in rows), mean, std))
-    order = {"baseline": 0, "autoslim": 1, "uniform": 2}
+    order = {network: place for place, network in enumerate(NAMES)}
     return sorted(
         groups,
-        key=lambda g: (g.arch, g.dataset, g.settings, -(g.target or 2.0), order.get(g.network, 3), g.network),
+        key=lambda g: (g.arch, g.dataset, g.settings, -(g.target or 2.0), order.get(g.network, len(order))),
     )
 
 

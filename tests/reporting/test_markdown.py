@@ -91,7 +91,8 @@ def test_the_results_are_exact(text):
 def test_a_loss_is_called_a_loss(text):
     assert "At 0.5: AutoSlim is 1.00 points worse than uniform (93.00 % against 94.00 %)" in text
     assert "may well make (p = 0.69)" in text  # 2 against 4: 2 * (1 + 6 + 15) / 2**6
-    assert row(text, "0.5") == ["0.5", "-1.00", "48.00 %", "49.00 %", "2", "4", "0.69"]
+    assert row(text, "0.5") == ["0.5", "uniform", "-1.00", "48.00 %", "49.00 %", "2", "4", "0.69"]
+    assert "## AutoSlim against uniform\n" in text and "stands alone" not in text
 
 
 def test_search_bill_and_channels(text):
@@ -127,4 +128,4 @@ def test_what_is_unknown_is_left_out(results, full):
 def test_untested_differences_say_so(results, full):
     text = report_markdown(results, full, arch="net", dataset="digits", seed=0, test_images=200)
     assert "(93.00 % against 94.00 %); not tested." in text
-    assert row(text, "0.5")[4:] == ["-", "-", "-"]
+    assert row(text, "0.5")[5:] == ["-", "-", "-"]

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from autoslim.reporting import units
-from autoslim.reporting.markdown import table
+from autoslim.reporting.markdown_table import table
 
 HEAD = (
     "format",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoslim.graph.cost import COUNTED
 from autoslim.reporting import units
 from autoslim.reporting.bill import UNIT, Bill
-from autoslim.reporting.network import NetworkResult, in_order
-from autoslim.reporting.statistics import Paired, interval, mcnemar
+from autoslim.reporting.markdown_table import points, table
+from autoslim.reporting.network import NAMES, NetworkResult, in_order
+from autoslim.reporting.side_by_side import side_by_side
+from autoslim.reporting.statistics import interval
+from autoslim.reporting.trust import Judged, trust
 
 if TYPE_CHECKING:
     from autoslim.graph.cost import Cost
@@ -30,6 +33,9 @@ def report_markdown(
     resource: str = "flops",
     convention: str = "macs",
     trajectory: Trajectory | None = None,
+    kind: str = "autoslim",
+    passes: Mapping[str, float] | None = None,
+    judged: tuple[Sequence[Judged], int] = ((), 0),
     correct: Mapping[str, Any] | None = None,
     bill: Bill | None = None,
     groups: Sequence[tuple[str, int]] = (),
@@ -49,6 +55,9 @@ def report_markdown(
         resource: what the targets limit.
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         trajectory: of the search.
+        kind: of the networks that it found, a key of `network.NAMES`.
+        passes: kind -> what its search spent, in full-network passes over the held-out images.
+        judged: networks retrained from the supernet, and how many held-out images it was judged on.
         correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each image is right.
         bill: of the stages.
         groups: (name, channels at full width) in the network's order.
@@ -61,32 +70,17 @@ def report_markdown(
     parts = [
         f"# {arch} on {dataset}, seed {seed}",
         _results(ordered, full, test_images, resource, convention),
-        _against_uniform(ordered, full, resource, correct or {}),
+        side_by_side(ordered, full, resource, correct or {}, kind, passes),
         _latency(ordered),
         _figures(figures or {}, folder),
-        _search(trajectory),
+        _search(trajectory, kind),
+        trust(judged[0], resource, judged[1]),
         _bill(bill or Bill({})),
         _channels(groups, ordered),
-        _loading(ordered, mean, std),
+        _loading(ordered, mean, std, kind),
         _command(command),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
-    """A Markdown table whose source lines up too; all but the first columns are right-aligned."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, *rows)]
-    wide = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
-    left = [i < text_columns for i in range(len(head))]
-    rule = ["-" * w if to_left else "-" * (w - 1) + ":" for w, to_left in zip(wide, left, strict=True)]
-    padded = [
-        [
-            cell.ljust(w) if to_left else cell.rjust(w)
-            for cell, w, to_left in zip(line, wide, left, strict=True)
-        ]
-        for line in lines
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (padded[0], rule, *padded[1:]))
 
 
 def _results(
@@ -103,7 +97,7 @@ def _results(
                 "-" if r.target is None else f"{r.target:g}",
                 f"{100 * r.top1:.2f}",
                 f"{100 * low:.2f} to {100 * high:.2f}",
-                _points(r.top1 - baseline.top1) if baseline is not None and compared else "-",
+                points(r.top1 - baseline.top1) if baseline is not None and compared else "-",
                 units.exact(r.flops),
                 units.percent(r.share("flops", full)),
                 units.exact(r.params),
@@ -141,72 +135,6 @@ def _latency(results: Sequence[NetworkResult]) -> str:
     return f"## Latency\n\n{table(head, rows)}\n\n{notes}"
 
 
-def _points(difference: float) -> str:
-    """A difference of accuracies in percentage points.
-
-    >>> _points(-0.0034), _points(0.01), _points(0)
-    ('-0.34', '+1.00', '0.00')
-    """
-    text = f"{100 * difference:+.2f}"
-    return "0.00" if float(text) == 0 else text
-
-
-def _against_uniform(
-    results: Sequence[NetworkResult], full: Cost, resource: str, correct: Mapping[str, Any]
-) -> str:
-    rows, sentences = [], []
-    for slim in results:
-        for even in results:
-            if slim.network != "autoslim" or even.network != "uniform" or slim.target != even.target:
-                continue
-            paired = None
-            if slim.label in correct and even.label in correct:
-                paired = mcnemar(correct[slim.label], correct[even.label])
-            tested = (
-                [f"{paired.only_first:,}", f"{paired.only_second:,}", _p(paired.p)] if paired else ["-"] * 3
-            )
-            shares = [units.percent(r.share(resource, full), 2) for r in (slim, even)]
-            rows.append([f"{slim.target:g}", _points(slim.top1 - even.top1), *shares, *tested])
-            sentences.append(_verdict(slim, even, paired))
-    if not rows:
-        return ""
-    name = units.RESOURCES[resource]
-    head = ["target", "AutoSlim minus uniform, points", f"AutoSlim's {name}", f"uniform's {name}"]
-    head += ["only AutoSlim right", "only uniform right", "p"]
-    notes = (
-        "Uniform: the same target with every group at the same share of its channels. p: exact two-sided "
-        "McNemar test on the images that just one of the two has right; like the intervals it knows one seed."
-    )
-    listed = "\n".join(f"- {sentence}" for sentence in sentences)
-    return f"## AutoSlim against uniform\n\n{listed}\n\n{table(head, rows)}\n\n{notes}"
-
-
-def _p(p: float) -> str:
-    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
-
-
-def _verdict(slim: NetworkResult, even: NetworkResult, paired: Paired | None) -> str:
-    """One sentence on who is ahead, and whether that means anything."""
-    ahead = slim.top1 - even.top1
-    if ahead == 0:
-        return f"At {slim.target:g}: AutoSlim and uniform are equal, {100 * slim.top1:.2f} %."
-    word = "better" if ahead > 0 else "worse"
-    text = (
-        f"At {slim.target:g}: AutoSlim is {abs(100 * ahead):.2f} points {word} than uniform "
-        f"({100 * slim.top1:.2f} % against {100 * even.top1:.2f} %)"
-    )
-    if paired is None:
-        return text + "; not tested."
-    if paired.p < 0.05:
-        return text + f", more than the choice of test images is likely to make (p {_relation(paired.p)})."
-    return text + f", a difference that the choice of test images may well make (p {_relation(paired.p)})."
-
-
-def _relation(p: float) -> str:
-    text = _p(p)
-    return text.replace("<", "< ") if text.startswith("<") else f"= {text}"
-
-
 def _figures(figures: Mapping[str, str | os.PathLike[str]], folder: str | os.PathLike[str] | None) -> str:
     if not figures:
         return ""
@@ -217,17 +145,18 @@ def _figures(figures: Mapping[str, str | os.PathLike[str]], folder: str | os.Pat
     return "## Figures\n\n" + "\n\n".join(embedded)
 
 
-def _search(trajectory: Trajectory | None) -> str:
+def _search(trajectory: Trajectory | None, kind: str) -> str:
     if trajectory is None:
         return ""
     steps = len(trajectory.points) - 1
     last = trajectory.points[-1]
+    way = "steps" if kind in ("autoslim", "sensitivity") else f"networks by {NAMES[kind]} choice"
     return (
         "## The search\n\n"
-        f"{steps:,} steps from the full network down to {units.percent(last.share)} of its "
-        f"{units.RESOURCES[trajectory.resource]}, every candidate scored on {trajectory.images:,} held-out "
-        f"training images. It computed as much as {trajectory.passes:,.1f} passes of the full network over "
-        "these images. With the supernet's own weights the held-out top-1 went from "
+        f"{steps:,} {way} from the full network down to {units.percent(last.share)} of its "
+        f"{units.RESOURCES[trajectory.resource]}, candidates scored on {trajectory.images:,} "
+        f"held-out training images. It computed as much as {trajectory.passes:,.1f} passes of the full "
+        "network over these images. With the supernet's own weights the held-out top-1 went from "
         f"{100 * trajectory.points[0].top1:.2f} % to {100 * last.top1:.2f} %."
     )
 
@@ -255,11 +184,11 @@ def _channels(groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult
     return f"## Channels\n\n{table(head, rows)}"
 
 
-def _loading(results: Sequence[NetworkResult], mean: Sequence[float], std: Sequence[float]) -> str:
+def _loading(results: Sequence[NetworkResult], mean: Sequence[float], std: Sequence[float], kind: str) -> str:
     models = [r for r in results if "model" in r.files]
     if not models:
         return ""
-    first = next((r for r in models if r.network == "autoslim"), models[0])
+    first = next((r for r in models if r.network == kind), models[0])
     lines = ["import keras", "import numpy as np", ""]
     lines.append(f'model = keras.saving.load_model("{_posix(first.files["model"])}")')
     if len(mean):

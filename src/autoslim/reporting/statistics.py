@@ -1,4 +1,4 @@
-"""How sure an accuracy is, and whether two networks differ."""
+"""How sure an accuracy is, whether two networks differ, and whether two measures rank networks alike."""
 
 from __future__ import annotations
 
@@ -53,3 +53,59 @@ def mcnemar(first: Any, second: Any) -> Paired:
     differ = only_first + only_second
     p = float(stats.binomtest(only_first, differ, 0.5).pvalue) if differ else 1.0
     return Paired(only_first, only_second, p)
+
+
+class RankCorrelation(NamedTuple):
+    """How far two measures put things into the same order: 1 the same, 0 unrelated, -1 the reverse."""
+
+    kendall: float  # tau-b
+    kendall_interval: tuple[float, float]  # 95 %
+    spearman: float  # rho
+    spearman_interval: tuple[float, float]  # 95 %
+    pairs: int
+
+
+def rank_correlation(first: Any, second: Any, resamples: int = 1999) -> RankCorrelation | None:
+    """Kendall's tau-b and Spearman's rho with percentile bootstrap intervals over the pairs.
+
+    A resample in which all values of a measure are equal counts as 0: it has no order to agree with.
+
+    >>> found = rank_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4])
+    >>> round(found.kendall, 2), round(found.spearman, 2), found.pairs
+    (0.8, 0.9, 5)
+
+    Args:
+        first: float [N], one measure of N things.
+        second: float [N], the other.
+        resamples: of the bootstrap.
+
+    Returns:
+        None if all values of a measure are equal: there is no order.
+    """
+    pair = np.asarray(first, float), np.asarray(second, float)
+    if pair[0].shape != pair[1].shape or pair[0].ndim != 1 or not pair[0].size:
+        raise AutoslimError(f"Measures of shapes {pair[0].shape} and {pair[1].shape}: expected [N] both.")
+    if any((values == values[0]).all() for values in pair):
+        return None
+    kendall, spearman = (_bootstrapped(pair, f, resamples) for f in (stats.kendalltau, stats.spearmanr))
+    return RankCorrelation(*kendall, *spearman, len(pair[0]))
+
+
+def _bootstrapped(
+    pair: tuple[np.ndarray, np.ndarray], correlate: Any, resamples: int
+) -> tuple[float, tuple[float, float]]:
+    """A correlation and its 95 % interval."""
+
+    def statistic(a: np.ndarray, b: np.ndarray) -> float:
+        return 0.0 if (a == a[0]).all() or (b == b[0]).all() else float(correlate(a, b).statistic)
+
+    found = stats.bootstrap(
+        pair,
+        statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=resamples,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval
+    return statistic(*pair), (float(found.low), float(found.high))

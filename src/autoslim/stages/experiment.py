@@ -108,11 +108,15 @@ class Experiment:
 
     def holdout_batches(self) -> tf.data.Dataset:
         """The held-out training images that the search scores on."""
-        index, s = self.split[1], self.config.slim
-        if s.images is not None and s.images < len(index):
-            labels = self.data.train_labels[index]
-            index = index[datasets.balanced_subset(labels, s.images, self.config.seed)]
-        return self.data.heldout(index, s.batch_size)
+        return self.data.heldout(self.holdout_index(), self.config.slim.batch_size)
+
+    def holdout_index(self) -> np.ndarray:
+        """Indices of the training images that the search scores on."""
+        index, images = self.split[1], self.config.slim.images
+        if images is None or images >= len(index):
+            return index
+        labels = self.data.train_labels[index]
+        return index[datasets.balanced_subset(labels, images, self.config.seed)]
 
     def normalization(self) -> dict[str, list[float]]:
         """Per-channel constants: a network's input is (pixels / 255 - mean) / std."""

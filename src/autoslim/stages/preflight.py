@@ -72,7 +72,7 @@ def _check_earlier_stages(experiment: Experiment, stages: Sequence[str]) -> None
 def reached(experiment: Experiment) -> Trajectory | None:
     """The finished search's trajectory if it serves every target, else None."""
     folder = experiment.search_folder()
-    trajectory = load_trajectory(experiment, folder) if folder.done else None
+    trajectory = load_trajectory(experiment, folder.path) if folder.done else None
     s = experiment.config.slim
     if trajectory is None or not trajectory.reaches(min(s.targets), s.limits.given):
         return None
@@ -87,7 +87,7 @@ def search_result(experiment: Experiment) -> Trajectory:
     """
     folder, s = experiment.search_folder(), experiment.config.slim
     experiment.need(folder, "retrain (or give slim.channels=FILE)")
-    trajectory = load_trajectory(experiment, folder)
+    trajectory = load_trajectory(experiment, folder.path)
     if trajectory is None:
         raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search anew.")
     if not trajectory.reaches(min(s.targets), s.limits.given):

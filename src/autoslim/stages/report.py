@@ -10,15 +10,24 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from autoslim.graph import Cost
-from autoslim.reporting.figures import accuracy_against_cost, channels_before_after, save_png, search_curve
+from autoslim.reporting.figures import (
+    accuracy_against_cost,
+    channels_before_after,
+    save_png,
+    search_curve,
+    supernet_against_retrained,
+)
 from autoslim.reporting.markdown import report_markdown
-from autoslim.reporting.network import NetworkResult
+from autoslim.reporting.network import NetworkResult, network_of
 from autoslim.reporting.tensorboard import write_report
+from autoslim.reporting.trust import FEWEST
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import bill
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import Trained
+from autoslim.stages.trust import judged
 
 
 def run_report(
@@ -56,15 +65,22 @@ def _write(
 ) -> None:
     config = experiment.config
     resource = config.slim.resource
-    results = [one.network for one in trained]
+    kind, others = network_of(config.slim.method), rivals(experiment)
+    shown = _with_rivals(trained, others)
+    own, results = [one.network for one in trained], [one.network for one in shown]
     first = trained[0].result
     test_images = first["test_images"]
-    figures = _figures(experiment, results, test_images, trajectory)
+    known = {result.folder: (result.label, result.network) for result in reversed(results)}
+    networks, images = judged(experiment, folder, known)
+    figures = _figures(experiment, own, results, test_images, trajectory)
+    if len(networks) >= FEWEST:
+        figures["trust"] = supernet_against_retrained(networks)
     paths = {name: save_png(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
     titles = {
         "accuracy": f"Accuracy against {resource}",
         "channels": "Channels before and after",
         "search": "The search",
+        "trust": "Supernet and retraining",
     }
     full: Cost = experiment.budget.full
     text = report_markdown(
@@ -77,7 +93,11 @@ def _write(
         resource=resource,
         convention=config.slim.convention,
         trajectory=trajectory,
-        correct={one.network.label: np.array(list(one.result["right"])) == "1" for one in trained},
+        kind=kind,
+        passes={rival.kind: rival.passes for rival in others}
+        | ({kind: trajectory.passes} if trajectory else {}),
+        judged=(networks, images),
+        correct={one.network.label: np.array(list(one.result["right"])) == "1" for one in shown},
         bill=bill(experiment, finished),
         groups=_groups(experiment),
         figures={titles[name]: path for name, path in paths.items()},
@@ -97,16 +117,27 @@ def _write(
 
 
 def _figures(
-    experiment: Experiment, results: list[NetworkResult], test_images: int, trajectory: Trajectory | None
+    experiment: Experiment,
+    own: list[NetworkResult],
+    results: list[NetworkResult],
+    test_images: int,
+    trajectory: Trajectory | None,
 ) -> dict[str, Figure]:
     """The figures by the names of their files; those that there is nothing to show in are left out."""
     slim = experiment.config.slim
     figures = {"accuracy": accuracy_against_cost(results, trajectory, slim.resource, test_images)}
-    if len(results) > 1 or results[0].network != "baseline":
-        figures["channels"] = channels_before_after(_groups(experiment), results)
+    if len(own) > 1 or own[0].network != "baseline":
+        figures["channels"] = channels_before_after(_groups(experiment), own)
     if trajectory:
         figures["search"] = search_curve(trajectory, slim.targets, slim.limits.given)
     return figures
+
+
+def _with_rivals(trained: list[Trained], others: list[Rival]) -> list[Trained]:
+    """This run's networks, and those of other methods that are not among them."""
+    named = {(one.network.network, one.network.target) for one in trained}
+    found = [one for rival in others for one in rival.networks]
+    return [*trained, *(one for one in found if (one.network.network, one.network.target) not in named)]
 
 
 def _groups(experiment: Experiment) -> list[tuple[str, int]]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from autoslim.slimming.rivals.problem import Score, Widths
-from autoslim.stages.store import write_atomically
+from autoslim.stages.store import append, write_atomically
 
 
 class ScoreFile:
@@ -23,7 +23,8 @@ class ScoreFile:
         for line in text.splitlines():
             try:
                 record = json.loads(line)
-                self.known[tuple(record.pop("widths"))] = Score(**record)
+                widths = tuple(record.pop("widths"))
+                self.known[widths] = Score(**record)
             except (ValueError, TypeError, KeyError, AttributeError):
                 self._whole = False
         self._whole &= text == "" or text.endswith("\n")
@@ -32,8 +33,7 @@ class ScoreFile:
         """Write one more network."""
         self.known[widths] = score
         if self._whole:
-            with open(self._path, "a") as file:
-                file.write(_line(widths, score))
+            append(self._path, _line(widths, score))
         else:
             write_atomically(self._path, "".join(_line(*item) for item in self.known.items()))
             self._whole = True

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -30,7 +31,7 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     s = experiment.config.slim
     method = METHODS[s.method]
     levels = experiment.levels  # before building: the plan's own build starts the session anew
-    start = load_trajectory(experiment, folder)
+    start = load_trajectory(experiment, folder.path)
     supernet = experiment.supernet_folder()
     experiment.need(supernet, "The search")
     graph = experiment.graph_of(experiment.load_weights(supernet))
@@ -124,13 +125,13 @@ def _log_point(writer: Any, trajectory: Trajectory) -> None:
     writer.flush()
 
 
-def load_trajectory(experiment: Experiment, folder: StageFolder) -> Trajectory | None:
-    """The trajectory so far, or None.
+def load_trajectory(experiment: Experiment, folder: Path) -> Trajectory | None:
+    """The trajectory so far in a search's folder, or None.
 
     Raises:
         AutoslimError: if its file is damaged, or of another network.
     """
-    path = folder.path / TRAJECTORY
+    path = folder / TRAJECTORY
     if not path.exists():
         return None
     groups = tuple(group.name for group in experiment.plan.groups)
@@ -142,7 +143,6 @@ def load_trajectory(experiment: Experiment, folder: StageFolder) -> Trajectory |
             experiment.plan.check(point.widths)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AutoslimError(
-            f"{path} is damaged or of another network ({error}). Remove the folder {folder.path} to search "
-            "anew."
+            f"{path} is damaged or of another network ({error}). Remove the folder {folder} to search anew."
         ) from error
     return trajectory

@@ -152,6 +152,13 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file; a kill may leave a part of it."""
+    if _writing.get():
+        with open(path, "a") as file:
+            file.write(text)
+
+
 def make_room(folder: Path, size: int) -> None:
     """Find out whether a folder has room for `size` bytes.
 

@@ -33,23 +33,29 @@ def wanted(experiment: Experiment, trajectory: Trajectory | None) -> list[Wanted
         widths = channels_widths(experiment)
         target = float(experiment.budget.share(experiment.budget.cost(widths)))
         return [Wanted(f"{target:.3g}", target, widths)]
-    return [Wanted(f"{target:g}", target, widths_at(experiment, trajectory, target)) for target in s.targets]
+    found = [None if trajectory is None else widths_at(experiment, trajectory, t) for t in s.targets]
+    return [Wanted(f"{t:g}", t, widths) for t, widths in zip(s.targets, found, strict=True)]
 
 
-def widths_at(experiment: Experiment, trajectory: Trajectory | None, target: float) -> np.ndarray | None:
-    """The widths that a search found for a target: int32 [G]; None without a search."""
-    if trajectory is None:
-        return None
+def widths_at(experiment: Experiment, trajectory: Trajectory, target: float) -> np.ndarray:
+    """The widths that a search found for a target: int32 [G]."""
     return np.array(trajectory.at(target, experiment.config.slim.limits.given).widths, np.int32)
 
 
-def retrain_folders(experiment: Experiment, networks: Sequence[Wanted]) -> list[StageFolder | None]:
-    """The folder of each network that the configured method found; None where its widths are not known.
+def retrain_folders(
+    experiment: Experiment, networks: Sequence[Wanted], method: str | None = None
+) -> list[StageFolder | None]:
+    """The folder of each network; None where its widths are not known.
 
     A uniform one that is trained alone is stage `uniform`'s too.
+
+    Args:
+        experiment: of the run.
+        networks: for all targets.
+        method: by which they were found; None: the configured one.
     """
     joint = joint_folder(experiment, networks)
-    alone = joint is None and experiment.config.slim.method == "uniform"
+    alone = joint is None and (method or experiment.config.slim.method) == "uniform"
     stage = "uniform" if alone else "retrain"
     return [
         None if one.widths is None else experiment.network_folder(stage, one.widths, joint)

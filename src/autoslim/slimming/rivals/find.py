@@ -38,6 +38,7 @@ def find(
     limits: Mapping[str, float] | None = None,
     latency: Callable[[Any], Any] | None = None,
     score: str = "loss",
+    strategy: Any = None,
     known: Mapping[Widths, Score] | None = None,
     on_scored: Callable[[Widths, Score], None] | None = None,
     on_point: Callable[[Trajectory], None] | None = None,
@@ -56,6 +57,8 @@ def find(
         limits: {resource: largest amount} beside the targets; a budget is met when all are.
         latency: widths int [..., G] -> milliseconds, such as a `LatencyTable` (`slimming.latency`).
         score: what networks are compared by, "loss" (held-out cross-entropy) or "top1".
+        strategy: of tf.distribute, over whose replicas held-out batches are spread; None: the one that the
+            network was made for.
         known: scores that an earlier call with the same arguments found: it then goes on from there, to the
             same result.
         on_scored: called with widths and score of every network scored anew, to keep for `known`.
@@ -78,5 +81,5 @@ def find(
     budget = Budget(graph, resource, convention, limits, latency)
     if method != "uniform":  # which is not bound to the levels
         budget.refuse_unreachable(levels.smallest, min(targets))
-    problem = Problem(budget, levels, Scorer(graph, holdout), score, known, on_scored)
+    problem = Problem(budget, levels, Scorer(graph, holdout, strategy), score, known, on_scored)
     return follow(problem, STEPS[method](problem, targets, **own), on_point)

@@ -25,6 +25,12 @@ class Score(NamedTuple):
     top1: float  # share of images that are right
 
 
+def score_of(losses: np.ndarray, right: np.ndarray) -> Score:
+    """The score of a network by its cross-entropy and correctness on each image, float32 [images]."""
+    error = np.std(losses, ddof=1, dtype=np.float64) / np.sqrt(len(losses)) if len(losses) > 1 else 0.0
+    return Score(float(losses.mean(dtype=np.float64)), float(error), float(right.mean(dtype=np.float64)))
+
+
 class ScoreSource(Protocol):
     """What scores networks: `slimming.search.Scorer`, or a function in its place."""
 
@@ -109,9 +115,7 @@ class Problem:
     def _compute(self, candidates: np.ndarray, base: np.ndarray | None) -> None:
         losses, right = self._scorer(candidates, base)
         for widths, loss, hits in zip(candidates, losses, right, strict=True):
-            error = float(np.std(loss, ddof=1, dtype=np.float64) / np.sqrt(len(loss))) if len(loss) > 1 else 0
-            means = [float(np.mean(values, dtype=np.float64)) for values in (loss, hits)]
-            score = Score(means[0], float(error), means[1])
+            score = score_of(loss, hits)
             self._known[widths_key(widths)] = score
             if self._on_scored:
                 self._on_scored(widths_key(widths), score)

@@ -1,0 +1,181 @@
+"""Accuracy against cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator
+from matplotlib.transforms import ScaledTranslation, Transform
+
+from autoslim.reporting import units
+from autoslim.reporting.figures.style import COLOURS, CURVE, INK, MARKERS, PERCENT, styled
+from autoslim.reporting.network import NAMES, NetworkResult
+from autoslim.reporting.statistics import interval
+
+if TYPE_CHECKING:
+    from autoslim.slimming.trajectory import Trajectory
+
+
+_ORDER = ("baseline", "uniform", "random", "evolution", "sensitivity", "autoslim")  # the last on top
+_ASIDE = {"autoslim": 4, "uniform": -4, "random": -8, "evolution": 8, "sensitivity": 12}  # points
+
+
+@styled
+def accuracy_against_cost(
+    results: Sequence[NetworkResult],
+    trajectory: Trajectory | None = None,
+    resource: str = "flops",
+    images: int | None = None,
+) -> Figure:
+    """Top-1 of the trained networks against their cost, the search's supernet behind.
+
+    Args:
+        results: the baseline, and networks of any methods.
+        trajectory: of the search; its top-1 is of held-out training images, with the supernet's weights.
+        resource: "flops", "params" or "memory": the horizontal axis.
+        images: test images, for 95 % intervals; None: no intervals.
+    """
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.add_subplot()
+    full = _full(results, trajectory, resource)
+    curve = _supernet_curve(axes, results, trajectory, resource)
+    present = {result.network for result in results}
+    for kind in (name for name in _ORDER if name in present):
+        _draw_kind(axes, results, kind, resource, images)
+    _label_points(axes, results, resource, images)
+    _limit_accuracy(axes, results, curve, images)
+    _cost_axis(axes, full, resource)
+    axes.set_ylabel("top-1 accuracy on test images")
+    axes.yaxis.set_major_formatter(PERCENT)
+    title = f"Accuracy against {units.RESOURCES[resource]}"
+    axes.set_title(title if images is None else f"{title}, with 95 % intervals")
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _full(results: Sequence[NetworkResult], trajectory: Trajectory | None, resource: str) -> float:
+    """The full network's cost, or the largest that is known."""
+    if trajectory is not None:
+        return trajectory.full(resource)
+    return max((result.cost(resource) for result in results), default=1)
+
+
+def _supernet_curve(
+    axes: Axes, results: Sequence[NetworkResult], trajectory: Trajectory | None, resource: str
+) -> list[float]:
+    """Draw the search's path down to the smallest network in `results`; its top-1 values."""
+    if trajectory is None:
+        return []
+    smallest = min((result.cost(resource) for result in results), default=0)
+    points = [(getattr(p, resource), p.top1) for p in trajectory.points]
+    points = [point for point in points if point[0] >= 0.9 * smallest]
+    costs = [cost for cost, _ in points]
+    top1 = [value for _, value in points]
+    axes.plot(
+        costs, top1, color=CURVE, linewidth=2, zorder=2, label="supernet in the search (held-out images)"
+    )
+    return top1
+
+
+def _draw_kind(
+    axes: Axes, results: Sequence[NetworkResult], kind: str, resource: str, images: int | None
+) -> None:
+    chosen = sorted((r for r in results if r.network == kind), key=lambda r: r.cost(resource))
+    x = [r.cost(resource) for r in chosen]
+    y = np.array([r.top1 for r in chosen])
+    style: dict[str, Any] = {"color": COLOURS[kind], "marker": MARKERS[kind], "markersize": 8}
+    line = "-" if kind != "baseline" else "none"
+    style |= {"linestyle": line, "linewidth": 1.6, "markeredgecolor": "white", "zorder": 4}
+    axes.plot([], [], label=NAMES[kind], **style)
+    if images is None:
+        axes.plot(x, y, **style)
+        return
+    ends = np.array([interval(r.top1, images) for r in chosen]).T
+    beside = _beside(axes, kind)
+    axes.errorbar(x, y, np.abs(ends - y), capsize=3, elinewidth=1.2, transform=beside, **style)
+
+
+def _beside(axes: Axes, kind: str) -> Transform:
+    """A little to the side, so that intervals at the same cost don't hide each other."""
+    figure = axes.get_figure()
+    assert figure is not None
+    points = _ASIDE.get(kind, 0)
+    return axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+
+
+def _label_points(axes: Axes, results: Sequence[NetworkResult], resource: str, images: int | None) -> None:
+    """Write accuracies at their points: for each target the best network's above and the worst's below."""
+    by_target: dict[float | None, list[NetworkResult]] = {}
+    for result in results:
+        by_target.setdefault(result.target, []).append(result)
+    for same in by_target.values():
+        ranked = sorted(same, key=lambda r: (r.top1, r.network == "autoslim"))
+        for place, result in enumerate(ranked):
+            below = len(ranked) > 1 and place == 0
+            if not below and result is not ranked[-1]:
+                continue
+            text = axes.annotate(
+                f"{100 * result.top1:.1f}",
+                (result.cost(resource), _end(result, images, below)),
+                xytext=(0, -7 if below else 7),
+                textcoords="offset points",
+                ha="center",
+                va="top" if below else "bottom",
+                color=COLOURS.get(result.network, INK),
+                fontsize=10.5,
+                fontweight="bold",
+                zorder=6,
+            )
+            text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+
+
+def _end(result: NetworkResult, images: int | None, lower: bool) -> float:
+    """Where a point, or its interval, ends."""
+    return result.top1 if images is None else interval(result.top1, images)[0 if lower else 1]
+
+
+def _limit_accuracy(
+    axes: Axes, results: Sequence[NetworkResult], curve: Sequence[float], images: int | None
+) -> None:
+    """Show all networks, and of the supernet's curve what doesn't press them flat."""
+    low = min((_end(r, images, True) for r in results), default=0.0)
+    high = max((_end(r, images, False) for r in results), default=1.0)
+    span = max(high - low, 0.01)
+    if curve:
+        high = max(high, min(max(curve), high + span))
+        low = min(low, max(min(curve), low - 2 * span))
+    room = 0.14 * max(high - low, 0.01)
+    axes.set_ylim(max(low - room, 0.0 if low >= 0 else low), high + room)
+
+
+def _cost_axis(axes: Axes, full: float, resource: str) -> None:
+    """Readable units below, the share of the full network above."""
+    name = "FLOPs (multiply-accumulates an image)" if resource == "flops" else units.RESOURCES[resource]
+    if resource == "memory":
+        name = "memory (peak of live activations an image)"
+    axes.set_xlim(0, 1.06 * full)
+    axes.set_xlabel(name)
+    axes.xaxis.set_major_locator(_round_steps(full, resource))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.amount(x, resource)))
+    top = axes.secondary_xaxis("top", functions=(_times(1 / full), _times(full)))
+    top.xaxis.set_major_formatter(PERCENT)
+    top.set_xticks(np.linspace(0.2, 1.0, 5))
+    top.tick_params(length=0)
+    top.spines["top"].set_visible(False)
+
+
+def _times(factor: float) -> Callable[[Any], Any]:
+    return lambda x: factor * x
+
+
+def _round_steps(full: float, resource: str) -> Locator:
+    """Ticks at round numbers, of KiB or MiB for memory."""
+    if resource == "memory":
+        return MultipleLocator(2.0 ** math.floor(math.log2(max(full, 4) / 4)))
+    return MaxNLocator(7, steps=[1, 2, 2.5, 5, 10])

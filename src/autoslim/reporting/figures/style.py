@@ -1,0 +1,98 @@
+"""What the figures have in common: colours, markers, style, and how they become files."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+# Colours that people with any colour vision tell apart (Okabe & Ito), and markers that do without colour.
+COLOURS = {
+    "baseline": "#333333",
+    "autoslim": "#0072B2",
+    "uniform": "#D55E00",
+    "random": "#009E73",
+    "evolution": "#CC79A7",
+    "sensitivity": "#E69F00",
+}
+MARKERS = {
+    "baseline": "D",
+    "autoslim": "o",
+    "uniform": "s",
+    "random": "^",
+    "evolution": "v",
+    "sensitivity": "P",
+}
+CURVE = "#9AA5B1"
+FULL_WIDTH = "#E3E7EB"
+INK = "#24292F"
+
+DPI = 150
+
+_STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 11,
+    "axes.labelsize": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#6E7781",
+    "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E6E9EC",
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": "#57606A",
+    "ytick.color": "#57606A",
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+}
+
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g} %")
+
+F = TypeVar("F", bound=Callable[..., Figure])
+
+
+def styled(draw: F) -> F:
+    """Draw in our style, whatever the user's matplotlibrc says, and leave the user's settings alone."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, **kwargs: Any) -> Figure:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(_STYLE)
+            figure = draw(*args, **kwargs)
+            FigureCanvasAgg(figure).draw()  # lays everything out while the style holds
+            return figure
+
+    return drawn  # type: ignore[return-value]
+
+
+def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure by renaming, so that nobody ever reads half of it; the same figure, the same bytes."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
+    os.replace(part, path)
+    return path
+
+
+def to_image(figure: Figure) -> np.ndarray:
+    """A figure as pixels, for TensorBoard: uint8 [1, H, W, 3]."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[np.newaxis, :, :, :3].copy()

@@ -1,0 +1,101 @@
+"""The report's section on methods: the networks of one method beside those of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from autoslim.reporting import units
+from autoslim.reporting.markdown_table import points, table
+from autoslim.reporting.network import NAMES, NetworkResult
+from autoslim.reporting.statistics import Paired, mcnemar
+
+if TYPE_CHECKING:
+    from autoslim.graph.cost import Cost
+
+UNIFORM = "Uniform: the same target with every group at the same share of its channels. "
+
+
+def side_by_side(
+    results: Sequence[NetworkResult],
+    full: Cost,
+    resource: str,
+    correct: Mapping[str, Any],
+    kind: str = "autoslim",
+    passes: Mapping[str, float] | None = None,
+) -> str:
+    """A section that sets one method's networks beside the others' of the same targets; "": there are none.
+
+    Args:
+        results: the trained networks, in order.
+        full: what the full network costs.
+        resource: what the targets limit.
+        correct: label of a network -> bool [test images], whether each image is right.
+        kind: of the networks that the others are compared with, a key of `NAMES`.
+        passes: kind -> what its search spent, in full-network passes over the held-out images.
+    """
+    rows, sentences = [], []
+    pairs = [(ours, other) for ours in results for other in results if _compared(ours, other, kind)]
+    for ours, other in pairs:
+        paired = None
+        if ours.label in correct and other.label in correct:
+            paired = mcnemar(correct[ours.label], correct[other.label])
+        tested = [f"{paired.only_first:,}", f"{paired.only_second:,}", _p(paired.p)] if paired else ["-"] * 3
+        shares = [units.percent(r.share(resource, full), 2) for r in (ours, other)]
+        difference = points(ours.top1 - other.top1)
+        rows.append([f"{ours.target:g}", NAMES[other.network], difference, *shares, *tested])
+        sentences.append(_verdict(ours, other, paired))
+    if not rows:
+        return ""
+    name, cost = NAMES[kind], units.RESOURCES[resource]
+    head = ["target", "other", f"{name} minus other, points", f"{name}'s {cost}", f"other's {cost}"]
+    head += [f"only {name} right", "only other right", "p"]
+    kinds = list(dict.fromkeys(other.network for _, other in pairs))
+    notes = (UNIFORM if "uniform" in kinds else "") + (
+        "p: exact two-sided McNemar test on the images that just one of the two has right; like the "
+        "intervals it knows one seed."
+    )
+    if len(rows) > 1:
+        notes += f" Each of the {len(rows)} tests stands alone: nothing corrects for their number."
+    notes += _spent(passes or {}, [kind, *kinds])
+    listed = "\n".join(f"- {sentence}" for sentence in sentences)
+    title = f"{name[0].upper()}{name[1:]} against {NAMES[kinds[0]] if len(kinds) == 1 else 'other methods'}"
+    return f"## {title}\n\n{listed}\n\n{table(head, rows, 2)}\n\n{notes}"
+
+
+def _compared(ours: NetworkResult, other: NetworkResult, kind: str) -> bool:
+    return ours.network == kind and other.network not in (kind, "baseline") and ours.target == other.target
+
+
+def _spent(passes: Mapping[str, float], kinds: Sequence[str]) -> str:
+    """What each method's search spent."""
+    known = [f"{NAMES[kind]} {passes[kind]:,.1f}" for kind in kinds if kind in passes]
+    if not known:
+        return ""
+    return f" Spent on searching, in full-network passes over the held-out images: {', '.join(known)}."
+
+
+def _p(p: float) -> str:
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
+def _verdict(ours: NetworkResult, other: NetworkResult, paired: Paired | None) -> str:
+    """One sentence on who is ahead, and whether that means anything."""
+    name, rival, ahead = NAMES[ours.network], NAMES[other.network], ours.top1 - other.top1
+    if ahead == 0:
+        return f"At {ours.target:g}: {name} and {rival} are equal, {100 * ours.top1:.2f} %."
+    word = "better" if ahead > 0 else "worse"
+    text = (
+        f"At {ours.target:g}: {name} is {abs(100 * ahead):.2f} points {word} than {rival} "
+        f"({100 * ours.top1:.2f} % against {100 * other.top1:.2f} %)"
+    )
+    if paired is None:
+        return text + "; not tested."
+    if paired.p < 0.05:
+        return text + f", more than the choice of test images is likely to make (p {_relation(paired.p)})."
+    return text + f", a difference that the choice of test images may well make (p {_relation(paired.p)})."
+
+
+def _relation(p: float) -> str:
+    text = _p(p)
+    return text.replace("<", "< ") if text.startswith("<") else f"= {text}"
