@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,61 @@ def test_accumulated_is_unsplit(found):
     parts, whole = found["parts"]["one"]["losses"], found["unsplit"]["one"]["losses"]
     for a, b in zip(parts, whole, strict=True):
         assert a == pytest.approx(b, abs=1e-6)
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def two_workers(folder, dies=0, seconds=120):
+    """(exit status, what it printed, its errors) of both workers; the second one dies in a step."""
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    started = []
+    for index in range(2):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, str(HERE / "worker.py"), "auto", str(folder), str(dies * index)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_CONFIG": json.dumps(task)},
+            )
+        )
+    try:
+        outputs = [process.communicate(timeout=seconds) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(p.returncode, *output) for p, output in zip(started, outputs, strict=True)]
+
+
+@pytest.mark.slow
+def test_two_workers_equal_one_process_and_outlive_a_lost_one(tmp_path):
+    alone = run("worker.py", "single", str(tmp_path / "alone"), "0")
+    whole = two_workers(tmp_path / "whole")
+    assert [status for status, *_ in whole] == [0, 0], whole
+    found = [json.loads(output) for _, output, _ in whole]
+    for kind in ("plain", "sandwich"):
+        assert found[0][kind]["bits"] == found[1][kind]["bits"]
+        for one, two in zip(alone[kind]["history"], found[0][kind]["history"], strict=True):
+            assert two == pytest.approx(one, abs=1e-5)
+        for one, two in zip(alone[kind]["weights"], found[0][kind]["weights"], strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)
+        events = list((tmp_path / "whole" / kind).glob("events.*"))
+        assert len(events) == 1  # one of them writes
+    (status, _, errors), (lost, *_) = two_workers(tmp_path / "lost", dies=6)
+    assert lost == 9 and status == 2
+    message = errors.strip().splitlines()[-1]
+    assert message.startswith("Another worker stopped answering (")
+    assert message.endswith(
+        "). Start all workers again with the same command: the training goes on from the last checkpoint."
+    )
+    resumed = two_workers(tmp_path / "lost")
+    assert [json.loads(output) for _, output, _ in resumed] == found
