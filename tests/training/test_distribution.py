@@ -9,6 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from autoslim.config import compose
+from autoslim.errors import AutoslimError
+from autoslim.stages.experiment import Experiment
+from autoslim.training.distribution import check_batch_size, cluster_workers, make_strategy
 
 HERE = Path(__file__).parent
 EXACT = [
@@ -153,3 +159,77 @@ def test_two_workers_equal_one_process_and_outlive_a_lost_one(tmp_path):
     )
     resumed = two_workers(tmp_path / "lost")
     assert [json.loads(output) for _, output, _ in resumed] == found
+
+
+@pytest.mark.slow
+def test_interrupted_in_mid_epoch_has_the_same_bits():
+    """With shifts, mirroring, mixed images, dropout, an average of the weights, and clipping."""
+    found = run("resuming.py")
+    assert found == dict.fromkeys(
+        ["plain on one", "sandwich on one", "plain on two", "sandwich on two"], True
+    )
+
+
+@pytest.fixture
+def config(monkeypatch):
+    def given(text):
+        monkeypatch.setenv("TF_CONFIG", text)
+
+    return given
+
+
+def test_which_strategy(config):
+    config("")
+    assert make_strategy("auto") is make_strategy("single") is tf.distribute.get_strategy()
+    config('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}')
+    assert make_strategy("auto") is tf.distribute.get_strategy()  # one worker is no cluster
+    config('{"cluster": {"chief": ["c:1"], "worker": ["a:1", "b:1"]}}')
+    assert cluster_workers() == ["c:1", "a:1", "b:1"]
+
+
+EXAMPLE = '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}.'
+
+
+def refusal(call, *args):
+    with pytest.raises(AutoslimError) as error:
+        call(*args)
+    return str(error.value)
+
+
+def test_what_can_not_be_a_cluster(config):
+    config("")
+    assert refusal(make_strategy, "multi_worker") == (
+        f"train.strategy=multi_worker needs the environment variable TF_CONFIG on every worker: {EXAMPLE}"
+    )
+    assert refusal(make_strategy, "tpu") == (
+        "train.strategy='tpu': expected auto, single, mirrored or multi_worker."
+    )
+    config("{cluster")
+    message = refusal(make_strategy, "auto")
+    assert message.startswith("The environment variable TF_CONFIG can't be read (Expecting property name ")
+    assert message.endswith(f"): expected JSON such as {EXAMPLE}")
+    config('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
+    tf.zeros([1])
+    message = refusal(make_strategy, "auto")
+    assert message.startswith("Several workers must be joined before TensorFlow is used (")
+    assert message.endswith("). Start each as a process of its own.")
+
+
+def test_batches_that_can_not_be_cut():
+    strategy = tf.distribute.get_strategy()
+    check_batch_size(12, strategy, 3)
+    assert refusal(check_batch_size, 10, strategy, 4) == (
+        "A batch of 10 images can't be cut into 4 equal parts (1 replicas, train.accumulate=4). Set "
+        "train.batch_size=8 or 12."
+    )
+    assert refusal(check_batch_size, 3, strategy, 4).endswith("Set train.batch_size=4.")
+
+
+def test_several_workers_share_no_sweep(config):
+    config('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
+    experiment = Experiment(compose(), in_sweep=True)
+    assert refusal(lambda: experiment.strategy) == (
+        "Several workers can't share a --multirun: each joins the others once, at its start. Start one run "
+        "after another, or choose train.strategy=single."
+    )
+    assert Experiment(compose(["train.strategy=single"]), in_sweep=True).strategy

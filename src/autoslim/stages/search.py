@@ -20,7 +20,7 @@ from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.scored import ScoreFile
-from autoslim.stages.store import StageFolder, write_atomically
+from autoslim.stages.store import StageFolder, write_atomically, writes
 
 TRAJECTORY = "trajectory.json"
 SCORED = "scored.jsonl"  # the networks that a method has scored, one a line
@@ -71,7 +71,8 @@ class _Keeper:
     @contextmanager
     def running(self) -> Iterator[_Keeper]:
         """Within the block a bar is shown, and TensorBoard's file is open."""
-        self._writer = tf.summary.create_file_writer(str(self._folder.path))
+        folder = str(self._folder.path)
+        self._writer = tf.summary.create_file_writer(folder) if writes() else tf.summary.create_noop_writer()
         try:
             with progress("search", self._total, self._done, "per mille") as self._advance:
                 yield self

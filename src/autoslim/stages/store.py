@@ -98,7 +98,7 @@ class StageFolder:
         Raises:
             AutoslimError: if another process still holds it after that.
         """
-        if not _writing.get():
+        if not writes():
             yield self
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -137,9 +137,14 @@ def writing(allowed: bool) -> Iterator[None]:
         _writing.reset(token)
 
 
+def writes() -> bool:
+    """Whether this process writes."""
+    return _writing.get()
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
-    if not _writing.get():
+    if not writes():
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -128,7 +128,7 @@ def peers_watched(strategy: Strategy) -> Iterator[None]:
         if not is_multi_worker(strategy):
             raise
         raise AutoslimError(
-            f"Another worker stopped answering ({first_line(error, 120)}). Start all workers again with the "
+            f"Another worker stopped answering ({type(error).__name__}). Start all workers again with the "
             "same command: the training goes on from the last checkpoint."
         ) from error
 
