@@ -288,6 +288,7 @@ def plot(found: Sequence[Summary], path: Path, title: str) -> None:
             xytext=(5, 4),
             textcoords="offset points",
             fontsize=8,
+            rotation=40,  # many stand side by side near zero
         )
     axes.set_xscale("log")
     axes.set_xlabel("arithmetic of the search / naive's")
