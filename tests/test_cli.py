@@ -136,7 +136,10 @@ MISTAKES = [
         "arch=resnt20",
         "unknown arch 'resnt20'. Did you mean resnet20? There are: custom, ",
     ),
-    ("dataset=imagenet", "unknown dataset 'imagenet'. There are: cifar10, cifar100, digits, fashion_mnist."),
+    (
+        "dataset=imagenet",
+        "unknown dataset 'imagenet'. Did you mean image_folder? There are: cifar10, ",
+    ),
     (
         "slim.levels=many",
         "slim.levels: Value 'many' of type 'str' could not be converted to Integer. It is: ",
