@@ -1,5 +1,9 @@
 """What the loop does around its steps: averages, the best epoch, patience, profiles, several steps a call."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -370,3 +374,38 @@ def test_a_network_that_can_not_be_compiled(monkeypatch, caplog):
     assert not step.differentiation.jit
     assert "train.jit=auto: off, this network can't be compiled (no such gradient)." in caplog.text
     keras.utils.clear_session()
+
+
+def test_a_network_that_xla_must_compile_and_can_not():
+    """XLA has no deterministic gradient of max pooling."""
+    program = """
+import keras, tensorflow as tf
+from small import given, sgd, CLASSES, SHAPE
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.training.gradients import Computing
+from autoslim.training.loop import train
+from autoslim.training.steps import PlainStep
+tf.config.experimental.enable_op_determinism()
+keras.utils.set_random_seed(0)
+x = keras.Input(SHAPE)
+y = keras.layers.MaxPooling2D()(keras.layers.Conv2D(4, 3)(x))
+model = keras.Model(x, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(y)))
+try:
+    train(PlainStep(ChannelGraph(model), sgd(), computing=Computing(jit="on")), given(), 1)
+except AutoslimError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
+    assert done.stdout.startswith("XLA can't compile this network's steps ("), done.stderr[-2000:]
+    assert done.stdout.endswith(
+        "). Set train.jit=off or auto, or train.deterministic=false, if it is the determinism that it "
+        "lacks.\n"
+    )

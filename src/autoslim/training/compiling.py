@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
 
-from autoslim.errors import first_line
+from autoslim.errors import AutoslimError, first_line
 from autoslim.training.gradients import images_in_all, part_of
 from autoslim.training.steps import Metrics, Step, traced
 
@@ -43,6 +44,21 @@ def choose_jit(step: Step, first_batch: Callable[[], tuple[Any, Any]], before: b
     else:
         differentiation.jit = _faster(step, *first_batch())
     return differentiation.jit
+
+
+@contextmanager
+def failures_told(step: Step) -> Iterator[None]:
+    """Within the block, turn what TensorFlow raises for a network that XLA can't compile into one message."""
+    try:
+        yield
+    except tf.errors.UnimplementedError as error:
+        if not getattr(getattr(step, "differentiation", None), "jit", False):
+            raise
+        reason = next((line for line in str(error).splitlines() if "XLA" in line), str(error))
+        raise AutoslimError(
+            f"XLA can't compile this network's steps ({reason.strip()[:160]}). Set train.jit=off or auto, or "
+            "train.deterministic=false, if it is the determinism that it lacks."
+        ) from error
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress as progress_bar
 from autoslim.training.averaging import BestWeights, averaged, use_averages
 from autoslim.training.checkpoint import Checkpoints
-from autoslim.training.compiling import Fused, choose_jit
+from autoslim.training.compiling import Fused, choose_jit, failures_told
 from autoslim.training.curves import Curves, Profile, Stopwatch
 from autoslim.training.distribution import is_chief, peers_watched, wait_for_all
 from autoslim.training.feed import batches_for, refusals_told
@@ -69,6 +69,7 @@ def train(
     try:
         with (
             refusals_told(),
+            failures_told(step),
             peers_watched(step.strategy),
             deferred_interruption() as interruption,
             progress_bar(description, progress.total, progress.done) as advance,
