@@ -13,7 +13,7 @@ import yaml
 from autoslim import sweep
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
-from autoslim.slimming.rivals.problem import Score
+from autoslim.slimming.points import Score
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.scored import ScoreFile
 

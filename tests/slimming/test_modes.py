@@ -12,7 +12,7 @@ from autoslim import archs
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, Segments
 from autoslim.scoring import scores
-from autoslim.slimming import search as module
+from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
@@ -272,7 +272,7 @@ def test_a_queue_knows_every_group_that_was_scored(made, levels):
 def test_a_search_that_ends_early(made, levels, monkeypatch, caplog):
     """Costs that rise under way: what was reached is kept and told."""
     least = made.cost(levels.smallest).flops / made.cost().flops
-    monkeypatch.setattr(module.Budget, "refuse_unreachable", lambda *_: None)
+    monkeypatch.setattr(Budget, "refuse_unreachable", lambda *_: None)
     seen = []
     with pytest.raises(AutoslimError) as error:
         search(made, levels, batches(48, 6), targets=[least / 2], on_point=seen.append)

@@ -10,13 +10,15 @@ from autoslim.errors import AutoslimError
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.methods import METHODS
+from autoslim.slimming.points import Score
 from autoslim.slimming.rivals import find
 from autoslim.slimming.rivals.evolution import crossover, mutation
 from autoslim.slimming.rivals.find import STEPS
 from autoslim.slimming.rivals.pool import fitted
-from autoslim.slimming.rivals.problem import Problem, Score, follow
+from autoslim.slimming.rivals.problem import Problem, follow
 from autoslim.slimming.rivals.sensitivity import sensitivity_steps
-from autoslim.slimming.search import Scorer, uniform_widths
+from autoslim.slimming.scorer import Scorer
+from autoslim.slimming.search import uniform_widths
 
 RIVALS = sorted(STEPS)
 OWN = {"random": {"seed": 3, "passes": 12}, "evolution": {"seed": 3, "passes": 12}}

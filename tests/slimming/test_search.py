@@ -15,7 +15,8 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.search import Scorer, search, uniform_widths
+from autoslim.slimming.scorer import Scorer
+from autoslim.slimming.search import search, uniform_widths
 from autoslim.slimming.trajectory import Point, Trajectory
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,18 @@ from autoslim.graph import ChannelGraph, Cost
 
 RESOURCES = ("flops", "params", "memory", "latency")
 UNITS = {"flops": "multiply-accumulates", "params": "weights", "memory": "bytes", "latency": "ms"}
+
+
+def check_targets(targets: Sequence[float], resource: str) -> None:
+    """Refuse what is no shares of a resource to keep.
+
+    Raises:
+        AutoslimError: for none, or one outside (0, 1].
+    """
+    if not targets or not all(0 < target <= 1 for target in targets):
+        raise AutoslimError(
+            f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1]."
+        )
 
 
 class Budget:

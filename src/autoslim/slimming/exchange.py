@@ -10,7 +10,7 @@ import numpy as np
 
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.points import as_point
+from autoslim.slimming.points import as_point, score_of
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.selection import doubt, ranked
 from autoslim.slimming.trajectory import Exchange, Point, Trajectory
@@ -58,7 +58,7 @@ def _after(so_far: Exchange, budget: Budget, better: Any, spent: dict[str, int])
     if better is None:
         return dataclasses.replace(so_far, done=True, macs=so_far.macs + spent["macs"])
     widths, wider, narrower, (losses, right) = better
-    point: Point = as_point(budget, widths, narrower, losses, right, spent)
+    point: Point = as_point(budget, widths, narrower, score_of(losses, right), len(losses), spent)
     point = dataclasses.replace(point, widened=wider)
     return dataclasses.replace(so_far, points=(*so_far.points, point))
 

@@ -17,17 +17,15 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.slimming.budget import Budget
+from autoslim.slimming.budget import Budget, check_targets
 from autoslim.slimming.exchange import exchanges
 from autoslim.slimming.first_order import FirstOrder
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.mode import SCORES, SEARCHES, SearchMode
-from autoslim.slimming.points import as_point
+from autoslim.slimming.mode import SearchMode
+from autoslim.slimming.points import as_point, path_from, score_of
 from autoslim.slimming.scorer import Batch, Scorer
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.slimming.trial import Judging, Trial
-
-__all__ = ["SCORES", "SEARCHES", "Scorer", "narrower_candidates", "search", "uniform_widths"]
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +90,7 @@ def search(
             outputs are not finite, `start` is of another search, or an argument is out of range.
     """
     how = SearchMode(mode, score, per_cost, lazy, refresh, shortlist, first, tolerance, confidence)
-    if not targets or not all(0 < target <= 1 for target in targets):
-        raise AutoslimError(
-            f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1]."
-        )
+    check_targets(targets, resource)
     budget = Budget(graph, resource, convention, limits, latency)
     budget.refuse_unreachable(levels.smallest, min(targets))
     scorer = Scorer(graph, holdout, strategy)
@@ -128,23 +123,10 @@ def search(
 def _first(budget: Budget, levels: Levels, scorer: Scorer) -> Trajectory:
     """The trajectory's first point: the full network."""
     losses, right = scorer(levels.largest[None])
-    if not np.isfinite(losses).all():
-        raise AutoslimError(
-            "The full network's loss on the held-out images is NaN or infinite: there is nothing to compare "
-            "candidates by. Train the supernet anew, with a lower learning rate."
-        )
-    full = budget.full
     spent = {"macs": scorer.macs, "naive_macs": scorer.macs, "scored": scorer.scored}
-    return Trajectory(
-        groups=tuple(group.name for group in budget.graph.groups),
-        resource=budget.resource,
-        full_flops=full.flops,
-        full_params=full.params,
-        full_memory=full.memory,
-        images=scorer.images,
-        points=(as_point(budget, levels.largest, None, losses[0], right[0], spent),),
-        full_latency=None if full.latency is None else float(full.latency),
-    )
+    score = score_of(losses[0], right[0])
+    first = as_point(budget, levels.largest, None, score, scorer.images, spent)
+    return path_from(budget, first, scorer.images)
 
 
 def _going_on(start: Trajectory, budget: Budget, scorer: Scorer) -> Trajectory:
@@ -186,7 +168,8 @@ def _slim_one(
         "naive_macs": int(budget.graph.cost(candidates).flops.sum()) * scorer.images,
         "scored": scorer.scored - scored,
     }
-    point = as_point(budget, candidates[best], groups[best], losses, right, spent)
+    score = score_of(losses, right)
+    point = as_point(budget, candidates[best], groups[best], score, len(losses), spent)
     queue = _queue(trajectory, groups, trial) if how.lazy else ()
     return trajectory.then(point, queue)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from autoslim.slimming.rivals.problem import Score, Widths
+from autoslim.slimming.points import Score, Widths
 from autoslim.stages.store import append, write_atomically
 
 

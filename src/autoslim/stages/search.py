@@ -14,7 +14,7 @@ import tensorflow as tf
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.methods import METHODS
-from autoslim.slimming.rivals.problem import Score, Widths
+from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from autoslim.reporting.trust import Judged
-from autoslim.slimming.rivals.problem import Widths, score_of, widths_key
+from autoslim.slimming.points import Widths, score_of, widths_key
 from autoslim.slimming.scorer import Scorer
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.scored import ScoreFile

@@ -7,11 +7,12 @@ from typing import Any
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.slimming.budget import Budget
+from autoslim.slimming.budget import Budget, check_targets
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.mode import SCORES
+from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.rivals.evolution import evolution_steps
-from autoslim.slimming.rivals.problem import Problem, Score, Step, Widths, follow
+from autoslim.slimming.rivals.problem import Problem, Step, follow
 from autoslim.slimming.rivals.sampling import random_steps
 from autoslim.slimming.rivals.sensitivity import sensitivity_steps
 from autoslim.slimming.rivals.uniform import uniform_steps
@@ -74,10 +75,7 @@ def find(
     """
     if score not in SCORES:
         raise AutoslimError(f"score={score!r}: expected {' or '.join(SCORES)}.")
-    if not targets or not all(0 < target <= 1 for target in targets):
-        raise AutoslimError(
-            f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1]."
-        )
+    check_targets(targets, resource)
     budget = Budget(graph, resource, convention, limits, latency)
     if method != "uniform":  # which is not bound to the levels
         budget.refuse_unreachable(levels.smallest, min(targets))

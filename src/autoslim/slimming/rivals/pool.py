@@ -9,7 +9,8 @@ import numpy as np
 from autoslim.errors import AutoslimError
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.rivals.problem import Problem, widths_key
+from autoslim.slimming.points import widths_key
+from autoslim.slimming.rivals.problem import Problem
 
 PATIENCE = 100  # draws in a row without a new network, before a search takes it that there are no others
 

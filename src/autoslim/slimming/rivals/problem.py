@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from autoslim.errors import AutoslimError
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
+from autoslim.slimming.points import Score, Widths, as_point, path_from, score_of, widths_key
 from autoslim.slimming.trajectory import Point, Trajectory
 
-Widths = tuple[int, ...]
 Step = tuple[np.ndarray, int | None]  # widths int32 [G], and the one group that was narrowed to come here
 
 
-class Score(NamedTuple):
-    """A network on the held-out images, with the supernet's weights."""
-
-    loss: float  # mean cross-entropy
-    loss_error: float  # its standard error
-    top1: float  # share of images that are right
-
-
-def score_of(losses: np.ndarray, right: np.ndarray) -> Score:
-    """The score of a network by its cross-entropy and correctness on each image, float32 [images]."""
-    error = np.std(losses, ddof=1, dtype=np.float64) / np.sqrt(len(losses)) if len(losses) > 1 else 0.0
-    return Score(float(losses.mean(dtype=np.float64)), float(error), float(right.mean(dtype=np.float64)))
-
-
 class ScoreSource(Protocol):
-    """What scores networks: `slimming.search.Scorer`, or a function in its place."""
+    """What scores networks: `slimming.scorer.Scorer`, or a function in its place."""
 
     images: int
 
@@ -134,23 +119,8 @@ def follow(
     Raises:
         AutoslimError: if the full network's loss is not finite; and what the method raises.
     """
-    budget, full = problem.budget, problem.budget.full
     first = _point(problem, problem.levels.largest, None, (0, 0))
-    if not np.isfinite(first.loss):
-        raise AutoslimError(
-            "The full network's loss on the held-out images is NaN or infinite: there is nothing to compare "
-            "candidates by. Train the supernet anew, with a lower learning rate."
-        )
-    trajectory = Trajectory(
-        groups=tuple(group.name for group in budget.graph.groups),
-        resource=budget.resource,
-        full_flops=full.flops,
-        full_params=full.params,
-        full_memory=full.memory,
-        images=problem.images,
-        points=(first,),
-        full_latency=None if full.latency is None else float(full.latency),
-    )
+    trajectory = path_from(problem.budget, first, problem.images)
     before = problem.spent, problem.scored
     for widths, group in steps:
         trajectory = trajectory.then(_point(problem, widths, group, before))
@@ -175,27 +145,11 @@ def each_target(
             yield last, None
 
 
-def widths_key(widths: np.ndarray) -> Widths:
-    """Widths int32 [G] as a key."""
-    return tuple(int(width) for width in widths)
-
-
 def _point(problem: Problem, widths: np.ndarray, group: int | None, before: tuple[int, int]) -> Point:
     """A network on the path; `before`: arithmetic spent and networks scored before this step."""
     (score,) = problem.scores(np.asarray(widths, np.int32)[None])
-    cost = problem.budget.cost(widths)
-    return Point(
-        widths=widths_key(widths),
-        group=group,
-        flops=int(cost.flops),
-        params=int(cost.params),
-        memory=int(cost.memory),
-        share=float(problem.budget.share(cost)),
-        loss=score.loss,
-        loss_error=score.loss_error,
-        top1=score.top1,
-        macs=problem.spent - before[0],
-        images=problem.images,
-        scored=(problem.scored - before[1]) * problem.images,
-        latency=None if cost.latency is None else float(cost.latency),
-    )
+    spent = {
+        "macs": problem.spent - before[0],
+        "scored": (problem.scored - before[1]) * problem.images,
+    }
+    return as_point(problem.budget, widths, group, score, problem.images, spent)
