@@ -1,6 +1,5 @@
 """One line for people out of what Hydra, OmegaConf and PyYAML raise."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -9,7 +8,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, near
 
 FAMILY = (AutoslimError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """The exceptions that mean "bad input": one line and exit status 2, never a traceback."""
@@ -18,27 +17,6 @@ FAMILY = (AutoslimError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 def one_line(text: object) -> str:
     """The text with every run of white space, line ends included, as one blank."""
     return " ".join(str(text).split())
-
-
-def near(word: str, options: Iterable[str]) -> str:
-    """A sentence that names the options closest to ``word``, or nothing.
-
-    Options that end in the same part after the last dot come first (``epochs`` -> ``baseline.epochs``).
-
-    >>> near("slim.tagret", ["slim.target", "seed"])
-    ' Did you mean slim.target?'
-    >>> near("zzz", ["seed"])
-    ''
-    """
-    names = [name for name in options if not word.startswith(name + ".")]
-    last = {name: name.rpartition(".")[2] for name in names}
-    tail = word.rpartition(".")[2]
-    found = difflib.get_close_matches(word, names, n=1, cutoff=0.75)
-    found = found or [name for name in names if last[name] == tail]
-    if not found:
-        close = difflib.get_close_matches(tail, last.values(), n=1)
-        found = [name for name in names if close and last[name] == close[0]]
-    return f" Did you mean {' or '.join(found[:4])}?" if found else ""
 
 
 def unknown_key(key: str, keys: Iterable[str]) -> str:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, near
 from autoslim.exporting import runtimes, writers
 from autoslim.exporting.runtimes import Runtime
 from autoslim.exporting.writers import Source
-from autoslim.messages import near
 
 FLOAT32_SHARE = 1e-4
 """Largest difference of logits in float32, as a share of their scale.

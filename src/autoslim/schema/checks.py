@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
-from autoslim.errors import AutoslimError
-from autoslim.messages import near
+from autoslim.errors import AutoslimError, near
 
 
 def key(default: Any, doc: str) -> Any:
