@@ -122,8 +122,8 @@ def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, .
         AutoslimError: for another layout, with the one expected.
     """
     root = existing_folder(path, LAYOUT)
-    train, held = root / "train", test_folder(root, test)
-    if not train.is_dir() or held is None:
+    train, test_root = root / "train", test_folder(root, test)
+    if not train.is_dir() or test_root is None:
         lacking = "train" if not train.is_dir() else test or " or ".join(TEST_NAMES)
         raise AutoslimError(f"dataset.path={path} has no folder {lacking}: {LAYOUT}. {found_there(root)}")
     classes = _folders(train)
@@ -132,13 +132,13 @@ def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, .
             f"dataset.path={path}: its folder train holds {len(classes)} class folders: {LAYOUT}, with at "
             "least 2 classes. Put the images into one folder for each class."
         )
-    strangers = sorted(set(_folders(held)) - set(classes))
+    strangers = sorted(set(_folders(test_root)) - set(classes))
     if strangers:
         raise AutoslimError(
-            f"{held} has class folders that train has not: {', '.join(strangers[:5])}. Expected the same "
-            f"classes, such as {', '.join(classes[:3])}. Rename or remove them."
+            f"{test_root} has class folders that train has not: {', '.join(strangers[:5])}. Expected the "
+            f"same classes, such as {', '.join(classes[:3])}. Rename or remove them."
         )
-    found = _files(train, classes), _files(held, classes)
+    found = _files(train, classes), _files(test_root, classes)
     for files in found:
         if not files.names:
             raise AutoslimError(f"{files.root} holds no images: {LAYOUT}. Put them there.")

@@ -44,13 +44,15 @@ def tfds(
             f"dataset.name={name} is prepared as {info.file_format.value}: expected tfrecord. Prepare it "
             "anew with file_format=tfrecord, or give another dataset.path."
         )
-    held = next((split for split in ((test,) if test else TEST_NAMES) if split in info.splits), None)
-    if "train" not in info.splits or held is None:
+    test_split = next((split for split in ((test,) if test else TEST_NAMES) if split in info.splits), None)
+    if "train" not in info.splits or test_split is None:
         raise AutoslimError(
             f"dataset.name={name} has the splits {', '.join(info.splits)}: expected train and "
             f"{test or ' or '.join(TEST_NAMES)}. Set dataset.test_split to one of them."
         )
-    train, test_files = ([str(file) for file in info.splits[split].filepaths] for split in ("train", held))
+    train, test_files = (
+        [str(file) for file in info.splits[split].filepaths] for split in ("train", test_split)
+    )
     return record_dataset(
         name,
         train,
