@@ -1,8 +1,8 @@
 """The report in TensorBoard: figures, accuracy against FLOPs, widths over the search.
 
 TensorBoard's horizontal axis is a whole number, the step. Accuracy against FLOPs therefore uses thousands of
-FLOPs as steps: the axis reads 20k for 20 M. Supernet, AutoSlim, uniform and baseline are runs of their own
-with the same tags, so that TensorBoard lays their curves over each other in one chart.
+FLOPs as steps: the axis reads 20k for 20 M. The supernet and each kind of network (`network.NAMES`) are runs
+of their own with the same tags, so that TensorBoard lays their curves over each other in one chart.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ def write_report(
     """Write event files, in place of those of an earlier report.
 
     Args:
-        folder: of the event files: `figures/<name>` stand in it; its sub-folders are the runs `baseline`,
-            `autoslim` and `uniform` (test images), `supernet` (held-out images), and `search`, whose step is
-            the search's: `widths/<group>`, `search/share`, `search/top1`, `search/loss`.
+        folder: of the event files: `figures/<name>` stand in it; its sub-folders are a run for each kind of
+            network, such as `baseline` and `autoslim` (test images), `supernet` (held-out images), and
+            `search`, whose step is the search's: `widths/<group>`, `search/share`, `search/top1`,
+            `search/loss`.
         results: the trained networks.
         trajectory: of the search.
         figures: name -> figure.

@@ -38,7 +38,7 @@ def accuracy_against_cost(
     Args:
         results: the baseline, and networks of any methods.
         trajectory: of the search; its top-1 is of held-out training images, with the supernet's weights.
-        resource: "flops", "params" or "memory": the horizontal axis.
+        resource: "flops", "params", "memory" or "latency": the horizontal axis.
         images: test images, for 95 % intervals; None: no intervals.
     """
     figure = Figure(figsize=(9, 5), layout="constrained")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -20,10 +19,6 @@ from matplotlib.patches import Patch
 from autoslim.reporting.figures.style import COLOURS, FULL_WIDTH, INK, styled
 from autoslim.reporting.network import NetworkResult, in_order
 
-if TYPE_CHECKING:
-    pass
-
-
 PANEL_GROUPS = 40  # channel groups side by side before another row of bars begins
 
 
@@ -31,8 +26,8 @@ PANEL_GROUPS = 40  # channel groups side by side before another row of bars begi
 def channels_before_after(groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult]) -> Figure:
     """Channels of every group: full width behind, each network in front.
 
-    AutoSlim's networks are bars; a uniform network of the same target is a dash across its bar. Many groups
-    go into several rows.
+    Networks that a search found are bars; a uniform network of the same target is a dash across its bar. Many
+    groups go into several rows.
 
     Args:
         groups: (name, channels at full width) in the network's order.
