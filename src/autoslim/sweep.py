@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from autoslim.reporting.network import NAMES
 from autoslim.schema import METHODS
+from autoslim.writing import write_whole
 
 MEASURES = ("top1", "flops", "params")
 """What is averaged over seeds: top-1 accuracy in [0, 1], multiply-accumulates, parameters."""
@@ -45,7 +45,7 @@ class Job:
 
     def write(self, folder: Path) -> None:
         """Put the record into ``folder``, as ``job.json``, whole or not at all."""
-        _write(folder / "job.json", json.dumps(dataclasses.asdict(self), indent=1, default=str) + "\n")
+        write_whole(folder / "job.json", json.dumps(dataclasses.asdict(self), indent=1, default=str) + "\n")
 
     def write_if_possible(self, folder: Path) -> None:
         """As :meth:`write`; a full disk is reported by the stage that met it, not once more here."""
@@ -75,13 +75,6 @@ class Summary(NamedTuple):
     @property
     def failed(self) -> list[Job]:
         return [job for job in self.jobs if job.status != "done"]
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file by renaming, so that nobody ever reads half of it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def read_jobs(folder: Path) -> list[Job]:
@@ -218,10 +211,10 @@ def write_summary(summary: Summary, folder: Path) -> None:
     for job in summary.jobs:
         lines.append(f"- {job.number}: `{' '.join(job.overrides)}` {job.status}")
         lines += [f"  - {stage}: {path}" for stage, path in job.folders.items()]
-    _write(folder / "summary.md", "\n".join(lines) + "\n")
-    _write(folder / "summary.csv", _csv(summary))
+    write_whole(folder / "summary.md", "\n".join(lines) + "\n")
+    write_whole(folder / "summary.csv", _csv(summary))
     data = {
         "jobs": [dataclasses.asdict(job) for job in summary.jobs],
         "groups": [{**group._asdict(), "n": len(group.seeds)} for group in summary.groups],
     }
-    _write(folder / "summary.json", json.dumps(data, indent=1) + "\n")
+    write_whole(folder / "summary.json", json.dumps(data, indent=1) + "\n")

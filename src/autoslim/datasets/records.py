@@ -23,6 +23,7 @@ from autoslim.datasets.encoded import Choice, EncodedDataset, EncodedSplit
 from autoslim.datasets.folder import TEST_NAMES, existing_folder, files_hash, found_there
 from autoslim.datasets.images import EncodedImages, mapped, on_host
 from autoslim.errors import AutoslimError, first_line
+from autoslim.writing import replacing
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +158,8 @@ def tfrecord(
     root = existing_folder(path, LAYOUT)
     train = _files(root, "train")
     names = (test,) if test else TEST_NAMES
-    held = next((files for files in (_files(root, prefix) for prefix in names) if files), [])
-    if not train or not held:
+    test_paths = next((files for files in (_files(root, prefix) for prefix in names) if files), [])
+    if not train or not test_paths:
         lacking = "train" if not train else " or ".join(names)
         raise AutoslimError(
             f"dataset.path={path} holds no TFRecord files of {lacking}: {LAYOUT}. {found_there(root)}"
@@ -166,7 +167,7 @@ def tfrecord(
     return record_dataset(
         name,
         train,
-        held,
+        test_paths,
         shape,
         image_key=image_key,
         label_key=label_key,
@@ -260,9 +261,8 @@ def _kept(files: Sequence[str], label_key: str, state: str, cache: Path | None) 
             with np.load(path) as kept:
                 return Records(**kept)
         records = _find(files, label_key)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez(temporary, **records._asdict())
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            np.savez(part, **records._asdict())
     return records
 
 

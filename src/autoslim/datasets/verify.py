@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from autoslim.datasets.images import EncodedImages
 from autoslim.errors import AutoslimError
+from autoslim.writing import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,7 @@ def broken_images(images: EncodedImages, state: str, cache: Path | None = None) 
         if path.exists():
             return {int(index): reason for index, reason in json.loads(path.read_text())["broken"].items()}
         found = _decode_all(images)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"images": len(images), "broken": found}, indent=1))
-        os.replace(temporary, path)
+        write_whole(path, json.dumps({"images": len(images), "broken": found}, indent=1))
     return found
 
 

@@ -25,6 +25,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.graph.axes import Axis
 from autoslim.graph.materialize import slimmed_layer
 from autoslim.graph.trace import Node
+from autoslim.writing import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -166,9 +167,7 @@ class LatencyTable:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._known = {**self._read(), **self._known}  # what another process measured meanwhile
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"device": self.device, "milliseconds": self._known}, indent=1))
-        temporary.replace(self._path)
+        write_whole(self._path, json.dumps({"device": self.device, "milliseconds": self._known}, indent=1))
 
 
 def milliseconds(model: keras.Model) -> float:

@@ -17,6 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from autoslim.errors import AutoslimError
+from autoslim.writing import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -143,23 +144,14 @@ def writes() -> bool:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    if not writes():
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file so that it is there whole or not at all; not in a worker that does not write."""
+    if writes():
+        write_whole(path, text)
 
 
 def append(path: Path, text: str) -> None:
     """Add to the end of a file; a kill may leave a part of it."""
-    if _writing.get():
+    if writes():
         with open(path, "a") as file:
             file.write(text)
 

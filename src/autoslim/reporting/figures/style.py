@@ -14,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from autoslim.writing import replacing
+
 # Colours that people with any colour vision tell apart (Okabe & Ito), and markers that do without colour.
 COLOURS = {
     "baseline": "#333333",
@@ -83,11 +85,10 @@ def styled(draw: F) -> F:
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure by renaming, so that nobody ever reads half of it; the same figure, the same bytes."""
+    """Write a figure, whole or not at all; the same figure, the same bytes."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
     return path
 
 

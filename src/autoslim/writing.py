@@ -1,0 +1,30 @@
+"""Files that are there whole or not at all, whatever stops the process that writes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Within the block, write to the path that is given; at its end that file takes the place of `path`.
+
+    It ends in the same suffix, and is removed if the block fails. Several processes may do this at once.
+    """
+    part = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, in place of one that is there."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
