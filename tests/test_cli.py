@@ -105,7 +105,7 @@ def test_help_is_for_people(place: Path) -> None:
 
 @pytest.mark.parametrize("args", [("--help",), ("--cfg", "job"), ("slim.tagret=1",), ("slim.target=7",)])
 def test_answers_at_once(place: Path, args: tuple[str, ...]) -> None:
-    """Without TensorFlow, in under 1.5 s of processor time (elapsed time depends on other work)."""
+    """Without TensorFlow, in a few seconds of processor time (elapsed time depends on other work)."""
     code = (
         "import sys, time; from autoslim.__main__ import main; sys.argv[0] = 'autoslim'\n"
         "try: main()\nexcept SystemExit: pass\n"
@@ -122,7 +122,7 @@ def test_answers_at_once(place: Path, args: tuple[str, ...]) -> None:
     )
     last = done.stdout.splitlines()[-1].split()
     assert last[:2] == ["HEAVY", "[]"]
-    assert float(last[-1]) < 1.5
+    assert float(last[-1]) < 4
 
 
 MISTAKES = [
