@@ -47,7 +47,7 @@ def arguments(name: str) -> tuple[str, dict[str, Any]]:
     """What a name means: a method, and its keyword arguments; `passes` as a share of naive's.
 
     >>> arguments("race:0.01+lazy:5+per_cost")
-    ('greedy', {'mode': 'race', 'tolerance': 0.01, 'lazy': True, 'refresh': 5, 'per_cost': True})
+    ('greedy', {'lazy': True, 'per_cost': True, 'mode': 'race', 'tolerance': 0.01, 'refresh': 5})
     >>> arguments("evolution:0.5")
     ('evolution', {'passes': 0.5})
 
@@ -56,7 +56,7 @@ def arguments(name: str) -> tuple[str, dict[str, Any]]:
     """
     if is_rival(name):
         return _rival_arguments(name)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"lazy": False, "per_cost": False}
     for place, part in enumerate(name.split("+")):
         word, _, value = part.partition(":")
         if word not in WORDS or (place == 0) != (word in MODES):

@@ -37,7 +37,7 @@ def summary(name="halving", arithmetic=0.1, mean=0.0, error=1.0, seconds=None):
 
 def test_names_of_modes():
     assert doctest.testmod(figures).attempted > 0 == doctest.testmod(figures).failed
-    options = {"mode": "exact", "exchange": 3, "shortlist": 0.3}
+    options = {"lazy": False, "per_cost": False, "mode": "exact", "exchange": 3, "shortlist": 0.3}
     assert figures.arguments("exact+exchange+shortlist:0.3") == ("greedy", options)
     for name in benchmark_search.DEFAULT_MODES:
         method, options = figures.arguments(name)

@@ -60,8 +60,8 @@ def test_exact_is_naive(build, target, share):
     keras.utils.set_random_seed(0)
     made = ChannelGraph(build())
     levels = Levels.spaced(made, 4, 0.25, 1)
-    naive = search(made, levels, held_out(), targets=[target], mode="naive")
-    exact = search(made, levels, held_out(), targets=[target], mode="exact")
+    naive = search(made, levels, held_out(), targets=[target], mode="naive", lazy=False)
+    exact = search(made, levels, held_out(), targets=[target], mode="exact", lazy=False)
     assert len(naive.points) > 3
     for one, other in zip(naive.points, exact.points, strict=True):
         for name in ("widths", "group", "loss", "loss_error", "top1", "share", "naive_macs", "images"):
@@ -76,7 +76,7 @@ def test_exact_counts_what_it_ran():
     """By hand: the current network up to the hidden layer, each candidate from the first layer it touches."""
     made = graph()
     levels = Levels.spaced(made, 4, 0.25, 2)
-    found = search(made, levels, batches(30, 15, seed=5), targets=[0.6])
+    found = search(made, levels, batches(30, 15, seed=5), targets=[0.6], mode="exact", lazy=False)
     assert found.points[0].macs == 30 * made.cost().flops
     for before, point in zip(found.points, found.points[1:], strict=False):
         spent = 0
@@ -137,6 +137,7 @@ def levels(made):
 
 
 def found(made, levels, target=0.5, **settings):
+    settings = {"mode": "exact", "lazy": False, **settings}
     return search(made, levels, batches(48, 6, seed=5), targets=[target], **settings)
 
 
@@ -198,7 +199,7 @@ SPARING = [
 def test_going_on_is_as_if_never_stopped(made, levels, settings):
     """Modes are functions of the arguments and the step; a lazy queue travels with the path."""
     seen = []
-    whole = search(made, levels, batches(48, 6, seed=5), targets=[0.45], on_point=seen.append, **settings)
+    whole = found(made, levels, 0.45, on_point=seen.append, **settings)
     for start in seen[:-1:3]:
         kept = Trajectory.from_dict(json.loads(json.dumps(start.to_dict())))
         assert found(made, levels, 0.45, start=kept, **settings) == whole

@@ -175,7 +175,7 @@ class Dataset(ABC):
             self.classes,
         )
 
-    def heldout(self, index: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:
+    def heldout(self, index: np.ndarray, batch_size: int = 128) -> tf.data.Dataset:
         """The training images at `index`, normalised, in nearly equal batches of at most `batch_size`."""
         size = -(-len(index) // -(-len(index) // batch_size))
         return self._in_order(self.train, self.train_labels, size, index)

@@ -54,20 +54,20 @@ class SlimConfig:
     passes: float = key(
         100.0, "full-network passes over the held-out images that random and evolution may spend in all"
     )
-    search: str = key("exact", "search mode: naive, exact (the same path, cheaper), halving or race")
+    search: str = key("halving", "search mode: naive, exact (the same path, cheaper), halving or race")
     score: str = key("loss", "what candidates are compared by on held-out images: loss or top1")
     per_cost: bool = key(False, "compare the drop of the score for each share of the resource saved")
     first: float = key(0.0625, "halving, race: share of the held-out batches that every candidate sees")
     tolerance: float = key(0.01, "race: largest regret of a step, in the score's units")
     confidence: float = key(0.95, "race: probability with which a step's regret is within the tolerance")
-    lazy: bool = key(False, "refresh only candidates of the least last known drop, until one stays the least")
+    lazy: bool = key(True, "refresh only candidates of the least last known drop, until one stays the least")
     refresh: int = key(8, "lazy: refresh all candidates every so many steps")
     shortlist: float | None = key(
         None, "share of the candidates that go on, by first-order effect, in (0, 1]; null: all"
     )
     exchange: int = key(0, "moves for each target after the search: one group wider, another narrower")
     images: int | None = key(None, "use at most so many held-out images in the search; null: all")
-    batch_size: int = key(256, "held-out images per batch; each batch is normalised by its own statistics")
+    batch_size: int = key(128, "held-out images per batch; each batch is normalised by its own statistics")
 
     def __post_init__(self) -> None:
         if isinstance(self.target, ListConfig):

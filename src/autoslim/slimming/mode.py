@@ -28,10 +28,10 @@ class SearchMode:
         AutoslimError: for a value out of range.
     """
 
-    mode: str = "exact"
+    mode: str = "halving"
     score: str = "loss"
     per_cost: bool = False
-    lazy: bool = False
+    lazy: bool = True
     refresh: int = 8
     shortlist: float | None = None
     first: float = 1 / 16
