@@ -1,6 +1,7 @@
 """All stages on images in files, from the command line's configuration to the report; several devices."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,8 @@ from trees import CLASSES, write_tree
 
 from autoslim.config import compose
 from autoslim.datasets import image_folder
+from autoslim.datasets.verify import lost_images_told
+from autoslim.errors import AutoslimError
 from autoslim.stages.pipeline import run_stages
 
 SETTINGS = {
@@ -39,10 +42,52 @@ def test_all_stages_on_a_folder_and_again_where_it_was_moved(tmp_path):
     assert [row["network"] for row in first.rows] == ["baseline", "autoslim", "uniform"]
     baseline = tmp_path / "out" / "resnet8-animals-small"
     [result] = baseline.glob("baseline-*/result.json")
-    assert json.loads(result.read_text())["test_images"] == 9
+    result = json.loads(result.read_text())
+    assert (result["test_images"], result["classes"]) == (9, list(CLASSES))
     shutil.move(tmp_path / "here", tmp_path / "there")
     again = run_stages(compose({**settings, "dataset.path": str(tmp_path / "there")}))
     assert again.folders == first.folders
+
+
+def break_jpeg(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    "harm, several, reason",
+    [
+        (lambda path: path.unlink(), 1, "{path}; No such file or directory"),
+        (lambda path: path.write_bytes(b"no image"), 1, "Unknown image file format. .*"),
+        (break_jpeg, 3, "Invalid JPEG data, size 200"),
+    ],
+)
+def test_an_image_that_breaks_after_it_was_looked_at(tmp_path, harm, several, reason):
+    write_tree(tmp_path, train=4)
+    data = image_folder(str(tmp_path), (6, 6, 3)).training(4, seed=1)
+    path = tmp_path / "train" / "bee" / "2.jpg"
+    harm(path)
+
+    @tf.function
+    def take(iterator):  # several batches in one call, as train.steps_per_call takes them
+        for _ in range(several):
+            images, _ = next(iterator)
+        return images
+
+    with pytest.raises(AutoslimError) as caught, lost_images_told("animals"):
+        batches = iter(data.dataset(1))
+        for _ in range(3):
+            take(batches) if several > 1 else next(batches)
+    reason = reason.format(path=re.escape(str(path)))
+    assert re.fullmatch(
+        rf"An image of animals can't be read any more \({reason}\)\. Mend or remove its file: the same "
+        r"command then looks at all files anew, and names what is broken \(dataset\.verify=true\)\.",
+        str(caught.value),
+    )
+
+
+def test_errors_of_other_origin_are_left_alone():
+    with pytest.raises(tf.errors.InvalidArgumentError), lost_images_told("animals"):
+        tf.io.decode_jpeg(b"no image")
 
 
 def test_workers_share_a_batch(tmp_path):

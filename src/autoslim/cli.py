@@ -50,6 +50,8 @@ KEYS = (
     "retrain.epochs",
     "retrain.init",
     "train.batch_size",
+    "train.strategy",
+    "train.precision",
     "slim.target",
     "slim.resource",
     "slim.levels",

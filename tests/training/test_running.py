@@ -1,5 +1,6 @@
 """What the loop does around its steps: averages, the best epoch, patience, profiles, several steps a call."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -246,7 +247,7 @@ def test_speed_is_logged_and_summed_up(tmp_path, caplog):
     ):
         assert rate * seconds == pytest.approx(8, rel=1e-3)
     assert all(0 <= share <= 1 for _, share in points["speed/share_of_time_waiting_for_images"])
-    (line,) = [record.message for record in caplog.records if record.message.startswith("small: ")]
+    (line,) = [record.message for record in caplog.records if record.name == "autoslim.training.loop"]
     assert line.endswith(" of it waiting for images")
 
 
@@ -281,6 +282,14 @@ def test_the_stopwatch(monkeypatch):
     assert watch.summary() == "4 images/s, 2500.0 ms a step, 10% of it waiting for images"
 
 
+def test_no_waiting_is_told_of_where_it_is_not_seen(tmp_path, caplog):
+    caplog.set_level("INFO")
+    train(plain(), given(), 3, folder=tmp_path, running=Running(steps_per_call=3), description="small")
+    assert not [tag for tag in curves(tmp_path) if "waiting" in tag]
+    (line,) = [record.message for record in caplog.records if record.name == "autoslim.training.loop"]
+    assert re.fullmatch(r"small: \d+ images/s, [\d.]+ ms a step", line)
+
+
 def test_evaluations_are_drawn(tmp_path):
     values = iter([0.25, 0.5])
     history = train(
@@ -302,6 +311,15 @@ def test_profile_of_some_steps(tmp_path, several):
     assert train(profiled, given(), 2, folder=tmp_path, running=running) == train(whole, given(), 2)
     assert bits(profiled.model) == bits(whole.model)
     assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
+
+
+def test_profile_past_the_end(tmp_path, caplog):
+    train(plain(), given(), 1, folder=tmp_path / "none", running=Running(profile=(4, 9)))
+    assert not list(tmp_path.glob("none/plugins"))
+    assert "train.profile=[4,9]: this training has 3 steps, so that none is profiled." in caplog.messages
+    caplog.set_level("INFO")
+    train(plain(), given(), 1, folder=tmp_path / "some", running=Running(profile=(3, 9)))
+    assert f"Profile of steps 3 to 3: {tmp_path / 'some'}" in caplog.messages
 
 
 # -- XLA ---------------------------------------------------------------------------------------------

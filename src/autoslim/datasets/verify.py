@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
@@ -73,6 +74,32 @@ def check_broken(broken: dict[int, str], images: EncodedImages, what: str, limit
     log.warning("%s and are left out: %s%s.", count, ", ".join(shown), more)
 
 
+@contextmanager
+def lost_images_told(name: str) -> Iterator[None]:
+    """Within the block, turn what TensorFlow raises for an image that broke meanwhile into a message.
+
+    Args:
+        name: of the dataset.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "IteratorGetNext" not in error.message:
+            raise
+        raise AutoslimError(
+            f"An image of {name} can't be read any more ({_reason(error)}). Mend or remove its file: the "
+            "same command then looks at all files anew, and names what is broken (dataset.verify=true)."
+        ) from error
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """What is wrong with an image: the one line of TensorFlow's message that tells it."""
+    lines = error.message.splitlines()
+    place = next((at for at, line in enumerate(lines) if "[[" in line), 1)  # below it
+    noise = r"\{\{.*?\}\} ?|Error in user-defined function .* with iterator: \S+: | \[Op:\w+\]| name: ?$"
+    return re.sub(noise, "", lines[max(place - 1, 0)]).rstrip(".")[:120]
+
+
 def _decode_all(images: EncodedImages) -> dict[int, str]:
     log.info("Decoding %d images once to find broken ones (dataset.verify=false leaves it out).", len(images))
     read = images.reader()
@@ -86,7 +113,7 @@ def _decode_all(images: EncodedImages) -> dict[int, str]:
             else:
                 tf.io.decode_image(stored, channels, expand_animations=False)
         except tf.errors.OpError as error:
-            return re.sub(r"\{\{.*?\}\} ?| \[Op:\w+\]| name: ?$|\n.*", "", error.message).rstrip(".")[:120]
+            return _reason(error)
         return None
 
     def reasons() -> Iterator[str | None]:

@@ -58,7 +58,7 @@ def finish_network(
     batches = experiment.training_batches()
     count = experiment.config.train.calibration_batches
     passes = -(-count // batches.steps_per_epoch)
-    graph = ChannelGraph(model)
+    graph, classes = ChannelGraph(model), experiment.data.class_names
     calibrate(graph, batches.dataset(passes).take(count))
     if is_chief(experiment.strategy):
         model.save(folder.path / "model.keras")
@@ -78,6 +78,7 @@ def finish_network(
             "memory": cost.memory,
             **billed(experiment, macs),
             "normalization": experiment.normalization(),
+            **({"classes": list(classes)} if classes else {}),
             "history": history,
         }
     )

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.config import Config
+from autoslim.datasets.verify import lost_images_told
 from autoslim.reporting.exports import export_table
 from autoslim.reporting.network import network_of
 from autoslim.reporting.terminal import heading, results_table, show, where
@@ -59,7 +60,7 @@ def run_stages(config: Config, run_dir: Path | None = None, sweep: bool = False)
     """
     experiment = Experiment(config, sweep)
     chief = is_chief(experiment.strategy)  # several workers are joined before anything else
-    with writing(chief), peers_watched(experiment.strategy):
+    with writing(chief), peers_watched(experiment.strategy), lost_images_told(config.dataset.name):
         return _run_stages(experiment, run_dir)
 
 

@@ -28,10 +28,12 @@ class Stopwatch:
         self._steps = self._all_steps = 0
         self._waited = self._all_waited = self._all_seconds = 0.0
         self._start: float | None = None
+        self._sees_waiting = False  # not where steps take their images themselves, several in one call
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Around the wait for the next batch."""
+        self._sees_waiting = True
         start = time.monotonic()
         yield
         if self._start is not None:
@@ -66,18 +68,20 @@ class Stopwatch:
 
     def _speed(self, seconds: float, steps: int, waited: float) -> dict[str, float]:
         seconds = max(seconds, 1e-9)
-        return {
+        speed = {
             "speed/images_per_second": steps * self._batch_size / seconds,
             "speed/step_seconds": seconds / steps,
-            "speed/share_of_time_waiting_for_images": waited / seconds,
         }
+        share = {"speed/share_of_time_waiting_for_images": waited / seconds}
+        return speed | share if self._sees_waiting else speed
 
     def summary(self) -> str:
         """Speed over the whole training, in words; empty if nothing was measured."""
         if not self._all_steps:
             return ""
-        images, seconds, share = self._speed(self._all_seconds, self._all_steps, self._all_waited).values()
-        return f"{images:.0f} images/s, {1000 * seconds:.1f} ms a step, {share:.0%} of it waiting for images"
+        images, seconds, *share = self._speed(self._all_seconds, self._all_steps, self._all_waited).values()
+        text = f"{images:.0f} images/s, {1000 * seconds:.1f} ms a step"
+        return text + "".join(f", {part:.0%} of it waiting for images" for part in share)
 
 
 class Curves:
@@ -109,12 +113,21 @@ class Profile:
     Args:
         folder: of the event files; None: no profile.
         steps: first and last step, from 1; None: no profile.
+        total: steps of the whole training.
     """
 
-    def __init__(self, folder: Path | None, steps: tuple[int, int] | None) -> None:
+    def __init__(self, folder: Path | None, steps: tuple[int, int] | None, total: int) -> None:
         self._folder = folder
         self._first, self._last = steps if steps and folder is not None else (0, 0)
         self._active = False
+        if self._first > total:
+            log.warning(
+                "train.profile=[%d,%d]: this training has %d steps, so that none is profiled.",
+                self._first,
+                self._last,
+                total,
+            )
+        self._last = min(self._last, total)
 
     def until(self, done: int) -> int | None:
         """Steps that may be taken at once before a profile begins or ends; None: any number."""

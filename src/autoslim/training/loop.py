@@ -114,7 +114,8 @@ class _Training:
         if running.keep_best:
             self._best = BestWeights(folder / "best" if folder else None, model, step.strategy)
         written = folder if writes and not self.progress.over else None
-        self._curves, self._profile = Curves(written), Profile(written, running.profile)
+        self._curves = Curves(written)
+        self._profile = Profile(written, running.profile, self.progress.total)
         self._clock = Stopwatch(batches.batch_size if not self.progress.over else 0)
         self._saved_at, self._saved_step = time.monotonic(), self.progress.done
 
