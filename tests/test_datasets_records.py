@@ -97,11 +97,17 @@ def test_keys_label_offset_and_subset(tmp_path):
     assert data.classes == 5 and np.bincount(data.train_labels).tolist() == [0, 0, 3, 3, 3]
     assert len(read(data.training(9).dataset(1))) == 1
     refused(
-        f"{records}/train-00000.tfrecord: its records have no feature image/encoded and no feature "
-        "image/class/label. There are: image/filename, kind, png. Set dataset.image_key and "
-        "dataset.label_key to the encoded image and its label.",
+        f"{records}/train-00000.tfrecord: its records have no bytes feature image/encoded and no integer "
+        "feature image/class/label. There are: image/filename (bytes), kind (integer), png (bytes). Set "
+        "dataset.image_key and dataset.label_key to the encoded image and its label.",
         tfrecord, str(records),
     )  # fmt: skip
+    refused(
+        f"{records}/train-00000.tfrecord: its records have no integer feature png. There are: image/filename "
+        "(bytes), kind (integer), png (bytes). Set dataset.image_key and dataset.label_key to the encoded "
+        "image and its label.",
+        lambda: tfrecord(str(records), SHAPE, image_key="png", label_key="png"),
+    )
     refused(
         "tfrecord: labels of training images go from -1 to 1, but there are 3 classes: expected 0 to 2. "
         "Correct dataset.classes, dataset.label_offset or the files.",

@@ -113,15 +113,20 @@ def free_ports(count):
     return ports
 
 
-def two_workers(folder, dies=0, seconds=120):
-    """(exit status, what it printed, its errors) of both workers; the second one dies in a step."""
+def two_workers(folder, dies=0):
+    """What both workers of a training did; the second one dies in a step."""
+    return on_two_workers([[str(HERE / "worker.py"), "auto", str(folder), str(dies * i)] for i in range(2)])
+
+
+def on_two_workers(commands, seconds=120):
+    """(exit status, what it printed, its errors) of two commands of Python that join each other."""
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     started = []
-    for index in range(2):
+    for index, command in enumerate(commands):
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
         started.append(
             subprocess.Popen(
-                [sys.executable, str(HERE / "worker.py"), "auto", str(folder), str(dies * index)],
+                [sys.executable, *command],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -162,6 +167,25 @@ def test_two_workers_equal_one_process_and_outlive_a_lost_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_first_worker_reports_and_exports_while_the_other_one_waits(tmp_path):
+    settings = {
+        "arch.depth": 8,
+        "dataset.train_images": 80,
+        "train.batch_size": 40,
+        "baseline.epochs": 1,
+        "train.strategy": "multi_worker",
+        "stages": "[baseline,report,export]",
+        "export.formats": "[keras]",
+        "output": tmp_path,
+    }
+    command = ["-m", "autoslim", *(f"{key}={value}" for key, value in settings.items())]
+    done = on_two_workers([[*command, f"hydra.run.dir={tmp_path}/{i}"] for i in range(2)], seconds=240)
+    assert [status for status, *_ in done] == [0, 0], done
+    assert len(list(tmp_path.glob("resnet8-digits/*/report.md"))) == 1
+    assert len(list(tmp_path.glob("resnet8-digits/*/export.md"))) == 1
+
+
+@pytest.mark.slow
 def test_interrupted_in_mid_epoch_has_the_same_bits():
     """With shifts, mirroring, mixed images, dropout, an average of the weights, and clipping."""
     found = run("resuming.py")
@@ -183,7 +207,9 @@ def test_which_strategy(config):
     assert make_strategy("auto") is make_strategy("single") is tf.distribute.get_strategy()
     config('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}')
     assert make_strategy("auto") is tf.distribute.get_strategy()  # one worker is no cluster
-    config('{"cluster": {"chief": ["c:1"], "worker": ["a:1", "b:1"]}}')
+    config(
+        '{"cluster": {"chief": ["c:1"], "worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'
+    )
     assert cluster_workers() == ["c:1", "a:1", "b:1"]
 
 
@@ -208,6 +234,14 @@ def test_what_can_not_be_a_cluster(config):
     message = refusal(make_strategy, "auto")
     assert message.startswith("The environment variable TF_CONFIG can't be read (Expecting property name ")
     assert message.endswith(f"): expected JSON such as {EXAMPLE}")
+    for task in ("", ', "task": {"type": "worker", "index": 2}', ', "task": {"type": "ps", "index": 0}'):
+        config('{"cluster": {"worker": ["a:1", "b:1"]}' + task + "}")
+        assert refusal(make_strategy, "auto") == (
+            f"The environment variable TF_CONFIG can't be read (its task {task[10:] or '{}'} is none of the "
+            f"cluster's): expected JSON such as {EXAMPLE}"
+        )
+    config('{"cluster": {"worker": "a:1"}}')
+    assert "(its workers are no list)" in refusal(make_strategy, "auto")
     config('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
     tf.zeros([1])
     message = refusal(make_strategy, "auto")

@@ -31,6 +31,7 @@ LAYOUT = (
     "expected train-*.tfrecord and val-*.tfrecord (or test-*.tfrecord; also names as train-00000-of-00128)"
 )
 IMAGE_KEY, LABEL_KEY = "image/encoded", "image/class/label"
+_KINDS = {"bytes_list": "bytes", "int64_list": "integer", "float_list": "float"}
 _FRAME = 16  # bytes of a record beside its content: length, and two check sums
 _BUFFER = 2**16
 _AT_ONCE = 4096
@@ -233,20 +234,25 @@ def _files(root: Path, prefix: str) -> list[str]:
 
 
 def _check_keys(file: str, image_key: str, label_key: str) -> None:
-    """Refuse a file whose first record has not these features, naming those it has."""
+    """Refuse a file whose first record has not these features, of the right kind, naming those it has."""
     try:
         first = next(iter(tf.data.TFRecordDataset(file).take(1)), None)
     except tf.errors.OpError as error:
         raise _damaged(file, error) from error
     if first is None:
         return
-    found = sorted(tf.train.Example.FromString(first.numpy()).features.feature)
-    lacking = [key for key in (image_key, label_key) if key not in found]
-    if lacking:
+    features = tf.train.Example.FromString(first.numpy()).features.feature
+    kinds = {key: feature.WhichOneof("kind") for key, feature in features.items()}
+    wrong = [
+        f"no {_KINDS[kind]} feature {key}"
+        for key, kind in ((image_key, "bytes_list"), (label_key, "int64_list"))
+        if kinds.get(key) != kind
+    ]
+    if wrong:
+        found = ", ".join(f"{key} ({_KINDS.get(kinds[key], 'empty')})" for key in sorted(kinds))
         raise AutoslimError(
-            f"{file}: its records have no feature {' and no feature '.join(lacking)}. There are: "
-            f"{', '.join(found)}. Set dataset.image_key and dataset.label_key to the encoded image and its "
-            "label."
+            f"{file}: its records have {' and '.join(wrong)}. There are: {found}. Set dataset.image_key and "
+            "dataset.label_key to the encoded image and its label."
         )
 
 

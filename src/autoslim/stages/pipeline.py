@@ -79,6 +79,7 @@ def _run_stages(experiment: Experiment, run_dir: Path | None) -> Outcome:
         for stage in stages:
             _STAGES[stage](run)
         run.finish()
+        wait_for_all(experiment.strategy)  # one that leaves while the first one reports would be a dead one
     return run.outcome
 
 
@@ -160,9 +161,9 @@ class _Run:
 
     def export(self) -> None:
         """Write the networks of this configuration that are done as files for deployment."""
+        networks = done_networks(self.experiment)  # by all workers: a network is built by all of them or none
         if not is_chief(self.experiment.strategy):
             return
-        networks = done_networks(self.experiment)
         folder = export_folder(self.experiment, networks)
         result = self._stage(
             folder,
@@ -170,6 +171,7 @@ class _Run:
             lambda: run_export(self.experiment, folder, networks),
             ("rows",),
             done=lambda: is_exported(folder),
+            alone=True,
         )
         show(export_table(result["rows"]))
 
@@ -192,6 +194,7 @@ class _Run:
         work: Callable[[], dict[str, Any]],
         fields: tuple[str, ...] = (),
         done: Callable[[], bool] | None = None,
+        alone: bool = False,
     ) -> dict[str, Any]:
         """Reuse what a stage left, or run it under its folder's lock.
 
@@ -201,19 +204,20 @@ class _Run:
             work: runs it and returns its result.
             fields: what its result must hold.
             done: whether what it left is enough; None: whether it finished.
+            alone: whether the first of several workers runs it, and the others do not.
         """
         label = f"{folder.stage} {detail}".strip()
         enough = done or (lambda: folder.done)
-        if not self._all_see(enough):
+        together = is_multi_worker(self.experiment.strategy) and not alone
+        if not (self._all_see(enough) if together else enough()):
             with folder.locked(self.experiment.lock_wait):
-                if (
-                    is_multi_worker(self.experiment.strategy) or not enough()
-                ):  # another process may have run it
+                if together or not enough():  # another process may have run it
                     heading(label, str(folder.path))
                     start = time.monotonic()
                     result = work()
                     log.info("%s took %.0f s", label, time.monotonic() - start)
-                    wait_for_all(self.experiment.strategy)  # all that the next stage reads is written
+                    if together:
+                        wait_for_all(self.experiment.strategy)  # all that the next stage reads is written
                     return self._keep(label, folder, result)
         heading(label, f"done before, reused: {folder.path}")
         return self._keep(label, folder, folder.result(fields))

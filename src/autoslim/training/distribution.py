@@ -56,14 +56,21 @@ def cluster_workers() -> list[str]:
     """Addresses of the workers that TF_CONFIG lists, the chief first; none without it.
 
     Raises:
-        AutoslimError: if TF_CONFIG can't be read.
+        AutoslimError: if TF_CONFIG can't be read, or names no place in its own cluster.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return []
     try:
-        cluster = json.loads(text).get("cluster", {})
-        return [*cluster.get("chief", []), *cluster.get("worker", [])]
+        config = json.loads(text)
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        jobs = {job: cluster.get(job, []) for job in ("chief", "worker")}
+        if not all(isinstance(addresses, list) for addresses in jobs.values()):
+            raise ValueError("its workers are no list")
+        workers = [*jobs["chief"], *jobs["worker"]]
+        if len(workers) > 1 and int(task.get("index", -1)) not in range(len(jobs.get(task.get("type"), []))):
+            raise ValueError(f"its task {json.dumps(task)} is none of the cluster's")
+        return workers
     except (ValueError, AttributeError, TypeError) as error:
         raise AutoslimError(
             f"The environment variable TF_CONFIG can't be read ({first_line(error, 80)}): expected JSON "
