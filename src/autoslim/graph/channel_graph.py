@@ -12,17 +12,17 @@ import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.connecting import connect
 from autoslim.graph.cost import Cost, LayerCost, layer_costs, total_cost
-from autoslim.graph.groups import ChannelGroup, Cuts, Grouping, matches
+from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.materialize import materialize
-from autoslim.graph.rules import LayerRule, NeedsCut, Unsupported, rule_for, same_config
+from autoslim.graph.rules import LayerRule
 from autoslim.graph.run import Replaced, Statistics, forward
 from autoslim.graph.trace import Node, Trace, trace
 
 log = logging.getLogger(__name__)
 
 TOLD = 5  # layers that a warning names
-CONNECTIONS = 10  # times that a graph is connected at most, each with more cuts
 
 
 class ChannelGraph:
@@ -53,11 +53,10 @@ class ChannelGraph:
     def __init__(self, model: keras.Model, freeze: Sequence[str] | str = ()) -> None:
         self.model = model
         self.trace: Trace = trace(model)
-        self.groups: tuple[ChannelGroup, ...]
-        self.uncovered: dict[str, str] = {}  # layer name -> why no rule covers it
-        self._axes: dict[int, Axis]
-        self._rules: list[LayerRule | None] = []
-        self._connect((freeze,) if isinstance(freeze, str) else tuple(freeze))
+        found = connect(self.trace, (freeze,) if isinstance(freeze, str) else tuple(freeze))
+        self.groups: tuple[ChannelGroup, ...] = found.groups
+        self.uncovered: dict[str, str] = found.uncovered  # layer name -> why no rule covers it
+        self._axes, self._rules = found.axes, found.rules
         self._weights: list[dict[str, tuple[Dimension, ...]]] = []
         self._keeps_zero: list[bool] = []
         for node, rule in zip(self.trace.nodes, self._rules, strict=True):
@@ -68,81 +67,6 @@ class ChannelGraph:
         self._units = np.array([group.unit for group in self.groups], np.int32)
         self._frozen = np.array([group.frozen is not None for group in self.groups])
         self._warn()
-
-    # -- building ------------------------------------------------------------------------------------
-
-    def _connect(self, freeze: tuple[str, ...]) -> None:
-        """Find the axis of every value, and the groups; again, as long as channels are to be cut."""
-        self._check_patterns(freeze)
-        cuts: Cuts = {}
-        for _ in range(CONNECTIONS):
-            grouping = Grouping(cuts)
-            self._rules, self.uncovered = [], {}
-            axes = self._connect_once(freeze, grouping)
-            cuts = grouping.more_cuts()
-            if not cuts:
-                break
-        makers = [(node.name, value) for node in self.trace.nodes for value in node.outputs]
-        solution = grouping.solve(axes, makers)
-        self.groups, self._axes = solution.groups, solution.axes
-
-    def _connect_once(self, freeze: tuple[str, ...], grouping: Grouping) -> dict[int, Axis]:
-        """Let every node connect its channels: value id -> axis."""
-        axes: dict[int, Axis] = {}
-        traced = self.trace
-        for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
-            axes[value] = grouping.new(name, (shape[-1] if shape else 1) or 1)
-            grouping.freeze(axes[value], "model input")
-        first_calls: dict[int, list[Axis]] = {}
-
-        def visit(node: Node, inputs: list[Axis]) -> list[Axis]:
-            outputs = self._connect_node(node, inputs, grouping)
-            self._tie_calls(node, [*inputs, *outputs], first_calls, grouping)
-            pattern = matches(node.name, freeze)
-            for value, axis in zip(node.outputs, outputs, strict=True):
-                axes[value] = axis
-                if pattern:
-                    grouping.freeze(axis, f"matches {pattern!r}")
-            return outputs
-
-        for axis in traced.walk([axes[i] for i in traced.inputs], visit):
-            grouping.freeze(axis, "model output")
-        return axes
-
-    def _connect_node(self, node: Node, inputs: list[Axis], grouping: Grouping) -> list[Axis]:
-        """Let the node's rule connect it; where there is none, freeze all that it touches."""
-        rule = rule_for(node.op)
-        fixed = True
-        reason = f"a {type(node.op).__name__} {'layer' if isinstance(node.op, keras.Layer) else 'operation'}"
-        if rule is not None and inputs:
-            try:
-                _require_known_weights(rule, node, inputs)
-                outputs = rule.connect(node.op, inputs, node, grouping)
-                self._rules.append(rule)
-                return outputs
-            except Unsupported as why:
-                reason += f" with {why}"
-                fixed = not isinstance(why, NeedsCut)
-        self._rules.append(None)
-        self.uncovered[node.name] = reason
-        outputs = [grouping.new(node.name, (s[-1] if s else 1) or 1) for s in node.output_shapes]
-        for axis in [*inputs, *outputs]:
-            grouping.freeze(axis, f"no rule covers {node.name}, {reason}", fixed)
-        return outputs
-
-    def _tie_calls(
-        self, node: Node, axes: list[Axis], first_calls: dict[int, list[Axis]], grouping: Grouping
-    ) -> None:
-        """Tie the calls of a shared layer: it has one set of weights, and one configuration, for all.
-
-        Where the calls have different numbers of channels neither can depend on them.
-        """
-        rule = self._rules[node.index]
-        if rule is None or (rule.config is same_config and not getattr(node.op, "weights", None)):
-            return
-        for axis, earlier in zip(axes, first_calls.setdefault(id(node.op), axes), strict=True):
-            if axis is not earlier and axis.size == earlier.size:
-                grouping.tie(earlier, axis, node.name)
 
     def _warn(self) -> None:
         """Tell, once, which layers no rule covers, if that costs anything.
@@ -169,16 +93,6 @@ class ChannelGraph:
                 ", ".join(told[:TOLD]),
                 more,
             )
-
-    def _check_patterns(self, freeze: tuple[str, ...]) -> None:
-        names = [node.name for node in self.trace.nodes]
-        for pattern in freeze:
-            if not any(matches(name, (pattern,)) for name in names):
-                near = difflib.get_close_matches(pattern, names, 3, 0.3)
-                raise AutoslimError(
-                    f"freeze={pattern!r} matches no layer. Nearest names: {', '.join(near) or 'none'}; "
-                    "stages=[describe] lists all."
-                )
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -387,18 +301,6 @@ class ChannelGraph:
         """
         widths = self.full if widths is None else self.check(widths)
         return materialize(self, widths, weights, name, replaced or {})
-
-
-def _require_known_weights(rule: LayerRule, node: Node, inputs: list[Axis]) -> None:
-    """Raise Unsupported if the layer holds weights that its rule doesn't know: an activation's, LoRA's."""
-    names = rule.weights(node.op, inputs, inputs)  # whatever the axes: only the names count here
-    known = {id(getattr(node.op, name)) for name in names}
-    unknown = [weight.path for weight in getattr(node.op, "weights", []) if id(weight) not in known]
-    activation = getattr(node.op, "activation", None)
-    if isinstance(activation, keras.Layer) and not activation.built:
-        raise Unsupported(f"the activation {activation.name}, a layer that may make weights later")
-    if unknown:
-        raise Unsupported(f"weights that its rule doesn't know ({unknown[0]})")
 
 
 def _possible(group: ChannelGroup) -> str:
