@@ -10,7 +10,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.calibrate import calibrate
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import StageFolder
+from autoslim.stages.store import MODEL, StageFolder
 from autoslim.training.distribution import is_chief
 from autoslim.training.evaluate import evaluate
 from autoslim.training.fit import fit
@@ -61,7 +61,7 @@ def finish_network(
     graph, classes = ChannelGraph(model), experiment.data.class_names
     calibrate(graph, batches.dataset(passes).take(count))
     if is_chief(experiment.strategy):
-        model.save(folder.path / "model.keras")
+        model.save(folder.path / MODEL)
     experiment.save_weights(model, folder)
     final = evaluate(model, experiment.test_batches())
     convention = experiment.config.slim.convention

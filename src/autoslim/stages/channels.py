@@ -1,4 +1,4 @@
-"""Channels files: {group name: width}, as a search writes them and `slim.channels` names them."""
+"""Channels files, {group name: width}: a search's, a trained network's, and the one `slim.channels` names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from autoslim.errors import AutoslimError
 from autoslim.slimming.trajectory import Point
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import StageFolder, write_atomically
+from autoslim.stages.store import CHANNELS, StageFolder, write_atomically
 
 
 def write_channels(experiment: Experiment, folder: StageFolder, target: float, point: Point) -> str:
@@ -27,6 +27,12 @@ def write_channels(experiment: Experiment, folder: StageFolder, target: float, p
     )
     write_atomically(path, head + yaml.safe_dump(channels, sort_keys=False))
     return str(path)
+
+
+def write_widths(experiment: Experiment, folder: StageFolder, widths: np.ndarray) -> None:
+    """Write `channels.yaml`, the channels of the network at `widths` int32 [G], into its folder."""
+    text = yaml.safe_dump(experiment.plan.channels(widths), sort_keys=False)
+    write_atomically(folder.path / CHANNELS, text)
 
 
 def shipped_channels() -> list[str]:

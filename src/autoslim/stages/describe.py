@@ -9,7 +9,7 @@ from autoslim.graph.cost import layer_costs_csv
 from autoslim.reporting.tables import describe
 from autoslim.reporting.terminal import heading, show, where
 from autoslim.slimming.levels import Levels
-from autoslim.stages.channels import read_channels
+from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import write_atomically
 
@@ -31,7 +31,7 @@ def run_describe(experiment: Experiment, folder: Path | None = None) -> None:
     convention = config.slim.convention
     widths = None
     if config.slim.channels is not None:
-        widths = experiment.plan.widths_from(read_channels(config.slim.channels))
+        widths = channels_widths(experiment)
     show(*describe(experiment.plan, widths, convention=convention, levels=levels))
     if folder is not None:
         path = folder / "layers.csv"

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
-from autoslim.errors import AutoslimError, first_line
+from autoslim.errors import AutoslimError
 from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
 from autoslim.exporting.runtimes import call_keras
@@ -21,11 +20,11 @@ from autoslim.reporting.terminal import progress
 from autoslim.slimming.search import uniform_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.preflight import reached
-from autoslim.stages.store import StageFolder, write_atomically
+from autoslim.stages.store import NETWORK_STAGES, StageFolder, write_atomically
+from autoslim.stages.trained import load_network
 from autoslim.stages.wanted import retrain_folders, wanted
 
 FOLDER = "export"  # within the folder of each network
-TRAINING = ("baseline", "retrain", "uniform")
 
 NOTHING = (
     "The export found no trained network of this configuration: expected baseline, retrain or uniform to be "
@@ -48,7 +47,7 @@ def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
         AutoslimError: for a missing package, or where there is and will be no network.
     """
     check_formats(experiment.config.export.formats)
-    if not set(TRAINING) & set(stages) and not done_networks(experiment):
+    if not set(NETWORK_STAGES) & set(stages) and not done_networks(experiment):
         raise AutoslimError(NOTHING)
 
 
@@ -118,7 +117,7 @@ def _exported(
     labels: np.ndarray,
 ) -> list[dict[str, Any]]:
     """The rows of one network, with `CSV_FIELDS`; paths are relative to the comparison's folder."""
-    model = _load(network)
+    model = load_network(network.folder)
     try:
         found = export(
             model,
@@ -138,17 +137,6 @@ def _exported(
         row["path"] = Path(os.path.relpath(exported.path, folder.path)).as_posix()
         rows.append({name: row[name] for name in CSV_FIELDS})
     return rows
-
-
-def _load(network: Network) -> keras.Model:
-    path = network.folder.path / "model.keras"
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AutoslimError(
-            f"The network in {path} cannot be read ({first_line(error, 120)}). Remove the folder "
-            f"{network.folder.path} to run stage {network.folder.stage} anew."
-        ) from error
 
 
 def _uniform(experiment: Experiment, target: float) -> np.ndarray | None:

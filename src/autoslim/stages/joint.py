@@ -10,8 +10,9 @@ import numpy as np
 
 from autoslim.stages.baseline import finish_network
 from autoslim.stages.bill import TRAINING, billed, trained_images
+from autoslim.stages.channels import write_widths
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.retrain import initial_full_model, write_widths
+from autoslim.stages.retrain import initial_full_model
 from autoslim.stages.store import StageFolder
 from autoslim.training.distribution import is_multi_worker
 from autoslim.training.evaluate import evaluate

@@ -10,6 +10,7 @@ from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.search import load_trajectory
+from autoslim.stages.store import NETWORK_STAGES
 
 ALONE = (
     "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
@@ -27,7 +28,7 @@ def check_before(experiment: Experiment, stages: Sequence[str]) -> None:
     Raises:
         AutoslimError: with the way out.
     """
-    if not {"baseline", "retrain", "uniform"} & set(stages) and "report" in stages:
+    if not set(NETWORK_STAGES) & set(stages) and "report" in stages:
         raise AutoslimError(ALONE)
     _check_targets(experiment, stages)
     _check_earlier_stages(experiment, stages)

@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import yaml
 
 from autoslim.graph import ChannelGraph
 from autoslim.stages.baseline import finish_network, on_test_images
+from autoslim.stages.channels import write_widths
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import StageFolder, write_atomically
+from autoslim.stages.store import StageFolder
 from autoslim.training.fit import fit
 
 
@@ -64,12 +64,6 @@ def initial_full_model(experiment: Experiment) -> keras.Model:
     folder = experiment.supernet_folder()
     experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
     return experiment.load_weights(folder)
-
-
-def write_widths(experiment: Experiment, folder: StageFolder, widths: np.ndarray) -> None:
-    """Write `channels.yaml`, {group name: width}, into a network's folder."""
-    text = yaml.safe_dump(experiment.plan.channels(widths), sort_keys=False)
-    write_atomically(folder.path / "channels.yaml", text)
 
 
 def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:

@@ -30,7 +30,7 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Search until the smallest target is met; goes on from what the folder holds."""
     s = experiment.config.slim
     method = METHODS[s.method]
-    levels = experiment.levels  # before building: the plan's own build starts the session anew
+    levels = experiment.levels  # before building: the plan's own build clears Keras's names
     start = load_trajectory(experiment, folder.path)
     supernet = experiment.supernet_folder()
     experiment.need(supernet, "The search")

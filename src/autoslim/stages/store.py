@@ -22,6 +22,9 @@ from autoslim.writing import write_whole
 log = logging.getLogger(__name__)
 
 RESULT = "result.json"
+MODEL = "model.keras"  # of a stage that trains one network
+CHANNELS = "channels.yaml"  # that network's, {group name: width}
+NETWORK_STAGES = ("baseline", "retrain", "uniform")  # that train one network each
 HASH_LENGTH = 10
 _writing = ContextVar("writing", default=True)
 NETWORK_FIELDS = (

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from autoslim.errors import AutoslimError, first_line
 from autoslim.reporting.network import NetworkResult
 from autoslim.slimming.latency import whole_milliseconds
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import StageFolder
+from autoslim.stages.store import CHANNELS, MODEL, StageFolder
 
 
 class Trained(NamedTuple):
@@ -38,7 +39,7 @@ def trained(
         folder: of the stage that trained it.
         result: what that wrote.
     """
-    paths = {"model": folder.path / "model.keras", "channels": folder.path / "channels.yaml"}
+    paths = {"model": folder.path / MODEL, "channels": folder.path / CHANNELS}
     network = NetworkResult(
         kind,
         target,
@@ -52,8 +53,24 @@ def trained(
     return Trained(network, result)
 
 
+def load_network(folder: StageFolder) -> keras.Model:
+    """The network that a stage trained.
+
+    Raises:
+        AutoslimError: if its file cannot be read.
+    """
+    path = folder.path / MODEL
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AutoslimError(
+            f"The network in {path} cannot be read ({first_line(error, 120)}). Remove the folder "
+            f"{folder.path} to run stage {folder.stage} anew."
+        ) from error
+
+
 def _measured_latency(experiment: Experiment, folder: StageFolder) -> float | None:
     """Milliseconds of a trained network, measured whole on this device, where latency is limited."""
     if experiment.latency is None:
         return None
-    return whole_milliseconds(keras.saving.load_model(folder.path / "model.keras", compile=False))
+    return whole_milliseconds(load_network(folder))

@@ -13,7 +13,7 @@ from autoslim.slimming.points import Widths, score_of, widths_key
 from autoslim.slimming.scorer import Scorer
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.scored import ScoreFile
-from autoslim.stages.store import NETWORK_FIELDS, RESULT, StageFolder, stage_hash
+from autoslim.stages.store import CHANNELS, NETWORK_FIELDS, RESULT, StageFolder, stage_hash
 from autoslim.training.distribution import is_multi_worker
 
 
@@ -36,7 +36,7 @@ def retrained(experiment: Experiment) -> list[Retrained]:
     for stage in ("retrain", "uniform")[: 1 if together else 2]:
         for path in sorted(experiment.root.glob(f"{stage}-*/{RESULT}")):
             try:
-                channels = yaml.safe_load((path.parent / "channels.yaml").read_text())
+                channels = yaml.safe_load((path.parent / CHANNELS).read_text())
                 widths = experiment.plan.widths_from(channels)
                 folders = [experiment.network_folder(stage, widths, joint) for joint in joints]
                 for folder in folders:
