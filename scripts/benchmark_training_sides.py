@@ -19,10 +19,10 @@ import tensorflow as tf
 
 from autoslim import ChannelGraph, Levels, archs
 from autoslim.datasets import GivenBatches
-from autoslim.slimming.sandwich import draw_arms
+from autoslim.slimming.sandwich import arms_cost, draw_arms
 from autoslim.training.gradients import Computing
 from autoslim.training.loop import train
-from autoslim.training.steps import PlainStep, SandwichStep, floor
+from autoslim.training.steps import PlainStep, SandwichStep
 
 SHAPE, CLASSES = (32, 32, 3), 10  # of CIFAR
 WARM_UP = 2  # steps before timing: traces, and lets the kernels settle
@@ -138,7 +138,7 @@ def arms_floor(graph: ChannelGraph, arms: int, steps: int) -> float:
     """The arms' FLOPs over the full network's, mean of the first `steps` steps that a sandwich side times."""
     levels = Levels.spaced(graph)
     return statistics.fmean(
-        floor(graph, draw_arms(levels, arms, 0, number)) for number in range(WARM_UP, WARM_UP + steps)
+        arms_cost(graph, draw_arms(levels, arms, 0, number)) for number in range(WARM_UP, WARM_UP + steps)
     )
 
 

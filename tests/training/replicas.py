@@ -9,8 +9,9 @@ import tensorflow as tf
 from small import CLASSES, images, network
 
 from autoslim.graph import ChannelGraph
+from autoslim.graph.replicas import strategy_of
 from autoslim.slimming.levels import Levels
-from autoslim.training.distribution import distributed, make_strategy, strategy_of
+from autoslim.training.distribution import distributed, make_strategy
 from autoslim.training.gradients import Computing
 from autoslim.training.joint import JointNetwork, JointStep
 from autoslim.training.optimizers import make_optimizer

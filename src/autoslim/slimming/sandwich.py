@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 
 
@@ -39,3 +40,8 @@ def draw_arms(levels: Levels, arms: int, seed: int, step: int) -> np.ndarray:
     generator = np.random.default_rng([seed, step])
     random = [levels.random(generator) for _ in range(arms - 2)]
     return np.stack([levels.largest, levels.smallest, *random])
+
+
+def arms_cost(graph: ChannelGraph, arms: np.ndarray) -> float:
+    """The least that a step with these arms, int32 [arms, G], costs in full-width steps: FLOPs over FLOPs."""
+    return float(np.sum(graph.cost(arms).flops) / graph.cost().flops)

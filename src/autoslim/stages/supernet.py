@@ -9,15 +9,14 @@ import keras
 import numpy as np
 
 from autoslim.graph import ChannelGraph
-from autoslim.slimming.sandwich import draw_arms
+from autoslim.slimming.sandwich import arms_cost, draw_arms
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder
 from autoslim.training.evaluate import evaluate
 from autoslim.training.fit import train_supernet
-from autoslim.training.steps import floor
 
-FLOOR_STEPS = 200  # steps over which the arms' mean cost is taken for the bill
+COST_STEPS = 200  # steps over which the arms' mean cost is taken for the bill
 
 
 def initial_supernet(experiment: Experiment) -> keras.Model:
@@ -47,7 +46,7 @@ def on_held_out_images(experiment: Experiment, graph: ChannelGraph) -> dict[str,
 def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
     config, c = experiment.config, experiment.config.supernet
-    levels = experiment.levels  # before building: the plan's own build starts the session anew
+    levels = experiment.levels  # before building: the plan's own build clears Keras's names
     model = initial_supernet(experiment)
     graph = experiment.graph_of(model)
     batches = experiment.training_batches(experiment.split[0])
@@ -68,8 +67,8 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     )
     experiment.save_weights(model, folder)
     images = trained_images(batches, len(history))
-    steps = min(FLOOR_STEPS, batches.steps_per_epoch * c.epochs)
-    arms = np.mean([floor(graph, draw_arms(levels, c.arms, config.seed, k)) for k in range(steps)])
+    steps = min(COST_STEPS, batches.steps_per_epoch * c.epochs)
+    arms = np.mean([arms_cost(graph, draw_arms(levels, c.arms, config.seed, k)) for k in range(steps)])
     return folder.finish(
         {
             "arms_cost": float(arms),

@@ -1,0 +1,1 @@
+"""Training: the loop that baseline, supernet and retraining share, and the steps in which they differ."""

@@ -16,7 +16,6 @@ from typing import Any
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError, first_line
-from autoslim.graph.replicas import strategy_of as strategy_of
 
 log = logging.getLogger(__name__)
 

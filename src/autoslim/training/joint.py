@@ -15,8 +15,9 @@ from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.materialize import own_batch_norms
+from autoslim.graph.replicas import strategy_of
 from autoslim.graph.run import Replaced
-from autoslim.training.distribution import on_replicas, strategy_of, total
+from autoslim.training.distribution import on_replicas, total
 from autoslim.training.fit import default_optimizer
 from autoslim.training.gradients import (
     USUAL,

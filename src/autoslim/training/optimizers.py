@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
-from autoslim.training.distribution import strategy_of
+from autoslim.graph.replicas import strategy_of
 
 STEP_BOUNDARIES = (0.3, 0.6, 0.8)  # shares of the training after which "step" lowers the rate
 STEP_FACTOR = 0.2

@@ -1,6 +1,6 @@
 """Training steps: one network at full width, or a supernet arm by arm.
 
-A step runs in every replica of the strategy that its network was made for (`distribution.strategy_of`): each
+A step runs in every replica of the strategy that its network was made for (`replicas.strategy_of`): each
 takes its part of the batch, losses are sums over images divided by the images of the whole batch, and the sum
 of all gradients is applied once. The arms of a sandwich step are calls of one traced function, one after
 another, so that memory stays near one arm's; their gradients are summed on the way.
@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.graph.replicas import strategy_of
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import arm_names, draw_arms
-from autoslim.training.distribution import Strategy, on_replicas, strategy_of, total
+from autoslim.training.distribution import Strategy, on_replicas, total
 from autoslim.training.gradients import (
     USUAL,
     Computing,
@@ -246,13 +246,12 @@ class SandwichStep:
 
     def _largest_arm(self, images: Any, labels: Any, part: Any | None) -> tuple[Any, Any, Any]:
         run = on_replicas(self.strategy, self._largest_in_replica)
-        targets, count, measured = run(images, labels, part)
-        return targets, count, tf.unstack(total(self.strategy, measured))
+        targets, count, found = run(images, labels, part)
+        return targets, count, tf.unstack(total(self.strategy, found))
 
     def _largest_in_replica(self, images: Any, labels: Any, part: Any | None) -> tuple[Any, Any, Any]:
         count = images_in_all(labels)
         images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
-
         found = self.full_pass(images, labels, count)
         (self._sums.start if part is None else self._sums.add)(found.gradients)
         logits = tf.cast(found.logits, tf.float32)
@@ -313,10 +312,6 @@ def measured(found: Found, labels: Any, count: Any) -> Any:
 
 
 def named(arm: str, values: Sequence[Any]) -> Metrics:
+    """The (loss, share of hits) of an arm by their names in the curves."""
     loss, top1 = values
     return {f"{arm}/loss": loss, f"{arm}/top1": top1}
-
-
-def floor(graph: ChannelGraph, arms: np.ndarray) -> float:
-    """The least that a sandwich step can cost, in full-width steps: the arms' FLOPs over the full one's."""
-    return float(np.sum(graph.cost(arms).flops) / graph.cost().flops)
