@@ -38,10 +38,16 @@ def check_labels(labels: Any, model: keras.Model) -> None:
         return
     wrong = values[(values < 0) | (values >= shape[-1])]
     if wrong.size:
-        raise AutoslimError(
-            f"Label {wrong[0]} is out of range: model {model.name!r} has {shape[-1]} outputs, so labels are 0"
-            f" to {shape[-1] - 1}. Number the classes from 0, or build the model for all of them."
-        )
+        raise AutoslimError(str(wrong[0]).join(out_of_range(model.name, shape[-1])))
+
+
+def out_of_range(name: str, outputs: int) -> tuple[str, str]:
+    """What a message says before and behind a label for which a network of this name has no output."""
+    return (
+        "Label ",
+        f" is out of range: model {name!r} has {outputs} outputs, so labels are 0 to {outputs - 1}. "
+        "Number the classes from 0, or build the model for all of them.",
+    )
 
 
 def hits(labels: Any, logits: Any) -> Any:

@@ -12,8 +12,10 @@ import tensorflow as tf
 
 from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
+from autoslim.scoring import out_of_range
 from autoslim.training.distribution import Strategy, check_batch_size, distributed
 
+# A message with `out_of_range`, within what TensorFlow says around it.
 _REFUSED = re.compile(r"Label -?\d+ is out of range: .*? for all of them\.")
 
 
@@ -49,14 +51,8 @@ def _checked(labels: Any, classes: int, name: str) -> Any:
     """The same labels. Looked at here, on the host, where no step has to wait for it."""
     wrong = tf.reshape(tf.boolean_mask(labels, (labels < 0) | (labels >= classes)), [-1])
     first = tf.strings.as_string(tf.concat([wrong, tf.zeros([1], labels.dtype)], 0)[0])
-    message = tf.strings.join(
-        [
-            "Label ",
-            first,
-            f" is out of range: model {name!r} has {classes} outputs, so labels are 0 to {classes - 1}. "
-            "Number the classes from 0, or build the model for all of them.",
-        ]
-    )
+    before, behind = out_of_range(name, classes)
+    message = tf.strings.join([before, first, behind])
     with tf.control_dependencies([tf.debugging.Assert(tf.size(wrong) == 0, [message])]):
         return tf.identity(labels)
 
