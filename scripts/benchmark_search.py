@@ -35,9 +35,10 @@ import numpy as np
 from benchmark_common import Records, introduce, run, show_bars, show_table
 
 from autoslim import datasets
-from autoslim.config import Config, compose
+from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import where
+from autoslim.schema import Config
 from autoslim.slimming.methods import METHODS
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.trajectory import Trajectory

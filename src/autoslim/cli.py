@@ -24,9 +24,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from autoslim import sweep
-from autoslim.config import Config, documentation, validate
+from autoslim.config import documentation, validate
 from autoslim.errors import AutoslimError
 from autoslim.messages import FAMILY, describe, one_line
+from autoslim.schema import Config
 from autoslim.startup import import_tensorflow
 
 log = logging.getLogger(__name__)

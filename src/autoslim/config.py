@@ -14,14 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from autoslim.errors import AutoslimError
 from autoslim.messages import FAMILY, describe, unknown_key
 from autoslim.schema import (
-    DATASETS,
-    STAGES,
     ArchConfig,
-    BaselineConfig,
     Config,
     CustomArch,
     DatasetConfig,
-    ExportConfig,
     ImageNetArch,
     KerasApplication,
     KerasFile,
@@ -30,37 +26,8 @@ from autoslim.schema import (
     ResNet,
     RetrainConfig,
     SlimConfig,
-    StageConfig,
-    SupernetConfig,
-    TrainConfig,
     WideResNet,
 )
-
-__all__ = [
-    "DATASETS",
-    "STAGES",
-    "ArchConfig",
-    "BaselineConfig",
-    "Config",
-    "CustomArch",
-    "DatasetConfig",
-    "ExportConfig",
-    "ImageNetArch",
-    "KerasApplication",
-    "KerasFile",
-    "MobileNetV2",
-    "OptimizerConfig",
-    "ResNet",
-    "RetrainConfig",
-    "SlimConfig",
-    "StageConfig",
-    "SupernetConfig",
-    "TrainConfig",
-    "WideResNet",
-    "compose",
-    "documentation",
-    "validate",
-]
 
 _ARCHS: dict[str, type[ArchConfig]] = {
     "resnet": ResNet,

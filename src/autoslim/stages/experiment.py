@@ -17,10 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim import archs, datasets
-from autoslim.config import Config, StageConfig
 from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph import ChannelGraph
+from autoslim.schema import Config, StageConfig
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyTable
 from autoslim.slimming.levels import Levels

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from autoslim.config import Config
 from autoslim.datasets.verify import lost_images_told
 from autoslim.reporting.exports import export_table
 from autoslim.reporting.network import network_of
 from autoslim.reporting.terminal import heading, results_table, show, where
+from autoslim.schema import Config
 from autoslim.slimming.search import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.baseline import run_baseline
