@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import map_coordinates
-from trees import picture
+from trees import assert_same, picture, read
 
 from autoslim.datasets import ArrayImages, Augmentation, TrainingBatches, batches
 from autoslim.datasets.augmentation import recolored
@@ -185,17 +185,6 @@ def source(size=5, seed=3, **augmentation):
     labels = np.arange(23) % 4
     moments = np.full(3, 0.4), np.full(3, 0.2)
     return TrainingBatches(images, labels, size, seed, *moments, Augmentation(**augmentation), None, 4)
-
-
-def read(dataset):
-    return [(x.numpy(), y.numpy()) for x, y in dataset]
-
-
-def assert_same(left, right):
-    assert len(left) == len(right) > 0
-    for one, other in zip(left, right, strict=True):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from trees import CLASSES, jpeg, picture, png, write_tree
+from trees import CLASSES, assert_same, jpeg, picture, png, read, write_tree
 
 from autoslim.datasets import Choice, batches, image_folder
 from autoslim.errors import AutoslimError
@@ -25,17 +25,6 @@ def refused(message, call, *args, **kwargs):
 
 def opened(path, shape=SHAPE, **more):
     return image_folder(str(path), shape, **{"normalization": "pixels", **more})
-
-
-def read(dataset):
-    return [(x.numpy(), y.numpy()) for x, y in dataset]
-
-
-def assert_same(left, right):
-    assert len(left) == len(right) > 0
-    for one, other in zip(left, right, strict=True):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 # ---- layout ----

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from trees import CLASSES, jpeg, write_tree
+from trees import CLASSES, assert_same, jpeg, read, write_tree
 
 from autoslim.config import compose
 from autoslim.datasets import Choice, batches, image_folder, tfds, tfrecord
@@ -52,17 +52,6 @@ def write_both(root, train=5, per_file=4, **keys):
                 root / "records" / f"{split}-{number:05d}.tfrecord", items[start : start + per_file]
             )
     return root / "tree", root / "records"
-
-
-def read(dataset):
-    return [(x.numpy(), y.numpy()) for x, y in dataset]
-
-
-def assert_same(left, right):
-    assert len(left) == len(right) > 0
-    for one, other in zip(left, right, strict=True):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 def test_records_give_what_a_folder_of_the_same_images_gives(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from runs import TINY
 
 from autoslim import sweep
 from autoslim.config import compose
@@ -17,28 +18,13 @@ from autoslim.slimming.points import Score
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.scored import ScoreFile
 
-TINY = {
-    "arch": "resnet20",
-    "arch.depth": 8,
-    "arch.width": 8,
-    "dataset.train_images": 120,
-    "train.batch_size": 40,
-    "train.calibration_batches": 1,
-    "train.deterministic": "false",  # it would hold for the whole process, other tests included
-    "baseline.epochs": 1,
-    "supernet.epochs": 1,
-    "supernet.arms": 2,
-    "retrain.epochs": 1,
-    "slim.levels": 3,
-    "slim.min_width": 0.5,
-    "slim.passes": 8,
-}
+SETTINGS = {**TINY, "slim.levels": 3, "slim.passes": 8}
 METHODS = ("greedy", "random", "sensitivity", "uniform")
 
 
 def run(output: Path, method: str, **settings: object) -> Outcome:
     given = {name.replace("__", "."): value for name, value in settings.items()}
-    return run_stages(compose({"slimming": method, **TINY, "output": output, **given}))
+    return run_stages(compose({"slimming": method, **SETTINGS, "output": output, **given}))
 
 
 @pytest.fixture(scope="module")

@@ -12,27 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from runs import TINY
 
 from autoslim import datasets
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.stages import Outcome, run_stages
-
-TINY = {
-    "arch": "resnet20",
-    "arch.depth": 8,
-    "arch.width": 8,
-    "dataset.train_images": 120,
-    "train.batch_size": 40,
-    "train.calibration_batches": 1,
-    "train.deterministic": "false",  # it would hold for the whole process, other tests included
-    "baseline.epochs": 1,
-    "supernet.epochs": 1,
-    "supernet.arms": 2,
-    "retrain.epochs": 1,
-    "slim.levels": 2,
-    "slim.min_width": 0.5,
-}
 
 
 def run(output: Path, **settings: object) -> Outcome:

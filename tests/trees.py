@@ -1,4 +1,4 @@
-"""Small image files, class folders and what a slow, plain pipeline makes of them."""
+"""Small image files, class folders, and batches as arrays."""
 
 import numpy as np
 import tensorflow as tf
@@ -33,3 +33,16 @@ def write_tree(root, train=4, test=2, encode=jpeg, suffix=".jpg", test_name="val
                 (folder / f"{k}{suffix}").write_bytes(encode(image))
                 images[split].append(image)
     return images
+
+
+def read(dataset):
+    """All batches of a dataset as arrays."""
+    return [(x.numpy(), y.numpy()) for x, y in dataset]
+
+
+def assert_same(left, right):
+    """The same batches, entry by entry."""
+    assert len(left) == len(right) > 0
+    for one, other in zip(left, right, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -1,0 +1,17 @@
+"""The settings of a run that is through in seconds."""
+
+TINY = {
+    "arch": "resnet20",
+    "arch.depth": 8,
+    "arch.width": 8,
+    "dataset.train_images": 120,
+    "train.batch_size": 40,
+    "train.calibration_batches": 1,
+    "train.deterministic": "false",  # it would hold for the whole process, other tests included
+    "baseline.epochs": 1,
+    "supernet.epochs": 1,
+    "supernet.arms": 2,
+    "retrain.epochs": 1,
+    "slim.levels": 2,
+    "slim.min_width": 0.5,
+}
