@@ -87,6 +87,7 @@ class SweepFolder(Callback):
     """Notes the folder of a sweep, whose summary :func:`main` writes after the launcher is through."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Hydra's call before the jobs."""
         _call.sweep = Path(config.hydra.sweep.dir).absolute()
 
 

@@ -74,6 +74,7 @@ class Summary(NamedTuple):
 
     @property
     def failed(self) -> list[Job]:
+        """The jobs that are not done, whatever stopped them."""
         return [job for job in self.jobs if job.status != "done"]
 
 

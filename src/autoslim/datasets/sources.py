@@ -1,6 +1,5 @@
 """The datasets by name: where their images come from, and what they must look like."""
 
-import difflib
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from autoslim.datasets.dataset import ArrayDataset
 from autoslim.datasets.files import Split, read_folder
 from autoslim.datasets.holdout import checked_subset
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, near
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +60,8 @@ def load(
             expected.
     """
     if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "Choose one of these."
-        raise AutoslimError(f"dataset.name={name} is unknown: expected {', '.join(SOURCES)}. {hint}")
+        hint = near(name, SOURCES) or " Choose one of these."
+        raise AutoslimError(f"dataset.name={name} is unknown: expected {', '.join(SOURCES)}.{hint}")
     source = SOURCES[name]
     shape = source.shape if shape is None else tuple(shape)
     classes = source.classes if classes is None else classes

@@ -28,7 +28,7 @@ class ArchConfig:
 
 @dataclass
 class ResNet(ArchConfig):
-    """Residual network for small images (He et al. 2015, section 4.2)."""
+    """Residual network for small images (He et al. 2016, section 4.2)."""
 
     depth: int = key(20, "layers: 6n + 2 for n basic blocks a stage")
     width: int = key(16, "channels of the first stage; 2 and 4 times that in the others")
@@ -88,6 +88,7 @@ class KerasApplication(ArchConfig):
     )
 
     def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the function."""
         return {"name": self.name, "weights": self.weights}
 
 
@@ -105,4 +106,5 @@ class CustomArch(ArchConfig):
     args: dict[str, Any] = key({}, "keyword arguments of the function")
 
     def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the function: those that are given."""
         return dict(self.args)

@@ -148,7 +148,7 @@ class BaselineConfig(StageConfig):
 
 @dataclass
 class SupernetConfig(StageConfig):
-    """Training of one network that works at every width (sandwich rule, Yu & Huang 2019)."""
+    """Training of one network that works at every width (`slimming.sandwich`)."""
 
     section: ClassVar[str] = "supernet"
 

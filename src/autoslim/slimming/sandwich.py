@@ -1,4 +1,4 @@
-"""The sandwich rule: which widths a supernet is trained at in each step (Yu & Huang 2019, section 3)."""
+"""The sandwich rule (Yu & Huang 2019, "Universally Slimmable Networks"): the widths that a step trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The greedy search: from full width down, always narrow the group that hurts least (Yu & Huang 2019, 3.2).
+"""AutoSlim's greedy search (Yu & Huang 2019, 3.2): from full width down, narrow the group that hurts least.
 
 Every score is kept per image, so candidates are compared on the same images. Each batch is normalised by its
 own statistics, as in supernet training.

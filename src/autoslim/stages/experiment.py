@@ -204,6 +204,7 @@ class Experiment:
 
     @cached_property
     def _common(self) -> dict[str, Any]:
+        """What every stage that trains depends on."""
         c = self.config
         train = {k: v for k, v in dataclasses.asdict(c.train).items() if k not in RUNNING_ONLY}
         arch = dataclasses.asdict(c.arch)
@@ -221,10 +222,12 @@ class Experiment:
         }
 
     def baseline_folder(self) -> StageFolder:
+        """The folder in which the full network is trained."""
         key = {**self._common, "baseline": dataclasses.asdict(self.config.baseline)}
         return StageFolder(self.root, "baseline", key)
 
     def supernet_folder(self) -> StageFolder:
+        """The folder in which the supernet is trained."""
         s = self.config.slim
         widths = {name: getattr(s, name) for name in ("min_width", "divisor", "freeze")}
         widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
