@@ -128,6 +128,7 @@ def test_answers_at_once(place: Path, args: tuple[str, ...]) -> None:
 MISTAKES = [
     ("slim.tagret=0.5", "unknown key slim.tagret. Did you mean slim.target? Every key with its value: "),
     ("+slim.nosuch=1", "unknown key slim.nosuch. Every key"),
+    ("slim.limits={foo: 9}", "slim.limits has no such key. Its keys: slim.limits.flops, "),
     (
         "epochs=3",
         "unknown key epochs. Did you mean baseline.epochs or supernet.epochs or retrain.epochs? Every key",

@@ -202,7 +202,7 @@ OUT_OF_RANGE = [
     ("slim.step=0", "slim.step=0 is out of range: channels, at least 1, or null for levels."),
     ("slim.min_width=0", "slim.min_width=0.0 is out of range: a share in (0, 1]."),
     ("slim.divisor=0", "slim.divisor=0 is out of range: a whole number of 1 or more."),
-    ("slim.images=0", "slim.images=0 is out of range: at least 1, or null for all."),
+    ("slim.images=1", "slim.images=1 is out of range: at least 2, or null for all."),
     ("slim.batch_size=1", "slim.batch_size=1 is out of range: batch statistics need at least 2 images."),
     ("train.batch_size=0", "train.batch_size=0 is out of range: a whole number of 1 or more."),
     ("train.checkpoint_seconds=-1", "train.checkpoint_seconds=-1.0 is out of range: seconds, 0 or more."),

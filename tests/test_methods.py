@@ -169,6 +169,18 @@ def test_more_targets_are_another_random_search(outcomes: dict[str, Outcome], tm
         )
 
 
+@pytest.mark.slow
+def test_networks_of_other_targets_stand_beside_nothing(outcomes: dict[str, Outcome], tmp_path: Path) -> None:
+    """A random search for 0.4 has no network for 0.5, though the one it has keeps within it."""
+    output = Path(shutil.copytree(Path(outcomes["greedy"].folders["search"]).parents[1], tmp_path / "copy"))
+    for folder in output.glob("*/search-*"):
+        if "method: random" in (folder / "config.yaml").read_text():
+            shutil.rmtree(folder)
+    run(output, "random", stages="[search,retrain]", slim__target=0.4)
+    text = report(run(output, "greedy"))
+    assert "sensitivity 0.5" in text and "random" not in text.split("## How far")[0]
+
+
 def test_uniform_needs_no_level_within_the_budget(tmp_path: Path) -> None:
     message = r"^Cannot reach flops <= 0\.005 uniformly: with one channel in every group the network still "
     with pytest.raises(AutoslimError, match=message):

@@ -18,6 +18,7 @@ from autoslim import datasets
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.stages import Outcome, run_stages
+from autoslim.stages.experiment import Experiment
 
 
 def run(output: Path, **settings: object) -> Outcome:
@@ -135,6 +136,24 @@ def test_a_lower_target_goes_on_with_the_search(copy: Path) -> None:
     after = json.loads(path.read_text())["points"]
     assert after[: len(before)] == before and len(after) > len(before)
     assert (path.parent / "channels_0.4.yaml").exists()
+
+
+def test_a_search_that_ends_early_serves_the_targets_that_it_met(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when measured times change under way: all is at its smallest, and a target is still not met."""
+    path = folder(copy, "search") / "trajectory.json"
+    written = json.loads(path.read_text())
+    smallest = Experiment(compose({**TINY, "output": copy})).levels.smallest.tolist()
+    written["points"].append({**written["points"][-1], "widths": smallest, "share": 0.45})
+    path.write_text(json.dumps(written))
+    outcome = run(copy, stages="[search,retrain]", slim__target="[0.5,0.4]")
+    assert [row["target"] for row in outcome.rows] == [0.5]
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "The search ended at 0.450 of the full network's flops" in messages[0]
+    assert messages[1:] == ["retrain: no network for slim.target=0.4, which the search did not reach"]
+    message = "reached 0.450 of the full flops, not 0.4. Add search to stages: it goes on from there."
+    assert refused(copy, stages="[retrain]", slim__target=0.4).endswith(message)
 
 
 def test_a_channels_file_is_retrained(whole: Path, tmp_path: Path) -> None:

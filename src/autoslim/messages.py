@@ -20,7 +20,10 @@ def one_line(text: object) -> str:
 
 
 def unknown_key(key: str, keys: Iterable[str]) -> str:
-    """The message for a key that the schema does not have."""
+    """The message for a key that the schema does not have, or that has none of those in a mapping."""
+    inner = [name for name in keys if name.startswith(f"{key}.")]
+    if inner:
+        return f"{key} has no such key. Its keys: {', '.join(inner)}."
     return f"unknown key {key}.{near(key, keys)} Every key with its value: python -m autoslim --cfg job"
 
 

@@ -1,5 +1,6 @@
 """report.md: the tables' numbers, the tests of significance, and that nothing flatters."""
 
+import dataclasses
 import math
 import re
 
@@ -10,6 +11,7 @@ from autoslim.errors import AutoslimError
 from autoslim.reporting.bill import Bill
 from autoslim.reporting.markdown import report_markdown
 from autoslim.reporting.statistics import interval, mcnemar
+from autoslim.slimming.trajectory import Exchange
 
 
 def wilson(right, images, z=1.959963984540054):
@@ -102,6 +104,23 @@ def test_search_bill_and_channels(text):
     assert "- supernet + search + retrain 0.5: 0.850\n" in text
     assert row(text, "block1\\|conv") == ["block1\\|conv", "16", "8", "8", "11"]
     assert row(text, "**sum**") == ["**sum**", "72", "48", "40", "51"]
+
+
+def test_a_search_that_looked_at_fewer_images_says_so(results, full, trajectory):
+    def told(path):
+        facts = {"arch": "resnet20", "dataset": "digits", "seed": 0, "test_images": 200}
+        return report_markdown(results, full, trajectory=path, **facts)
+
+    *points, last = trajectory.points
+    fewer = dataclasses.replace(
+        trajectory, points=(*points, dataclasses.replace(last, images=50, scored=450))
+    )
+    assert "candidates scored on 200 held-out" in told(trajectory)
+    assert "92.00 % to 87.00 %.\n" in told(trajectory)
+    assert "candidates scored on at most 200 held-out" in told(fewer)
+    assert "92.00 % to 87.00 % (on 50 of the images).\n" in told(fewer)
+    exchanged = trajectory.exchanging(Exchange(0.5, (last,), done=True)).exchanging(Exchange(0.7, done=True))
+    assert "one group wider and another narrower: 1 for 0.5, 0 for 0.7.\n" in told(exchanged)
 
 
 def test_how_to_load_runs_as_it_stands(text):

@@ -161,3 +161,12 @@ def test_after_a_search():
         assert row["widened"] == found.groups[point.widened] and row["group"] == found.groups[point.group]
         assert float(row["loss"]) == point.loss
     assert all(row["exchange"] == row["widened"] == "" for row in rows[: len(found.points)])
+
+
+def test_nothing_is_kept_on_the_word_of_one_image(made, levels):
+    """Each half of two images is one: there is no spread to judge by."""
+    toy = Toy([1, 5, 1, 1, 1, 1], noise=0.01)
+    toy.sizes, toy.images = (2,), 2
+    *_, last = exchanged(made, levels, toy, moves=3)
+    (tried,) = last.exchanges
+    assert tried.done and not tried.points

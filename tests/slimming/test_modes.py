@@ -15,8 +15,9 @@ from autoslim.scoring import scores
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.scorer import Scorer
-from autoslim.slimming.search import search
+from autoslim.slimming.search import narrower_candidates, search
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.slimming.trial import Judging, Trial
 
 L = keras.layers
 
@@ -161,6 +162,16 @@ def test_what_leaves_nothing_out_is_exact(made, levels, score, per_cost):
         {"mode": "race", "tolerance": 0.0, "confidence": 1 - 1e-15},
     ):
         assert path(found(made, levels, 0.7, **same, **settings)) == path(exact)
+
+
+def test_where_nothing_saves_the_plain_drop_decides(made, levels):
+    scorer, now = Scorer(made, batches()), levels.largest
+    groups, candidates = narrower_candidates(levels, now)
+    nothing, judging = np.zeros(len(groups)), Judging("loss", per_cost=True)
+    trial = Trial(scorer, now, candidates, nothing, judging)
+    every = np.arange(len(groups))
+    plain = Trial(scorer, now, candidates, nothing, Judging("loss"), drops=True)
+    np.testing.assert_array_equal(trial.badness(every, [0]), plain.differences(every, [0]))
 
 
 def test_drops_per_cost(made, levels):

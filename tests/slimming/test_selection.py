@@ -5,7 +5,7 @@ import pytest
 
 from autoslim.errors import AutoslimError
 from autoslim.slimming.mode import SearchMode
-from autoslim.slimming.selection import everything, halving, race, refreshed
+from autoslim.slimming.selection import doubt, everything, halving, race, refreshed
 
 
 class Scores:
@@ -90,6 +90,10 @@ def test_wrong_and_right_that_no_image_has_told_apart():
     values[0, 15:60] = 1.0
     assert raced(Scores(values), tolerance=0.01) == 0  # all differences are zero: as if beyond doubt
     assert raced(Scores(values), tolerance=0.01, least=1.0) == 1
+
+
+def test_a_single_image_proves_nothing():
+    assert doubt(np.array([[-5.0], [0.0]]), 0.05, np.zeros(2)).tolist() == [np.inf, np.inf]
 
 
 def test_halving():

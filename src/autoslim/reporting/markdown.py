@@ -154,11 +154,20 @@ def _search(trajectory: Trajectory | None, kind: str) -> str:
     return (
         "## The search\n\n"
         f"{steps:,} {way} from the full network down to {units.percent(last.share)} of its "
-        f"{units.RESOURCES[trajectory.resource]}, candidates scored on {trajectory.images:,} "
+        f"{units.RESOURCES[trajectory.resource]}, candidates scored on "
+        f"{'' if trajectory.on_all_images else 'at most '}{trajectory.images:,} "
         f"held-out training images. It computed as much as {trajectory.passes:,.1f} passes of the full "
         "network over these images. With the supernet's own weights the held-out top-1 went from "
-        f"{100 * trajectory.points[0].top1:.2f} % to {100 * last.top1:.2f} %."
+        f"{100 * trajectory.points[0].top1:.2f} % to {100 * last.top1:.2f} %"
+        f"{f' (on {last.images:,} of the images)' if 0 < last.images < trajectory.images else ''}."
+        f"{_exchanged(trajectory)}"
     )
+
+
+def _exchanged(trajectory: Trajectory) -> str:
+    """How many exchanges were kept for each target."""
+    kept = ", ".join(f"{len(e.points)} for {e.target:g}" for e in trajectory.exchanges)
+    return f" Exchanges that were kept, one group wider and another narrower: {kept}." if kept else ""
 
 
 def _bill(bill: Bill) -> str:

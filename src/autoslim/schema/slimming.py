@@ -96,7 +96,7 @@ class SlimConfig:
         need(0 < self.min_width <= 1, "slim.min_width", self.min_width, "a share in (0, 1]")
         need(self.divisor >= 1, "slim.divisor", self.divisor, "a whole number of 1 or more")
         need(
-            self.images is None or self.images >= 1, "slim.images", self.images, "at least 1, or null for all"
+            self.images is None or self.images >= 2, "slim.images", self.images, "at least 2, or null for all"
         )
         need(
             self.batch_size >= 2,

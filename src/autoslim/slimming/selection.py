@@ -110,8 +110,13 @@ def doubt(differences: np.ndarray, chance: float, least: np.ndarray) -> np.ndarr
         chance: that the truth is farther, by Student's t.
         least: the least difference other than zero that one image can make, or 0, [K]: one such is added, so
             that what no image has told apart yet is not taken for equal.
+
+    Returns:
+        Infinite for a single image, which says nothing of the spread.
     """
     images = differences.shape[1]
+    if images < 2:
+        return np.full(len(differences), np.inf)
     squares = np.square(differences - differences.mean(1, keepdims=True)).sum(1) + least**2
     return stats.t.isf(chance, images - 1) * np.sqrt(squares / (images - 1) / images)
 

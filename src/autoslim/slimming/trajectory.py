@@ -129,6 +129,11 @@ class Trajectory:
             return math.nan
         return self.macs / sum(point.naive_macs for point in self.points)
 
+    @property
+    def on_all_images(self) -> bool:
+        """Whether whatever was scored for the path was scored on all held-out images."""
+        return all(p.images in (0, self.images) and p.scored % self.images == 0 for p in self.points)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
         return dataclasses.asdict(self)

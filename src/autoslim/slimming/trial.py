@@ -52,9 +52,11 @@ class Trial:
         self._scorer, self._base, self._judging = scorer, base, judging
         self._all = np.concatenate([widths, base[None]])
         self._against_base = drops or judging.per_cost
-        # What saves nothing would be worth anything: at least a hundredth of the most that one saves.
-        least = max(float(saved.max()) / 100, np.finfo(float).tiny)
-        self.saved: np.ndarray = np.maximum(saved, least) if judging.per_cost else np.ones(len(saved))
+        # What saves nothing would be worth anything: at least a hundredth of the most that one saves. Where
+        # none saves anything, as on a plateau of memory, the plain drop decides.
+        most = float(saved.max())
+        weighed = judging.per_cost and most > 0
+        self.saved: np.ndarray = np.maximum(saved, most / 100) if weighed else np.ones(len(saved))
         self._scores: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def see(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> None:

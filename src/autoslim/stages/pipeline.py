@@ -242,7 +242,14 @@ class _Run:
         """
         if self.config.slim.channels is None:
             self.trajectory = search_result(self.experiment)
-        return wanted(self.experiment, self.trajectory)
+        networks = wanted(self.experiment, self.trajectory)
+        lacking = set(self.config.slim.targets) - {one.target for one in networks}
+        if lacking and self.config.slim.channels is None:
+            log.warning(
+                "retrain: no network for slim.target=%s, which the search did not reach",
+                ",".join(f"{target:g}" for target in sorted(lacking, reverse=True)),
+            )
+        return networks
 
     def _together(self, networks: list[Wanted]) -> None:
         """Train the networks as one, where that is asked for: each is then found done in its folder."""

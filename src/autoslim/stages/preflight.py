@@ -83,6 +83,8 @@ def reached(experiment: Experiment) -> Trajectory | None:
 def search_result(experiment: Experiment) -> Trajectory:
     """The finished search's trajectory.
 
+    One that ended at the smallest widths may serve some of the targets only.
+
     Raises:
         AutoslimError: if there is none, or it did not go as far as the targets.
     """
@@ -91,7 +93,9 @@ def search_result(experiment: Experiment) -> Trajectory:
     trajectory = load_trajectory(experiment, folder.path)
     if trajectory is None:
         raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search anew.")
-    if not trajectory.reaches(min(s.targets), s.limits.given):
+    met = [target for target in s.targets if trajectory.reaches(target, s.limits.given)]
+    ended = trajectory.points[-1].widths == tuple(experiment.levels.smallest)
+    if len(met) < len(s.targets) and not (met and ended):
         raise AutoslimError(
             f"The search in {folder.path} reached {trajectory.points[-1].share:.3f} of the full "
             f"{s.resource}, not {min(s.targets):g}. Add search to stages: it goes on from there."
@@ -108,4 +112,5 @@ def _missing_exchanges(experiment: Experiment, trajectory: Trajectory) -> list[s
     """Targets for which the exchanges that were asked for are still to be tried."""
     s = experiment.config.slim
     moves = s.exchange if s.method == "greedy" else 0
-    return [f"{target:g}" for target in s.targets if not trajectory.exchanged(target, moves)]
+    met = [target for target in s.targets if trajectory.reaches(target, s.limits.given)]
+    return [f"{target:g}" for target in met if not trajectory.exchanged(target, moves)]

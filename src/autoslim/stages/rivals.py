@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ def rivals(experiment: Experiment) -> list[Rival]:
     own, latest = experiment.search_folder(), {}
     folders = (path.parent for path in experiment.root.glob(f"search-*/{RESULT}"))
     for path in sorted(folders, key=lambda path: ((path / RESULT).stat().st_mtime_ns, path.name)):
-        method = _comparable(own, path)
+        method = _comparable(own, path, experiment.config.slim.targets)
         if method is not None:
             latest[method] = path
     order = [method for method in METHODS if method in latest]
@@ -51,13 +51,14 @@ def rivals(experiment: Experiment) -> list[Rival]:
     return [rival for rival in found if rival is not None and rival.networks]
 
 
-def _comparable(own: StageFolder, path: Path) -> str | None:
+def _comparable(own: StageFolder, path: Path, targets: Sequence[float]) -> str | None:
     """The method of a search folder that may stand beside `own`; None: it may not, or is unreadable."""
     try:
         key = yaml.safe_load((path / "config.yaml").read_text())
         theirs: Mapping[str, Any] = key["slim"]
         method = str(theirs["method"])
         same = key["supernet"] == own.key["supernet"] and key.get("device") == own.key.get("device")
+        same &= set(targets) <= set(key.get("targets", targets))  # without a path a method serves its own
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return None
     ours = own.key["slim"]

@@ -65,7 +65,7 @@ class _Keeper:
         self._done = self._way(start.points[-1].share) if start else 0
 
     def _way(self, share: float) -> int:
-        """How far it is from the full network to the smallest target: per mille of the resource."""
+        """How far it is from the full network to the smallest target: thousandths of the resource."""
         return min(self._total, round(1000 * (1 - share)))
 
     @contextmanager
@@ -74,7 +74,7 @@ class _Keeper:
         folder = str(self._folder.path)
         self._writer = tf.summary.create_file_writer(folder) if writes() else tf.summary.create_noop_writer()
         try:
-            with progress("search", self._total, self._done, "per mille") as self._advance:
+            with progress("search", self._total, self._done, "thousandth") as self._advance:
                 yield self
         finally:
             self._writer.close()

@@ -24,17 +24,21 @@ class Wanted(NamedTuple):
 def wanted(experiment: Experiment, trajectory: Trajectory | None) -> list[Wanted]:
     """The networks of `slim.target`, the largest first, or the one that `slim.channels` names.
 
+    Targets that the search ended without are left out.
+
     Args:
         experiment: of the run.
-        trajectory: of the search, as far as the smallest target; None: it is not done, or not needed.
+        trajectory: of the search; None: it is not done, or not needed.
     """
     s = experiment.config.slim
     if s.channels:
         widths = channels_widths(experiment)
         target = float(experiment.budget.share(experiment.budget.cost(widths)))
         return [Wanted(f"{target:.3g}", target, widths)]
-    found = [None if trajectory is None else widths_at(experiment, trajectory, t) for t in s.targets]
-    return [Wanted(f"{t:g}", t, widths) for t, widths in zip(s.targets, found, strict=True)]
+    if trajectory is None:
+        return [Wanted(f"{t:g}", t, None) for t in s.targets]
+    met = [t for t in s.targets if trajectory.reaches(t, s.limits.given)]
+    return [Wanted(f"{t:g}", t, widths_at(experiment, trajectory, t)) for t in met]
 
 
 def widths_at(experiment: Experiment, trajectory: Trajectory, target: float) -> np.ndarray:

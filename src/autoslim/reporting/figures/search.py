@@ -54,7 +54,8 @@ def search_curve(
     upper.margins(y=0.12)
     lower.margins(y=0.12)
     upper.set_title(
-        f"The search, from the full network (right) down: {trajectory.images:,} held-out images",
+        f"The search, from the full network (right) down: "
+        f"{'' if trajectory.on_all_images else 'at most '}{trajectory.images:,} held-out images",
         pad=24 if targets else 10,
     )
     return figure
