@@ -139,6 +139,6 @@ def test_economy_costs_less_than_one_baseline_training(
 
 def test_economy_follows_the_baselines_epochs() -> None:
     config = compose(["+recipe=economy", "baseline.epochs=200"])
-    assert (config.supernet.epochs, config.retrain.epochs) == (40, 140)
+    assert (config.supernet.epochs, config.retrain.epochs) == (40, 180)
     config = compose(["+recipe=economy", "baseline.epochs=1"])
     assert (config.supernet.epochs, config.retrain.epochs) == (1, 1)

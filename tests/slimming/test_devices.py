@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 def started(**environment):
     return subprocess.Popen(
-        [sys.executable, str(HERE / "replicas.py")],
+        [sys.executable, str(HERE / "searching.py")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
