@@ -10,9 +10,16 @@ from autoslim.slimming.levels import Levels
 from autoslim.slimming.search import search
 
 SETTINGS = {
-    "exact": {"mode": "exact", "lazy": False, "exchange": 1, "confidence": 0.6},
+    "exact": {"mode": "exact", "lazy": False, "per_cost": False, "exchange": 1, "confidence": 0.6},
     "halving": {"mode": "halving", "first": 0.4, "lazy": True, "refresh": 2, "per_cost": True},
-    "race": {"mode": "race", "lazy": False, "tolerance": 0.02, "shortlist": 0.7, "first": 0.4},
+    "race": {
+        "mode": "race",
+        "lazy": False,
+        "per_cost": False,
+        "tolerance": 0.02,
+        "shortlist": 0.7,
+        "first": 0.4,
+    },
 }
 
 

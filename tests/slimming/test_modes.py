@@ -61,8 +61,8 @@ def test_exact_is_naive(build, target, share):
     keras.utils.set_random_seed(0)
     made = ChannelGraph(build())
     levels = Levels.spaced(made, 4, 0.25, 1)
-    naive = search(made, levels, held_out(), targets=[target], mode="naive", lazy=False)
-    exact = search(made, levels, held_out(), targets=[target], mode="exact", lazy=False)
+    naive = search(made, levels, held_out(), targets=[target], mode="naive", lazy=False, per_cost=False)
+    exact = search(made, levels, held_out(), targets=[target], mode="exact", lazy=False, per_cost=False)
     assert len(naive.points) > 3
     for one, other in zip(naive.points, exact.points, strict=True):
         for name in ("widths", "group", "loss", "loss_error", "top1", "share", "naive_macs", "images"):
@@ -77,7 +77,9 @@ def test_exact_counts_what_it_ran():
     """By hand: the current network up to the hidden layer, each candidate from the first layer it touches."""
     made = graph()
     levels = Levels.spaced(made, 4, 0.25, 2)
-    found = search(made, levels, batches(30, 15, seed=5), targets=[0.6], mode="exact", lazy=False)
+    found = search(
+        made, levels, batches(30, 15, seed=5), targets=[0.6], mode="exact", lazy=False, per_cost=False
+    )
     assert found.points[0].macs == 30 * made.cost().flops
     for before, point in zip(found.points, found.points[1:], strict=False):
         spent = 0
@@ -138,7 +140,7 @@ def levels(made):
 
 
 def found(made, levels, target=0.5, **settings):
-    settings = {"mode": "exact", "lazy": False, **settings}
+    settings = {"mode": "exact", "lazy": False, "per_cost": False, **settings}
     return search(made, levels, batches(48, 6, seed=5), targets=[target], **settings)
 
 

@@ -30,7 +30,7 @@ class SearchMode:
 
     mode: str = "halving"
     score: str = "loss"
-    per_cost: bool = False
+    per_cost: bool = True
     lazy: bool = True
     refresh: int = 8
     shortlist: float | None = None

@@ -42,7 +42,7 @@ def search(
     latency: Callable[[Any], Any] | None = None,
     mode: str = "halving",
     score: str = "loss",
-    per_cost: bool = False,
+    per_cost: bool = True,
     lazy: bool = True,
     refresh: int = 8,
     shortlist: float | None = None,
