@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autoslim.errors import AutoslimError, near
-from autoslim.exporting import runtimes, writers
-from autoslim.exporting.runtimes import Runtime
-from autoslim.exporting.writers import Source
+from autoslim.exporting.runtimes import Runtime, open_keras, open_litert, open_onnx, open_saved_model
+from autoslim.exporting.writers import (
+    Source,
+    write_keras,
+    write_litert,
+    write_litert_float16,
+    write_litert_int8,
+    write_onnx,
+    write_saved_model,
+)
 
 FLOAT32_SHARE = 1e-4
 """Largest difference of logits in float32, as a share of their scale.
@@ -54,21 +61,15 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
-    "keras": Format("model.keras", writers.write_keras, runtimes.open_keras, FLOAT32_SHARE, float32=False),
-    "saved_model": Format(
-        "saved_model", writers.write_saved_model, runtimes.open_saved_model, FLOAT32_SHARE, float32=False
-    ),
-    "litert": Format("model.tflite", writers.write_litert, runtimes.open_litert, FLOAT32_SHARE),
-    "litert_float16": Format(
-        "model_float16.tflite", writers.write_litert_float16, runtimes.open_litert, FLOAT16_SHARE
-    ),
-    "litert_int8": Format(
-        "model_int8.tflite", writers.write_litert_int8, runtimes.open_litert, None, calibrated=True
-    ),
+    "keras": Format("model.keras", write_keras, open_keras, FLOAT32_SHARE, float32=False),
+    "saved_model": Format("saved_model", write_saved_model, open_saved_model, FLOAT32_SHARE, float32=False),
+    "litert": Format("model.tflite", write_litert, open_litert, FLOAT32_SHARE),
+    "litert_float16": Format("model_float16.tflite", write_litert_float16, open_litert, FLOAT16_SHARE),
+    "litert_int8": Format("model_int8.tflite", write_litert_int8, open_litert, None, calibrated=True),
     "onnx": Format(
         "model.onnx",
-        writers.write_onnx,
-        runtimes.open_onnx,
+        write_onnx,
+        open_onnx,
         FLOAT32_SHARE,
         packages=("tf2onnx", "onnx", "onnxruntime"),
     ),

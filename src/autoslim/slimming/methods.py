@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from typing import NamedTuple
 
+from autoslim.slimming.mode import SearchMode
 from autoslim.slimming.rivals.find import find
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
@@ -20,17 +22,8 @@ class Method(NamedTuple):
     path: bool  # one search serves every target on its way; else a target's network depends on all targets
 
 
-GREEDY_OPTIONS = (
-    "mode",
-    "per_cost",
-    "lazy",
-    "refresh",
-    "shortlist",
-    "first",
-    "tolerance",
-    "confidence",
-    "exchange",
-)
+# Every method takes a score; the others are the greedy search's own.
+GREEDY_OPTIONS = (*(item.name for item in fields(SearchMode) if item.name != "score"), "exchange")
 
 METHODS = {
     "greedy": Method(search, GREEDY_OPTIONS, ("start",), path=True),
