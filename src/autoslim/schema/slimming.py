@@ -57,7 +57,7 @@ class SlimConfig:
     search: str = key("halving", "search mode: naive, exact (the same path, cheaper), halving or race")
     score: str = key("loss", "what candidates are compared by on held-out images: loss or top1")
     per_cost: bool = key(True, "compare the drop of the score for each share of the resource saved")
-    first: float = key(0.0625, "halving, race, shortlist: share of the held-out batches that every candidate sees first")
+    first: float = key(0.0625, "halving, race, shortlist: share of the held-out batches seen first")
     tolerance: float = key(0.01, "race: largest regret of a step, in the score's units")
     confidence: float = key(0.95, "race: probability with which a step's regret is within the tolerance")
     lazy: bool = key(True, "refresh only candidates of the least last known drop, until one stays the least")
