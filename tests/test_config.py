@@ -110,18 +110,18 @@ def test_own_folder_and_recipe(tmp_path: Path) -> None:
 
 OUT_OF_RANGE = [
     ("seed=-1", "seed=-1 is out of range: a whole number in [0, 2147483647]."),
-    ("stages=[]", "stages=[] is out of range: expected some of: describe, baseline, supernet, search, "),
+    ("stages=[]", "stages=[] is out of range: some of: describe, baseline, supernet, search, "),
     ("lock_wait=-1", "lock_wait=-1.0 is out of range: seconds, 0 or more, or null."),
-    ("output=' '", "output=' ' is out of range: expected the name of a folder."),
+    ("output=' '", "output=' ' is out of range: the name of a folder."),
     (
         "arch.name=a/b",
-        "arch.name='a/b' is out of range: it names folders, so no slash, blank or leading dot.",
+        "arch.name=a/b is out of range: it names folders, so no slash, blank or leading dot.",
     ),
     (
         "arch.depth=21",
         "arch.depth=21 is out of range: a residual network has 6n + 2 layers: 8, 14, 20, ... 56.",
     ),
-    ("arch.width=0", "arch.width=0 is out of range: channels of the first stage, at least 1."),
+    ("arch.width=0", "arch.width=0 is out of range: a whole number of 1 or more."),
     (
         "dataset.name=mnist",
         "unknown dataset.name 'mnist'. There are: digits, fashion_mnist, cifar10, cifar100.",
@@ -213,26 +213,21 @@ OUT_OF_RANGE = [
     ),
     ("train.accumulate=0", "train.accumulate=0 is out of range: a whole number of 1 or more."),
     ("train.jit=yes", "unknown train.jit 'yes'. There are: auto, on, off."),
-    ("train.keep_checkpoints=0", "train.keep_checkpoints=0 is out of range: a whole number of 1 or more."),
-    ("train.steps_per_call=0", "train.steps_per_call=0 is out of range: a whole number of 1 or more."),
     (
-        "train.checkpoint_steps=0",
-        "train.checkpoint_steps=0 is out of range: a whole number of 1 or more, or null.",
+        "train.steps_per_execution=0",
+        "train.steps_per_execution=0 is out of range: a whole number of 1 or more.",
     ),
     ("train.evaluate_epochs=0", "train.evaluate_epochs=0 is out of range: a whole number of 1 or more, or "),
-    (
-        "train.profile=[3,2]",
-        "train.profile=[3, 2] is out of range: [first, last], two steps counted from 1, ",
-    ),
-    ("train.profile=[3]", "train.profile=[3] is out of range: [first, last], two steps counted from 1, or "),
     ("optimizer.ema=1", "optimizer.ema=1.0 is out of range: a number in (0, 1), or null."),
-    ("baseline.patience=0", "baseline.patience=0 is out of range: at least 1 epoch, or null."),
-    ("baseline.epochs=0", "baseline.epochs=0 is out of range: at least 1."),
+    ("baseline.epochs=0", "baseline.epochs=0 is out of range: a whole number of 1 or more."),
     (
         "supernet.schedule=cos",
         "unknown supernet.schedule 'cos'. Did you mean cosine? There are: constant, cosine, ",
     ),
-    ("retrain.warmup_epochs=31", "retrain.warmup_epochs=31.0 is out of range: 0 to the epochs."),
+    (
+        "retrain.warmup_epochs=31",
+        "retrain.warmup_epochs=31.0 is out of range: epochs, at most retrain.epochs=30.",
+    ),
     ("retrain.learning_rate=0", "retrain.learning_rate=0.0 is out of range: a number above 0, or null."),
     ("baseline.label_smoothing=1", "baseline.label_smoothing=1.0 is out of range: a share in [0, 1)."),
     ("supernet.arms=1", "supernet.arms=1 is out of range: at least 2, the largest and the smallest width."),
@@ -255,8 +250,8 @@ def test_out_of_range(override: str, message: str) -> None:
 
 
 def test_keys_that_exclude_each_other() -> None:
-    assert refusal("train.steps_per_call=2", "train.accumulate=2") == (
-        "train.steps_per_call=2 is out of range: 1 where train.accumulate cuts the batches into parts."
+    assert refusal("train.steps_per_execution=2", "train.accumulate=2") == (
+        "train.steps_per_execution=2 is out of range: 1 where train.accumulate cuts the batches into parts."
     )
     assert refusal("train.jit=on", "train.sync_batch_norm=true") == (
         "train.jit=on is out of range: off or auto with train.sync_batch_norm: devices can't exchange values "
@@ -279,7 +274,7 @@ def test_image_files_have_one_or_three_channels_and_a_name() -> None:
 
 def test_other_architectures_have_ranges_too() -> None:
     assert "6n + 4 layers" in refusal("arch=wresnet40_4", "arch.depth=20")
-    assert "widening factor" in refusal("arch=wresnet40_4", "arch.widen=0")
+    assert "arch.widen=0 is out of range" in refusal("arch=wresnet40_4", "arch.widen=0")
     assert "arch.width=0.0 is out of range" in refusal("arch=mobilenet_v2", "arch.width=0")
 
 

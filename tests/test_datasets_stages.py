@@ -68,7 +68,7 @@ def test_an_image_that_breaks_after_it_was_looked_at(tmp_path, harm, several, re
     harm(path)
 
     @tf.function
-    def take(iterator):  # several batches in one call, as train.steps_per_call takes them
+    def take(iterator):  # several batches in one call, as train.steps_per_execution takes them
         for _ in range(several):
             images, _ = next(iterator)
         return images

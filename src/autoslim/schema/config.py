@@ -1,10 +1,9 @@
 """The whole configuration of a run."""
 
-import math
 from dataclasses import dataclass
 
 from autoslim.schema.arch import ArchConfig
-from autoslim.schema.checks import group, key, need, one_of
+from autoslim.schema.checks import Options, group, key
 from autoslim.schema.dataset import DatasetConfig
 from autoslim.schema.export import ExportConfig
 from autoslim.schema.slimming import SlimConfig
@@ -23,15 +22,31 @@ UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export")
 
 
 @dataclass
-class Config:
+class Config(Options):
     """The whole configuration of a run."""
 
-    seed: int = key(0, "random seed of everything: weights, order, augmentation, widths, held-out images")
-    stages: list[str] = key(list(UNASKED), f"stages to run, of: {', '.join(STAGES)}")
-    output: str = key("outputs", "folder for all that is written")
+    seed: int = key(
+        0,
+        "random seed of everything: weights, order, augmentation, widths, held-out images",
+        least=0,
+        most=2**31 - 1,
+        expected=f"a whole number in [0, {2**31 - 1}]",
+    )
+    stages: list[str] = key(
+        list(UNASKED),
+        f"stages to run, of: {', '.join(STAGES)}",
+        words=STAGES,
+        holds=bool,
+        expected=f"some of: {', '.join(STAGES)}",
+    )
+    output: str = key(
+        "outputs", "folder for all that is written", holds=str.strip, unit="the name of a folder"
+    )
     lock_wait: float | None = key(
         None,
         "seconds to wait for another process in a stage folder; null: 0 in a single run, no limit in a sweep",
+        least=0,
+        unit="seconds",
     )
     arch: ArchConfig = group(ArchConfig, "the network")
     dataset: DatasetConfig = group(DatasetConfig, "the images")
@@ -44,11 +59,5 @@ class Config:
     export: ExportConfig = group(ExportConfig, "files for deployment (stage export)")
 
     def __post_init__(self) -> None:
-        need(0 <= self.seed < 2**31, "seed", self.seed, "a whole number in [0, 2147483647]")
-        need(bool(self.stages), "stages", self.stages, f"expected some of: {', '.join(STAGES)}")
-        for stage in self.stages:
-            one_of("stage", stage, STAGES)
+        super().__post_init__()
         self.stages = [stage for stage in STAGES if stage in self.stages]
-        need(bool(self.output.strip()), "output", repr(self.output), "expected the name of a folder")
-        wait = self.lock_wait
-        need(wait is None or 0 <= wait < math.inf, "lock_wait", wait, "seconds, 0 or more, or null")

@@ -38,20 +38,6 @@ from autoslim.training.gradients import Computing
 from autoslim.training.optimizers import make_optimizer, make_schedule
 from autoslim.training.running import Running
 
-RUNNING_ONLY = (  # change no result
-    "log_steps",
-    "checkpoint_seconds",
-    "eval_batch_size",
-    "deterministic",
-    "strategy",
-    "checkpoint_steps",
-    "keep_checkpoints",
-    "evaluate_epochs",
-    "profile",
-    "steps_per_call",
-    "jit",
-)
-
 WEIGHTS = "full.weights.h5"
 OWN = "autoslim."  # networks that change with the version only
 
@@ -190,14 +176,9 @@ class Experiment:
         t = self.config.train
         return Running(
             checkpoint_seconds=t.checkpoint_seconds,
-            checkpoint_steps=t.checkpoint_steps,
-            keep_checkpoints=t.keep_checkpoints,
-            keep_best=t.keep_best,
-            patience=stage.patience,
             log_steps=t.log_steps,
             evaluate_epochs=t.evaluate_epochs,
-            profile=(t.profile[0], t.profile[1]) if t.profile else None,
-            steps_per_call=t.steps_per_call,
+            steps_per_call=t.steps_per_execution,
         )
 
     # -- who depends on what -------------------------------------------------------------------------
@@ -206,7 +187,6 @@ class Experiment:
     def _common(self) -> dict[str, Any]:
         """What every stage that trains depends on."""
         c = self.config
-        train = {k: v for k, v in dataclasses.asdict(c.train).items() if k not in RUNNING_ONLY}
         arch = dataclasses.asdict(c.arch)
         files = [arch[key] for key in ("path", "weights") if arch.get(key) and Path(arch[key]).is_file()]
         if files:  # a model or weights of the user's: another file at the same path is another network
@@ -216,14 +196,14 @@ class Experiment:
         return {
             "arch": arch,
             "dataset": dataset_key(c.dataset, self.data),
-            "optimizer": dataclasses.asdict(c.optimizer),
-            "train": train,
+            "optimizer": c.optimizer.affecting_result(),
+            "train": c.train.affecting_result(),
             "seed": c.seed,
         }
 
     def baseline_folder(self) -> StageFolder:
         """The folder in which the full network is trained."""
-        key = {**self._common, "baseline": dataclasses.asdict(self.config.baseline)}
+        key = {**self._common, "baseline": self.config.baseline.affecting_result()}
         return StageFolder(self.root, "baseline", key)
 
     def supernet_folder(self) -> StageFolder:
@@ -235,7 +215,7 @@ class Experiment:
             **self._common,
             "holdout": self.config.dataset.holdout,
             "slim": widths,
-            "supernet": dataclasses.asdict(self.config.supernet),
+            "supernet": self.config.supernet.affecting_result(),
         }
         if self.config.supernet.init == "baseline":
             key["baseline"] = stage_hash(self.baseline_folder().key)
@@ -284,7 +264,7 @@ class Experiment:
     def _retraining(self, joint: bool) -> dict[str, Any]:
         """What a retraining depends on, beside the channels."""
         r = self.config.retrain
-        own = dataclasses.asdict(r)
+        own = r.affecting_result()
         if not joint:
             del own["joint"], own["distill"]
         return {

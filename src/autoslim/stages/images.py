@@ -10,7 +10,6 @@ from autoslim import datasets
 from autoslim.schema import DatasetConfig
 
 _AUGMENTATION = tuple(field.name for field in dataclasses.fields(datasets.Augmentation))
-_NO_RESULT = ("path", "holdout", "verify", "max_broken", "test_split")  # see `dataset_key`
 
 
 def open_dataset(config: DatasetConfig, cache: Path) -> datasets.Dataset:
@@ -52,9 +51,5 @@ def augmentation(config: DatasetConfig) -> dict[str, Any]:
 
 
 def dataset_key(config: DatasetConfig, data: datasets.Dataset) -> dict[str, Any]:
-    """What of the images a result depends on.
-
-    Not the place where they lie: their fingerprint stands for it, so that moved images are the same. Nor the
-    hold-out, which only the supernet and the search depend on.
-    """
-    return {k: v for k, v in vars(config).items() if k not in _NO_RESULT} | {"fingerprint": data.fingerprint}
+    """What of the images a result depends on: the keys that affect results, and the images' fingerprint."""
+    return config.affecting_result() | {"fingerprint": data.fingerprint}
