@@ -212,6 +212,10 @@ OUT_OF_RANGE = [
         "unknown train.precision 'float16'. Did you mean float32? There are: float32, ",
     ),
     ("train.accumulate=0", "train.accumulate=0 is out of range: a whole number of 1 or more."),
+    (
+        "train.execution=masked",
+        "unknown train.execution 'masked'. Did you mean mask? There are: ",
+    ),
     ("train.jit=yes", "unknown train.jit 'yes'. There are: auto, on, off."),
     (
         "train.steps_per_execution=0",

@@ -64,7 +64,7 @@ def check(name, size):
     widths = random_widths(graph, np.random.default_rng(0))
     small = graph.materialize(widths)
     sliced = graph.run(images, widths)
-    assert_close(graph.run(images, widths, mode="mask"), sliced)
+    assert_close(graph.run(images, widths, execution="mask"), sliced)
     assert_close(small(images), sliced)
     for convention in ("macs", "with_norm", "all"):
         cost = graph.cost(widths, convention)

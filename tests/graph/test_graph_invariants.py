@@ -33,7 +33,8 @@ def dense(gradient, variable):
 def gradients(graph, images, widths, mode, batch_statistics):
     weights = graph.model.trainable_weights
     with tf.GradientTape() as tape:
-        outputs = keras.tree.flatten(graph.run(images, widths, mode=mode, batch_statistics=batch_statistics))
+        run = graph.run(images, widths, execution=mode, batch_statistics=batch_statistics)
+        outputs = keras.tree.flatten(run)
         loss = sum(tf.reduce_mean(tf.sin(y)) for y in outputs)
     found = tape.gradient(loss, [w.value for w in weights])
     return [dense(g, w) for g, w in zip(found, weights, strict=True)]
@@ -55,7 +56,7 @@ def test_sliced_equals_masked(name, batch_statistics):
     for _ in range(2):
         widths = random_widths(graph, rng)
         (sliced, own), (masked, own_masked) = (
-            graph.run_with_statistics(images, widths, batch_statistics=batch_statistics, mode=mode)
+            graph.run_with_statistics(images, widths, batch_statistics=batch_statistics, execution=mode)
             for mode in ("slice", "mask")
         )
         assert_close(sliced, masked)

@@ -39,7 +39,7 @@ def test_precision(policy):
     assert_close(graph.run(images), model(images), tolerance)
     widths = graph.uniform(0.5)
     sliced = graph.run(images, widths)
-    assert_close(sliced, graph.run(images, widths, mode="mask"), tolerance)
+    assert_close(sliced, graph.run(images, widths, execution="mask"), tolerance)
     assert_close(sliced, graph.materialize(widths)(images), tolerance)
 
 
@@ -74,7 +74,7 @@ def test_layer_norm_over_masked_channels_uses_the_active_ones():
     normal = (active - active.mean(1, keepdims=True)) / np.sqrt(active.var(1, keepdims=True) + 1e-6)
     expected = normal @ np.asarray(graph.model.get_layer("out").kernel)[:2]
     for mode in ("slice", "mask"):
-        assert_close(graph.run(images, graph.widths_from({"d": 2}), mode=mode), expected)
+        assert_close(graph.run(images, graph.widths_from({"d": 2}), execution=mode), expected)
 
 
 def test_conventions_by_hand():
@@ -113,5 +113,5 @@ def test_a_layer_is_known_once_its_rule_is_registered(caplog):
     assert not graph.uncovered
     images = images_for(model)
     widths = graph.widths_from({"c": 3})
-    assert_close(graph.run(images, widths), graph.run(images, widths, mode="mask"))
+    assert_close(graph.run(images, widths), graph.run(images, widths, execution="mask"))
     assert len(caplog.records) == 1

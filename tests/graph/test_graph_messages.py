@@ -68,11 +68,11 @@ def test_freeze_pattern_that_matches_nothing():
 def test_mode():
     graph = graph_of("residual")
     refused(
-        "mode='masked': expected 'slice' or 'mask'.",
+        "unknown execution 'masked'. Did you mean mask? There are: slice, mask.",
         graph.run,
         np.zeros((1, *IMAGE)),
         graph.full,
-        mode="masked",
+        execution="masked",
     )
 
 

@@ -147,11 +147,11 @@ def check(model, seed):
     assert_close(graph.run(images), model(images))
     widths = random_widths(graph, np.random.default_rng(seed))
     sliced = graph.run(images, widths)
-    assert_close(sliced, graph.run(images, widths, mode="mask"))
+    assert_close(sliced, graph.run(images, widths, execution="mask"))
     small = graph.materialize(widths)
     assert_close(sliced, small(images))
     with_statistics = [
-        graph.run(images, widths, batch_statistics=True, mode=mode) for mode in ("slice", "mask")
+        graph.run(images, widths, batch_statistics=True, execution=mode) for mode in ("slice", "mask")
     ]
     assert_close(*with_statistics, tolerance=1e-3)
     for a, b in zip(

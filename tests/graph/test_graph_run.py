@@ -124,7 +124,7 @@ def test_one_trace_serves_twenty_width_configurations(mode):
     @tf.function
     def step(images, widths):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(graph.run(images, widths, batch_statistics=True, mode=mode))
+            loss = tf.reduce_sum(graph.run(images, widths, batch_statistics=True, execution=mode))
         return loss, tape.gradient(loss, [w.value for w in graph.model.trainable_weights])
 
     images = tf.constant(images_for(graph.model))
@@ -144,7 +144,7 @@ def test_masked_shapes_are_static():
 
     @tf.function(input_signature=[tf.TensorSpec((2, *IMAGE)), tf.TensorSpec((len(graph.groups),), tf.int32)])
     def run(images, widths):
-        y = graph.run(images, widths, mode="mask")
+        y = graph.run(images, widths, execution="mask")
         shapes.append(y.shape.as_list())
         return y
 
@@ -208,7 +208,7 @@ def test_weights_that_change_after_the_trace_are_seen():
 def test_under_xla_masked():
     graph = graph_of("residual")
     images = tf.constant(images_for(graph.model))
-    run = tf.function(lambda i, w: graph.run(i, w, mode="mask", batch_statistics=True), jit_compile=True)
+    run = tf.function(lambda i, w: graph.run(i, w, execution="mask", batch_statistics=True), jit_compile=True)
     widths = graph.uniform(0.5)
     assert_close(run(images, tf.constant(widths)), graph.run(images, widths, batch_statistics=True), 1e-4)
 
@@ -258,7 +258,7 @@ def test_preprocessing_of_bytes_and_a_nested_network():
     widths = graph.uniform(0.5)
     small = graph.materialize(widths)
     assert small.input.dtype == "uint8"
-    assert_close(graph.run(images, widths), graph.run(images, widths, mode="mask"))
+    assert_close(graph.run(images, widths), graph.run(images, widths, execution="mask"))
     assert_close(graph.run(images, widths), small(images))
     direct = keras.Input(IMAGE, dtype="uint8")
     graph = ChannelGraph(finish(direct, base(direct)))  # a nested model converts what it is given
@@ -291,7 +291,7 @@ def test_precision(policy):
         assert_close(got, expected, tolerance)
     widths = graph.uniform(0.5)
     sliced = graph.run(images, widths)
-    assert_close(sliced, graph.run(images, widths, mode="mask"), tolerance)
+    assert_close(sliced, graph.run(images, widths, execution="mask"), tolerance)
     small = graph.materialize(widths)
     assert small.get_layer("a").dtype_policy.name == policy
     assert_close(sliced, small(images), tolerance)
@@ -359,7 +359,7 @@ def test_unknown_precision():
     graph = ChannelGraph(chain(conv(4)))
     with pytest.raises(
         AutoslimError,
-        match=r"precision='half': expected float32, mixed_float16, mixed_bfloat16\.",
+        match=r"unknown precision 'half'\. There are: float32, mixed_float16, mixed_bfloat16\.",
     ):
         graph.run(tf.zeros([1, 6, 6, 3]), precision="half")
 
@@ -498,7 +498,7 @@ def test_batch_norms_of_a_widths_own(name):
 def test_replaced_weights_are_not_masked():
     graph = graph_of("residual")
     with pytest.raises(AutoslimError) as caught:
-        graph.run(images_for(graph.model), mode="mask", replaced={0: 1.0})
+        graph.run(images_for(graph.model), execution="mask", replaced={0: 1.0})
     assert str(caught.value) == (
-        "Weights that are replaced have the widths' own shapes: expected mode='slice'."
+        "Weights that are replaced have the widths' own shapes: expected execution='slice'."
     )

@@ -1,5 +1,7 @@
 """Training steps against steps written by hand."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -93,7 +95,7 @@ def independent_gradients(model, graph, arms, x, y, distill, smoothing):
     total, soft = [np.zeros(v.shape, np.float64) for v in variables], None
     for number, widths in enumerate(arms):
         with tf.GradientTape() as tape:
-            logits = graph.run(x, widths, batch_statistics=True, training=True, mode="mask")
+            logits = graph.run(x, widths, batch_statistics=True, training=True, execution="mask")
             targets = soft if distill and number > 0 else truth
             loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(logits), -1))
             if number == 0:
@@ -129,6 +131,28 @@ def test_sandwich_gradient_is_the_sum_over_the_arms(distill, smoothing):
         )
     for variable, old in zip(model.non_trainable_variables, moving, strict=True):
         np.testing.assert_array_equal(variable.numpy(), old)
+
+
+@pytest.mark.parametrize("how", [{}, {"jit": "on"}, {"accumulate": 2}], ids=str)
+def test_masked_arms_learn_as_sliced_ones(how):
+    """The same losses and weights from all channels, most of them zeros, at static shapes."""
+    results = []
+    for computing in (Computing(), Computing(execution="mask")):
+        model = network(regularizer="l2")
+        graph = ChannelGraph(model)
+        step = SandwichStep(
+            graph, Levels.spaced(graph, 4, divisor=2), sgd(), computing=replace(computing, **how)
+        )
+        losses = []
+        for number in range(6):
+            metrics = step(*map(tf.constant, images(8, number)), number)
+            losses += [float(value) for value in metrics.values()]
+        assert step.traces == 1
+        results.append((losses, [v.numpy() for v in model.variables]))
+    (losses, weights), (masked_losses, masked_weights) = results
+    np.testing.assert_allclose(masked_losses, losses, rtol=1e-4, atol=1e-5)
+    for a, b in zip(masked_weights, weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_one_trace_serves_every_step():

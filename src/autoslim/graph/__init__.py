@@ -3,6 +3,7 @@
 from autoslim.graph.channel_graph import ChannelGraph
 from autoslim.graph.cost import Cost, LayerCost, layer_costs_csv
 from autoslim.graph.groups import ChannelGroup
+from autoslim.graph.options import RunOptions
 from autoslim.graph.rules import LayerRule, Unsupported, register_rule
 from autoslim.graph.segments import Segments
 
@@ -12,6 +13,7 @@ __all__ = [
     "Cost",
     "LayerCost",
     "LayerRule",
+    "RunOptions",
     "Segments",
     "Unsupported",
     "layer_costs_csv",

@@ -7,17 +7,15 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node
-
-if TYPE_CHECKING:
-    from autoslim.graph.channel_graph import ChannelGraph
 
 COUNTED = {
     "macs": "FLOPs: multiply-accumulates of convolutions and dense layers, one image. "
@@ -61,7 +59,7 @@ class LayerCost:
     params: int  # 0 at the second call of a shared layer
 
 
-def total_cost(graph: ChannelGraph, widths: np.ndarray, convention: str) -> Cost:
+def total_cost(graph: Structure, widths: np.ndarray, convention: str) -> Cost:
     """See `ChannelGraph.cost`."""
     _check_convention(convention)
     widths = widths.astype(np.int64)
@@ -78,7 +76,7 @@ def total_cost(graph: ChannelGraph, widths: np.ndarray, convention: str) -> Cost
     return Cost(flops, params, memory)
 
 
-def layer_costs(graph: ChannelGraph, widths: np.ndarray, convention: str) -> list[LayerCost]:
+def layer_costs(graph: Structure, widths: np.ndarray, convention: str) -> list[LayerCost]:
     """See `ChannelGraph.layer_costs`."""
     _check_convention(convention)
     widths = widths.astype(np.int64)
@@ -101,7 +99,7 @@ def layer_costs(graph: ChannelGraph, widths: np.ndarray, convention: str) -> lis
     return rows
 
 
-def node_flops(graph: ChannelGraph, widths: np.ndarray) -> np.ndarray:
+def node_flops(graph: Structure, widths: np.ndarray) -> np.ndarray:
     """Multiply-accumulates of every node for one image at widths int [..., G]: int64 [..., nodes]."""
     widths = widths.astype(np.int64)
     return np.stack([_node_flops(graph, node, widths, "macs") for node in graph.trace.nodes], -1)
@@ -140,7 +138,7 @@ def _entries(dimensions: tuple[Dimension, ...], widths: np.ndarray) -> Any:
     return entries
 
 
-def _node_flops(graph: ChannelGraph, node: Node, widths: np.ndarray, convention: str) -> Any:
+def _node_flops(graph: Structure, node: Node, widths: np.ndarray, convention: str) -> Any:
     rule = graph.rule(node)
     flops: Any = np.zeros(widths.shape[:-1], np.int64)
     if rule is None:
@@ -155,7 +153,7 @@ def _node_flops(graph: ChannelGraph, node: Node, widths: np.ndarray, convention:
     return flops
 
 
-def _flops_per_entry(graph: ChannelGraph, node: Node, convention: str) -> int:
+def _flops_per_entry(graph: Structure, node: Node, convention: str) -> int:
     """FLOPs of a node beside its products by weights, for each entry of its output."""
     rule = graph.rule(node)
     if rule is None or convention == "macs":
@@ -168,7 +166,7 @@ def _flops_per_entry(graph: ChannelGraph, node: Node, convention: str) -> int:
     return flops
 
 
-def _node_params(graph: ChannelGraph, node: Node, widths: np.ndarray, convention: str) -> Any:
+def _node_params(graph: Structure, node: Node, widths: np.ndarray, convention: str) -> Any:
     """Number of weights: trainable ones in "macs", else all; the layer's own count where it has no rule."""
     params: Any = np.zeros(widths.shape[:-1], np.int64)
     rule = graph.rule(node)
@@ -181,8 +179,8 @@ def _node_params(graph: ChannelGraph, node: Node, widths: np.ndarray, convention
     return params
 
 
-def _peak_memory(graph: ChannelGraph, widths: np.ndarray) -> Any:
-    """Peak bytes of live activations: a value lives from the node that makes it to the last that reads it."""
+def _peak_memory(graph: Structure, widths: np.ndarray) -> Any:
+    """Peak bytes of the activations that live at the same time."""
     traced = graph.trace
     size: dict[int, Any] = {}
     for value, shape in zip(traced.inputs, traced.input_shapes, strict=True):
@@ -194,14 +192,11 @@ def _peak_memory(graph: ChannelGraph, widths: np.ndarray) -> Any:
             size[value] = _bytes(graph, value, shape, widths)
             live = live + size[value]
         peak = np.maximum(peak, live)
-        for value in {*node.inputs, *node.outputs}:
-            dead = traced.last_use.get(value, node.index) == node.index
-            if dead and value not in traced.outputs:
-                live = live - size[value]
+        live = live - sum(size[value] for value in traced.ends[node.index])
     return peak
 
 
-def _bytes(graph: ChannelGraph, value: int, shape: tuple[int | None, ...], widths: np.ndarray) -> Any:
+def _bytes(graph: Structure, value: int, shape: tuple[int | None, ...], widths: np.ndarray) -> Any:
     if any(s is None for s in shape[1:-1]):
         raise AutoslimError(
             f"A tensor of the dynamic shape {shape} has no known size. "

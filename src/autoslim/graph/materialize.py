@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,14 +12,12 @@ import tensorflow as tf
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.run import Replaced
+from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node
-
-if TYPE_CHECKING:
-    from autoslim.graph.channel_graph import ChannelGraph
 
 
 def materialize(
-    graph: ChannelGraph, widths: np.ndarray, weights: bool, name: str | None, replaced: Replaced
+    graph: Structure, widths: np.ndarray, weights: bool, name: str | None, replaced: Replaced
 ) -> keras.Model:
     """See `ChannelGraph.materialize`."""
     traced = graph.trace
@@ -49,7 +47,7 @@ def materialize(
 
 
 def own_batch_norms(
-    graph: ChannelGraph, widths: np.ndarray, suffix: str
+    graph: Structure, widths: np.ndarray, suffix: str
 ) -> list[tuple[keras.Layer, keras.Layer]]:
     """Each of the model's batch norms that a rule covers, and a copy of it for the active channels.
 
@@ -69,7 +67,7 @@ def own_batch_norms(
     return list(found.values())
 
 
-def _slimmed_copy(graph: ChannelGraph, node: Node, widths: np.ndarray, suffix: str) -> keras.Layer:
+def _slimmed_copy(graph: Structure, node: Node, widths: np.ndarray, suffix: str) -> keras.Layer:
     layer = slimmed_layer(graph, node, widths, node.name.replace("/", "_") + suffix)
     channels = int(graph.input_axes(node)[0].active(widths))
     layer.build((*node.input_shapes[0][:-1], channels))
@@ -103,7 +101,7 @@ def _free_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def slimmed_layer(graph: ChannelGraph, node: Node, widths: np.ndarray, name: str) -> Any:
+def slimmed_layer(graph: Structure, node: Node, widths: np.ndarray, name: str) -> Any:
     """The same layer for the channels that are left."""
     op = node.op
     rule = graph.rule(node)
@@ -129,9 +127,7 @@ def slimmed_layer(graph: ChannelGraph, node: Node, widths: np.ndarray, name: str
     return layer
 
 
-def _copy_weights(
-    graph: ChannelGraph, node: Node, layer: Any, widths: np.ndarray, replaced: Replaced
-) -> None:
+def _copy_weights(graph: Structure, node: Node, layer: Any, widths: np.ndarray, replaced: Replaced) -> None:
     if not isinstance(node.op, keras.Layer) or layer is node.op:
         return
     rule = graph.rule(node)

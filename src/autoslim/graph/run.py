@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -11,61 +11,46 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.options import DTYPES, RunOptions
 from autoslim.graph.rules.base import call_layer, mixes_channels
+from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node, Trace
-
-if TYPE_CHECKING:
-    from autoslim.graph.channel_graph import ChannelGraph
 
 Replaced = Mapping[int, Any]  # id(a weight of the model) -> what stands in its place, at the active widths
 Statistics = list[tuple[keras.Layer, Axis, Any, Any]]  # (layer, its axis, batch mean, batch variance)
 
 
-PRECISIONS = {"float32": None, "mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
-"""Name of a precision -> type in which layers compute; None: each layer in its own."""
-
-
 def forward(
-    graph: ChannelGraph,
-    images: Any,
-    widths: Any,
-    *,
-    batch_statistics: bool,
-    training: bool,
-    mode: str,
-    replaced: Replaced | None = None,
-    precision: str = "float32",
-    synchronized: bool = False,
+    graph: Structure, images: Any, widths: Any, options: RunOptions, replaced: Replaced | None = None
 ) -> tuple[Any, Statistics]:
     """See `ChannelGraph.run_with_statistics`."""
-    if mode not in ("slice", "mask"):
-        raise AutoslimError(f"mode={mode!r}: expected 'slice' or 'mask'.")
-    if replaced and mode == "mask":
-        raise AutoslimError("Weights that are replaced have the widths' own shapes: expected mode='slice'.")
-    if precision not in PRECISIONS:
-        raise AutoslimError(f"precision={precision!r}: expected {', '.join(PRECISIONS)}.")
-    run = _Pass(graph, _as_widths(graph, widths), mode == "mask", batch_statistics, training)
-    run.replaced = replaced or {}
-    run.low, run.synchronized = PRECISIONS[precision], synchronized
+    if replaced and options.masked:
+        raise AutoslimError(
+            "Weights that are replaced have the widths' own shapes: expected execution='slice'."
+        )
+    run = _Pass(graph, _as_widths(graph, widths), options, replaced or {})
     outputs = graph.trace.walk(as_images(graph.trace, images), run.visit)
-    if PRECISIONS[precision]:
+    if DTYPES[options.precision]:
         outputs = [tf.cast(y, tf.float32) if y.dtype in (tf.bfloat16, tf.float16) else y for y in outputs]
     return graph.trace.pack_outputs(outputs), run.statistics
 
 
-def forward_part(graph: ChannelGraph, part: Trace, inputs: list[Any], widths: Any) -> list[Any]:
-    """Run a stretch of the graph's nodes, sliced, by the batch's own statistics.
+def forward_part(
+    graph: Structure, part: Trace, inputs: list[Any], widths: Any, options: RunOptions
+) -> list[Any]:
+    """Run a stretch of the graph's nodes.
 
     Args:
         graph: whose nodes.
         part: a trace of some of its nodes; `inputs` stand at the part's inputs.
         inputs: tensors of the types that the nodes take.
         widths: int32 [G], an array or a tensor.
+        options: how the nodes are computed.
 
     Returns:
         What stands at the part's outputs, flat.
     """
-    return part.walk(inputs, _Pass(graph, widths, False, True, False).visit)
+    return part.walk(inputs, _Pass(graph, widths, options, {}).visit)
 
 
 def as_images(traced: Trace, images: Any) -> list[Any]:
@@ -91,7 +76,7 @@ def as_images(traced: Trace, images: Any) -> list[Any]:
     return tensors
 
 
-def _as_widths(graph: ChannelGraph, widths: Any) -> Any:
+def _as_widths(graph: Structure, widths: Any) -> Any:
     """Widths as NumPy where their values are known, so that shapes are static; else as a tensor."""
     if widths is None:
         return graph.full
@@ -118,19 +103,13 @@ class _Pass:
     """One pass through the graph, and one node of it at a time as the rules see it (`RunCall`)."""
 
     node: Node
+    compute_dtype: str | None  # of the node
 
-    def __init__(
-        self, graph: ChannelGraph, widths: Any, mask: bool, batch_statistics: bool, training: bool
-    ) -> None:
+    def __init__(self, graph: Structure, widths: Any, options: RunOptions, replaced: Replaced) -> None:
         self.graph = graph
         self.widths = widths
-        self.mask_mode = mask
-        self.batch_statistics = batch_statistics
-        self.training = training
-        self.replaced: Replaced = {}
-        self.synchronized = False
-        self.low: str | None = None  # the type that layers without one of their own compute in
-        self.lowered: str | None = None  # the type that the node computes in, where it is not its own
+        self.options = options
+        self.replaced = replaced
         self.statistics: Statistics = []
         self._masks: dict[Axis, Any] = {}
         self._counts: dict[Axis, Any] = {}
@@ -145,9 +124,8 @@ class _Pass:
 
     def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
         self.node = node
+        self.compute_dtype = self._dtype_of(node)
         rule = self.graph.rule(node)
-        lowers = self.low and rule is not None and _lowers(node.op, len(node.output_shapes[0]))
-        self.lowered = self.low if lowers else None
         if rule is None:
             return keras.tree.flatten(call_layer(node.op, inputs, {}, cast(Any, self)))
         inputs = self._autocast(inputs)
@@ -157,17 +135,23 @@ class _Pass:
         }
         outputs = keras.tree.flatten(rule.run(node.op, inputs, weights, cast(Any, self)))
         self._fix_shapes(outputs)
-        if self.mask_mode and not self.graph.keeps_zero(node):
+        if self.options.masked and not self.graph.keeps_zero(node):
             outputs = [self._masked(y, axis) for y, axis in zip(outputs, self.output_axes, strict=True)]
         return outputs
+
+    def _dtype_of(self, node: Node) -> str | None:
+        """The type that a layer computes in: its own, or that of the precision where it takes another."""
+        low = DTYPES[self.options.precision]
+        if low and self.graph.rule(node) is not None and _lowers(node.op, len(node.output_shapes[0])):
+            return low
+        return getattr(node.op, "compute_dtype", None)
 
     def _autocast(self, inputs: list[Any]) -> list[Any]:
         """Floating-point inputs in the layer's compute type, as Keras hands them to `call`."""
         op = self.node.op
         if not isinstance(op, keras.Layer) or not op.autocast:
             return inputs
-        dtype = self.lowered or op.compute_dtype
-        return [tf.cast(x, dtype) if x.dtype.is_floating else x for x in inputs]
+        return [tf.cast(x, self.compute_dtype) if x.dtype.is_floating else x for x in inputs]
 
     def _fix_shapes(self, outputs: list[Any]) -> None:
         """Tell TensorFlow, in a `tf.function`, the sizes that are known: some layers rely on them."""
@@ -180,15 +164,15 @@ class _Pass:
 
     def channels(self, axis: Axis) -> Any:
         """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
-        return axis.size if self.mask_mode else self.active(axis)
+        return axis.size if self.options.masked else self.active(axis)
 
     def mask(self, axis: Axis) -> Any:
         """Which entries of the axis are active, or None where all that are there are."""
-        return None if not self.mask_mode or self._is_full(axis) else self._mask(axis)
+        return None if not self.options.masked or self._is_full(axis) else self._mask(axis)
 
     def take(self, value: Any, axis: Axis) -> Any:
         """The part of a constant that is there in this pass; a last axis of another size is left whole."""
-        if self.mask_mode or not value.shape.rank or value.shape[-1] != axis.size:
+        if self.options.masked or not value.shape.rank or value.shape[-1] != axis.size:
             return value
         return self._slice(value, (*value.shape[:-1], axis))
 
@@ -210,13 +194,12 @@ class _Pass:
     def _weight(self, variable: Any, dimensions: tuple[Dimension, ...]) -> Any:
         """A weight at the active widths, in the layer's compute type."""
         value = tf.convert_to_tensor(self.replaced.get(id(variable), variable))
-        if not self.mask_mode and id(variable) not in self.replaced:
+        if not self.options.masked and id(variable) not in self.replaced:
             value = self._slice(value, dimensions)
-        op = self.node.op
         rule = self.graph.rule(self.node)
         if rule is not None and rule.normalizes:
             return value  # statistics and their scale stay in float32
-        return tf.cast(value, self.lowered or op.compute_dtype)
+        return tf.cast(value, self.compute_dtype)
 
     def _slice(self, value: Any, dimensions: tuple[Dimension, ...]) -> Any:
         """The active part of a weight; the sizes that are known stay known to TensorFlow."""

@@ -6,19 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from autoslim.graph.axes import Axis
 from autoslim.graph.cost import node_flops
+from autoslim.graph.options import RunOptions
 from autoslim.graph.replicas import in_replicas, local_replicas, strategy_of
 from autoslim.graph.run import as_images, forward_part
+from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Trace
-
-if TYPE_CHECKING:
-    from autoslim.graph.channel_graph import ChannelGraph
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,15 @@ class Cut:
 def cut_points(traced: Trace) -> tuple[Cut, ...]:
     """All cuts in topological order; none after the last node, where nothing is left to run."""
     cuts = []
-    live = {value for value in traced.inputs if value in traced.last_use or value in traced.outputs}
+    live = set(traced.inputs)
     for node in traced.nodes[:-1]:
-        live |= {v for v in node.outputs if v in traced.last_use or v in traced.outputs}
-        live -= {v for v in live if v not in traced.outputs and traced.last_use[v] <= node.index}
+        live = live.union(node.outputs).difference(traced.ends[node.index])
         if len(live) == 1:
             cuts.append(Cut(node.index, *live))
     return tuple(cuts)
 
 
-def first_nodes(graph: ChannelGraph) -> np.ndarray:
+def first_nodes(graph: Structure) -> np.ndarray:
     """For every group the first node whose computation depends on its width, int64 [G].
 
     It is the first that has the group on an axis of a weight or of its output; the number of nodes where
@@ -69,10 +67,17 @@ class Segments:
     Args:
         graph: of the supernet.
         strategy: of tf.distribute; None: the one that the network was made for.
+        execution: as in `RunOptions`; with "mask" values have all channels, at static shapes.
     """
 
-    def __init__(self, graph: ChannelGraph, strategy: tf.distribute.Strategy | None = None) -> None:
+    def __init__(
+        self,
+        graph: Structure,
+        strategy: tf.distribute.Strategy | None = None,
+        execution: str = "slice",
+    ) -> None:
         self._graph = graph
+        self._options = RunOptions(batch_statistics=True, execution=execution)
         self.strategy = strategy or strategy_of(graph.model)
         self.replicas: int = local_replicas(self.strategy)
         cuts, first = cut_points(graph.trace), first_nodes(graph)
@@ -157,7 +162,11 @@ class Segments:
             of_replicas = in_replicas(
                 self.strategy,
                 lambda replica: forward_part(
-                    self._graph, part, inputs[replica * len(entering) : (replica + 1) * len(entering)], widths
+                    self._graph,
+                    part,
+                    inputs[replica * len(entering) : (replica + 1) * len(entering)],
+                    widths,
+                    self._options,
                 ),
             )
             return [value for own in of_replicas for value in own]
@@ -171,6 +180,7 @@ class Segments:
         if shape:
             shape[0] = None
         groups = self._graph.groups
-        if len(shape) > 1 and any(not groups[g].frozen for g in self._graph.axis(value).groups):
+        narrows = any(not groups[g].frozen for g in self._graph.axis(value).groups)
+        if len(shape) > 1 and narrows and not self._options.masked:
             shape[-1] = None
         return tf.TensorSpec(shape, dtype)

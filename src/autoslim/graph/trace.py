@@ -87,7 +87,7 @@ class Trace:
     input_dtypes: tuple[str, ...]
     input_structure: Any  # of the model: a tensor, or nested lists and dicts
     output_structure: Any
-    last_use: dict[int, int]  # value id -> index of the last node that reads it
+    ends: tuple[tuple[int, ...], ...]  # for each node the values that live no longer than it
 
     def walk(self, inputs: Sequence[Any], visit: Callable[[Node, list[Any]], Sequence[Any]]) -> list[Any]:
         """Visit every node in order and return what stands at the model's outputs.
@@ -100,9 +100,8 @@ class Trace:
         for node in self.nodes:
             results = visit(node, [values[i] for i in node.inputs])
             values.update(zip(node.outputs, results, strict=True))
-            for i in set(node.inputs):  # what nobody reads again is let go, so that memory stays low
-                if self.last_use[i] == node.index and i not in self.outputs:
-                    del values[i]
+            for i in self.ends[node.index]:  # let go, so that memory stays low
+                del values[i]
         return [values[i] for i in self.outputs]
 
     def pack_inputs(self, flat: Sequence[Any]) -> Any:
@@ -263,6 +262,21 @@ class _Recorder:
         )
         return outputs
 
+    def ends(self, inputs: list[int], outputs: list[int]) -> tuple[tuple[int, ...], ...]:
+        """For each node the values that nobody reads after it, and that the model doesn't return.
+
+        A value lives from the node that makes it (a model's input from the start) to the last that reads it;
+        one that is never read only while it is made.
+        """
+        last = dict.fromkeys(inputs, 0)
+        for node in self.nodes:
+            last |= dict.fromkeys((*node.inputs, *node.outputs), node.index)
+        ends: list[list[int]] = [[] for _ in self.nodes]
+        for value, index in last.items():
+            if self.nodes and value not in outputs:
+                ends[index].append(value)
+        return tuple(tuple(values) for values in ends)
+
     def finish(self, model: keras.Model, inputs: list[Any], outputs: list[Any]) -> Trace:
         """The trace of all that was recorded."""
         return Trace(
@@ -274,5 +288,5 @@ class _Recorder:
             input_dtypes=tuple(x.dtype for x in inputs),
             input_structure=keras.tree.map_structure(lambda x: 0, _inputs_of(model)),
             output_structure=keras.tree.map_structure(lambda x: 0, _outputs_of(model)),
-            last_use={i: node.index for node in self.nodes for i in node.inputs},
+            ends=self.ends([self.number(x) for x in inputs], [self.number(x) for x in outputs]),
         )

@@ -7,6 +7,7 @@ from autoslim.schema.checks import Options, key, need
 
 STRATEGIES = ("auto", "single", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+EXECUTIONS = ("slice", "mask")
 SCHEDULES = ("constant", "cosine", "step", "linear")
 
 
@@ -43,6 +44,11 @@ class LoopOptions(Options):
     precision: str = key(
         "float32", f"type in which layers compute: {', '.join(PRECISIONS)}", words=PRECISIONS
     )
+    execution: str = key(
+        "slice",
+        "narrower networks: slice computes active channels only, mask all of them, with static shapes",
+        words=EXECUTIONS,
+    )
     accumulate: int = key(
         1,
         "parts of a batch that are computed one after another, to save memory; batch norm sees a part",
@@ -53,7 +59,8 @@ class LoopOptions(Options):
     )
     jit: str = key(
         "auto",
-        "XLA for steps at full width: on, off, or auto: measured on a GPU, off on a CPU",
+        "XLA for steps of static shapes (full width; all with train.execution=mask): on, off, or auto: "
+        "measured on a GPU, off on a CPU",
         words=("auto", "on", "off"),
     )
     steps_per_execution: int = key(

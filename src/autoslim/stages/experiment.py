@@ -69,7 +69,7 @@ class Experiment:
     def computing(self) -> Computing:
         """How the steps of a training are computed."""
         t = self.config.train
-        return Computing(t.precision, t.sync_batch_norm, t.accumulate, t.jit)
+        return Computing(t.precision, t.execution, t.sync_batch_norm, t.accumulate, t.jit)
 
     # -- images --------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.graph.run import Replaced
+from autoslim.graph.options import RunOptions
+from autoslim.graph.run import Replaced, forward
 from autoslim.training.distribution import Strategy, mean_in_replica, sum_in_replica
 from autoslim.training.losses import weight_losses
 
@@ -23,10 +24,11 @@ log = logging.getLogger(__name__)
 class Computing:
     """How the steps of a training are computed."""
 
-    precision: str = "float32"  # or mixed_bfloat16, mixed_float16; see `ChannelGraph.run`
+    precision: str = "float32"  # or mixed_bfloat16, mixed_float16; see `RunOptions`
+    execution: str = "slice"  # or mask, which computes all channels at static shapes; see `RunOptions`
     sync_batch_norm: bool = False  # batch statistics of all replicas' images, not of each replica's own
     accumulate: int = 1  # parts that a batch is cut into, one after another; their gradients are summed
-    jit: str = "off"  # XLA for steps at full width: "on", "off", or "auto", where a few steps are measured
+    jit: str = "off"  # XLA for steps of static shapes: "on", "off", or "auto", where a few steps are measured
 
 
 USUAL = Computing()
@@ -58,6 +60,13 @@ class Differentiation:
         self.graph = graph
         self.computing = computing
         self.jit = computing.jit == "on"
+        self.options = RunOptions(
+            batch_statistics=True,
+            training=True,
+            execution=computing.execution,
+            precision=computing.precision,
+            sync_batch_norm=computing.sync_batch_norm,
+        )
         self._variables = variables
         self._optimizer = optimizer
 
@@ -79,17 +88,11 @@ class Differentiation:
             replaced: weights that others stand in for, as in `ChannelGraph.run`.
         """
         layers: list[keras.Layer] = []
+        options = self.options if replaced is None else replace(self.options, execution="slice")
 
         def compute() -> tuple[Any, ...]:
             with tf.GradientTape() as tape:
-                logits, statistics = self.graph.run_with_statistics(
-                    images,
-                    widths,
-                    training=True,
-                    precision=self.computing.precision,
-                    synchronized=self.computing.sync_batch_norm,
-                    replaced=replaced,
-                )
+                logits, statistics = forward(self.graph, images, widths, options, replaced)
                 loss = loss_of(logits)
                 added = [weight_share * w for w in weight_losses(self._variables)] if weight_share else []
                 scaled = self._optimizer.scale_loss(tf.add_n([loss, *added]))
@@ -98,7 +101,7 @@ class Differentiation:
             layers[:] = [layer for layer, *_ in statistics]
             return loss, gradients, logits, [moments for _, _, *moments in statistics]
 
-        if self.jit and widths is None:  # sliced arms have no static shapes
+        if self.jit and (widths is None or options.masked):  # sliced arms have no static shapes
             compute = tf.function(compute, autograph=False, jit_compile=True)
         loss, gradients, logits, moments = compute()
         statistics = [(layer, *pair) for layer, pair in zip(layers, moments, strict=True)]

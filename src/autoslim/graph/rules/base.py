@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.groups import Grouping
+from autoslim.graph.options import RunOptions
 from autoslim.graph.trace import Node
 
 
@@ -27,10 +28,8 @@ class RunCall(Protocol):
     """What a rule's `run` may ask about the pass that it is part of."""
 
     node: Node
-    batch_statistics: bool  # normalise with the batch's own statistics
-    training: bool  # dropout and the like are active
-    synchronized: bool  # batch statistics are those of all replicas' images
-    lowered: str | None  # type that the layer computes in, where the pass asks for another than its own
+    options: RunOptions
+    compute_dtype: str | None  # type that the layer computes in: its own, or that of the options' precision
 
     @property
     def input_axes(self) -> list[Axis]:
@@ -93,9 +92,10 @@ def same_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[A
 
 def call_layer(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     """Run the layer itself, which works at any number of channels."""
-    layer = op.call if call.lowered else op  # calling the layer itself would cast its inputs back
+    own = call.compute_dtype == getattr(op, "compute_dtype", None)
+    layer = op if own else op.call  # calling the layer itself would cast its inputs back
     if call.node.takes_training and call.node.training is None:
-        return call.node.call(inputs, op=layer, training=call.training)
+        return call.node.call(inputs, op=layer, training=call.options.training)
     return call.node.call(inputs, op=layer)
 
 

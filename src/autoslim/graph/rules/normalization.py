@@ -46,10 +46,10 @@ def _run_batch_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: R
     gamma = weights["gamma"] if op.scale else tf.ones_like(mean)
     beta = weights["beta"] if op.center else tf.zeros_like(mean)
     asked = call.node.training
-    own = op.trainable and (call.batch_statistics if asked is None else asked)
+    own = op.trainable and (call.options.batch_statistics if asked is None else asked)
     shape = tf.shape(x)
     images = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, shape[-1]])
-    if own and call.synchronized and _replicas() > 1:
+    if own and call.options.sync_batch_norm and _replicas() > 1:
         mean, variance = _moments_of_all_replicas(images)
         y = tf.nn.batch_normalization(tf.cast(images, mean.dtype), mean, variance, beta, gamma, op.epsilon)
         y = tf.cast(y, images.dtype)

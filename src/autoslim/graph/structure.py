@@ -1,0 +1,177 @@
+"""What a channel graph is: a traced network, its channel groups, and where they stand in every tensor."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from autoslim.errors import AutoslimError
+from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.connecting import connect
+from autoslim.graph.groups import ChannelGroup
+from autoslim.graph.rules import LayerRule
+from autoslim.graph.trace import Node, Trace, trace
+
+log = logging.getLogger(__name__)
+
+NAMED = 5  # layers that a warning names
+
+
+class Structure:
+    """The channel groups of a model, and where each stands: all that run, cost and materialize read.
+
+    Args:
+        model: a functional or Sequential Keras model, channels last. Nested models are traced through.
+        freeze: shell-style patterns of layer names; the groups of their outputs keep full width.
+
+    Raises:
+        AutoslimError: for a subclassed model, or a pattern that matches no layer.
+    """
+
+    def __init__(self, model: keras.Model, freeze: Sequence[str] | str = ()) -> None:
+        self.model = model
+        self.trace: Trace = trace(model)
+        found = connect(self.trace, (freeze,) if isinstance(freeze, str) else tuple(freeze))
+        self.groups: tuple[ChannelGroup, ...] = found.groups
+        self.uncovered: dict[str, str] = found.uncovered  # layer name -> why no rule covers it
+        self._axes, self._rules = found.axes, found.rules
+        self._weights: list[dict[str, tuple[Dimension, ...]]] = []
+        self._keeps_zero: list[bool] = []
+        for node, rule in zip(self.trace.nodes, self._rules, strict=True):
+            inputs, outputs = self.input_axes(node), self.output_axes(node)
+            self._weights.append(rule.weights(node.op, inputs, outputs) if rule else {})
+            self._keeps_zero.append(rule is not None and rule.keeps_zero(node.op, inputs))
+        self._sizes = self.full
+        self._units = np.array([group.unit for group in self.groups], np.int32)
+        self._frozen = np.array([group.frozen is not None for group in self.groups])
+        self._warn()
+
+    def _warn(self) -> None:
+        """Log, once, which layers no rule covers, if that costs anything.
+
+        It does not where all they touch is fixed anyway: preprocessing that stands before the first weights.
+        """
+        weighted = {
+            node.name
+            for node, rule in zip(self.trace.nodes, self._rules, strict=True)
+            if self._weights[node.index] and rule is not None and not rule.measured
+        }
+        told = []
+        for node in self.trace.nodes:
+            axes = [*self.input_axes(node), *self.output_axes(node)]
+            touched = {name for axis in axes for g in axis.groups for name in self.groups[g].layers}
+            if node.name in self.uncovered and touched & weighted:
+                told.append(f"{node.name} ({self.uncovered[node.name]})")
+        told = list(dict.fromkeys(told))
+        if told:
+            more = f" and {len(told) - NAMED} more, see graph.uncovered" if len(told) > NAMED else ""
+            log.warning(
+                "No rule covers these layers; the channels they touch keep their full width, and their own "
+                "operations count as 0 FLOPs: %s%s",
+                ", ".join(told[:NAMED]),
+                more,
+            )
+
+    def input_axes(self, node: Node) -> list[Axis]:
+        """Channel axis of each of a node's inputs."""
+        return [self._axes[i] for i in node.inputs]
+
+    def output_axes(self, node: Node) -> list[Axis]:
+        """Channel axis of each of a node's outputs."""
+        return [self._axes[i] for i in node.outputs]
+
+    def axis(self, value: int) -> Axis:
+        """Channel axis of a value of the trace."""
+        return self._axes[value]
+
+    def rule(self, node: Node) -> LayerRule | None:
+        """The rule that covers a node, or None."""
+        return self._rules[node.index]
+
+    def keeps_zero(self, node: Node) -> bool:
+        """Whether channels that are zero in the node's inputs are zero in its outputs."""
+        return self._keeps_zero[node.index]
+
+    def weight_dimensions(self, node: Node) -> dict[str, tuple[Dimension, ...]]:
+        """Weight attribute -> its dimensions, for a node that a rule covers."""
+        return self._weights[node.index]
+
+    @property
+    def slimmable(self) -> tuple[ChannelGroup, ...]:
+        """The groups that may take other widths than full."""
+        return tuple(group for group in self.groups if not group.frozen)
+
+    @property
+    def full(self) -> np.ndarray:
+        """Widths of the whole network: int32 [G]."""
+        return np.array([group.size for group in self.groups], np.int32)
+
+    def uniform(self, ratio: float) -> np.ndarray:
+        """Every slimmable group at `ratio` (0 to 1) of its size, rounded, at least one unit: int32 [G]."""
+        widths = self.full
+        for group in self.slimmable:
+            units = max(1, round(ratio * group.size / group.unit))
+            widths[group.index] = min(units * group.unit, group.size)
+        return widths
+
+    def check(self, widths: Any) -> np.ndarray:
+        """`widths` as int32 [..., G], checked.
+
+        Raises:
+            AutoslimError: naming the first group whose width is not possible.
+        """
+        try:
+            array = np.asarray(widths)
+        except ValueError:  # a ragged list
+            array = np.empty(0)
+        if array.shape[-1:] != (len(self.groups),) or not np.issubdtype(array.dtype, np.integer):
+            raise AutoslimError(
+                f"Widths of shape {array.shape} and type {array.dtype} were given; expected integers "
+                f"[{len(self.groups)}], one for each group of graph.groups."
+            )
+        wrong = (array < 1) | (array > self._sizes) | (array % self._units != 0)
+        wrong |= self._frozen & (array != self._sizes)
+        if wrong.any():
+            place = np.argwhere(wrong)[0]
+            group = self.groups[place[-1]]
+            raise AutoslimError(
+                f"Width {array[tuple(place)]} of group {group.name!r} is not possible: {_possible(group)}."
+            )
+        return array.astype(np.int32)
+
+    def widths_from(self, channels: dict[str, int]) -> np.ndarray:
+        """Widths from {group name: width}; groups that are not named keep their full width: int32 [G].
+
+        Raises:
+            AutoslimError: for unknown names (with the nearest that exist) and impossible widths.
+        """
+        index = {group.name: group.index for group in self.groups}
+        widths = self.full
+        for name, width in channels.items():
+            if name not in index:
+                near = difflib.get_close_matches(str(name), index, 3)
+                raise AutoslimError(
+                    f"No channel group is named {name!r}. "
+                    f"Nearest: {', '.join(near) or ', '.join(list(index)[:5])}."
+                )
+            if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
+                raise AutoslimError(f"Width {width!r} of group {name!r} is not a whole number of channels.")
+            widths[index[name]] = width
+        return self.check(widths)
+
+    def channels(self, widths: Any) -> dict[str, int]:
+        """{group name: width} of the slimmable groups."""
+        array = self.check(widths)
+        return {group.name: int(array[group.index]) for group in self.slimmable}
+
+
+def _possible(group: ChannelGroup) -> str:
+    if group.frozen:
+        return f"it is frozen at {group.size} ({group.frozen})"
+    multiples = f" in multiples of {group.unit}" if group.unit > 1 else ""
+    return f"it takes {group.unit} to {group.size}{multiples}"
