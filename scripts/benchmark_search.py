@@ -1,7 +1,7 @@
 """What a cheaper search costs and what it loses, beside the naive one, over seeds.
 
     python scripts/benchmark_search.py --dataset fashion_mnist --path /usr/share/datasets/fashion-mnist
-    python scripts/benchmark_search.py --dataset digits --modes naive exact halving race:0.01+lazy
+    python scripts/benchmark_search.py --dataset digits --modes naive exact halving+lazy
     python scripts/benchmark_search.py --arch resnet56 --seeds 0 --epochs 2 --modes naive exact
 
 For each seed a supernet is trained, or taken from the folder that an earlier run of the stage left. Then
@@ -9,10 +9,9 @@ every search runs on the same held-out images; what it finds is judged in the su
 on FRESH images: training images that neither the supernet nor any search saw. Of fashion_mnist these lie
 beyond the subset that is trained on; of digits they are half of the hold-out.
 
-A mode is naive, exact, halving or race, then any of +lazy, +shortlist, +per_cost, +top1, +exchange, some with
-a value: halving:FIRST, race:TOLERANCE, lazy:REFRESH, shortlist:SHARE, exchange:MOVES. A rival method is
-uniform, sensitivity, random or evolution; random:SHARE and evolution:SHARE spend that share of naive's
-arithmetic, 0.15 where none is given.
+A mode is naive, exact or halving, then any of +lazy, +per_cost, +top1, +exchange, some with a value:
+halving:FIRST, lazy:REFRESH, exchange:MOVES. A rival method is uniform, sensitivity, random or evolution;
+random:SHARE and evolution:SHARE spend that share of naive's arithmetic, 0.15 where none is given.
 
 Arithmetic is in full-network passes over the held-out images; time is the search's own, tracing included, in
 the same process as naive's (else none is given). Differences to naive's network are paired image by image; ±
@@ -39,8 +38,8 @@ from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import where
 from autoslim.schema import Config
-from autoslim.slimming.methods import METHODS
 from autoslim.slimming.scorer import Scorer
+from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.pipeline import run_stages
@@ -50,12 +49,7 @@ DEFAULT_MODES = (
     "exact",
     "exact+per_cost",
     "halving",
-    "race:0.01",
-    "race:0.003",
     "halving+lazy",
-    "race:0.01+lazy",
-    "halving+shortlist",
-    "halving+lazy+shortlist",
     "halving+lazy+per_cost",
     "halving+lazy+exchange",
     *figures.RIVALS,
@@ -106,9 +100,14 @@ class Bench:
         def mark(path: Trajectory) -> None:
             marks.append((time.perf_counter() - start, path.passes))
 
-        find = METHODS[method].find
-        path = find(
-            self.graph, self.experiment.levels, self.holdout(), targets=[target], on_point=mark, **options
+        path = search(
+            self.graph,
+            self.experiment.levels,
+            self.holdout(),
+            method=method,
+            target=target,
+            on_point=mark,
+            **options,
         )
         seconds = time.perf_counter() - start
         return path, {

@@ -13,7 +13,7 @@ from benchmark_common import Bar
 
 from autoslim.errors import AutoslimError
 
-MODES = ("naive", "exact", "halving", "race")
+MODES = ("naive", "exact", "halving")
 RIVALS = {
     "uniform": None,
     "sensitivity": None,
@@ -26,12 +26,10 @@ WALL_CLOCK = 1.5  # times the share of the arithmetic
 
 # word of a mode's name -> (arguments of `search` that it sets, the argument of a value behind a colon, type)
 WORDS: dict[str, tuple[dict[str, Any], str | None, Callable[[str], Any]]] = {
-    "naive": ({"mode": "naive"}, None, float),
-    "exact": ({"mode": "exact"}, None, float),
-    "halving": ({"mode": "halving"}, "first", float),
-    "race": ({"mode": "race"}, "tolerance", float),
+    "naive": ({"search": "naive"}, None, float),
+    "exact": ({"search": "exact"}, None, float),
+    "halving": ({"search": "halving"}, "first", float),
     "lazy": ({"lazy": True}, "refresh", int),
-    "shortlist": ({"shortlist": 0.5}, "shortlist", float),
     "per_cost": ({"per_cost": True}, None, float),
     "top1": ({"score": "top1"}, None, float),
     "exchange": ({"exchange": 3}, "exchange", int),
@@ -46,8 +44,8 @@ def is_rival(name: str) -> bool:
 def arguments(name: str) -> tuple[str, dict[str, Any]]:
     """What a name means: a method, and its keyword arguments; `passes` as a share of naive's.
 
-    >>> arguments("race:0.01+lazy:5+per_cost")
-    ('greedy', {'lazy': True, 'per_cost': True, 'mode': 'race', 'tolerance': 0.01, 'refresh': 5})
+    >>> arguments("halving:0.25+lazy:5+per_cost")
+    ('greedy', {'lazy': True, 'per_cost': True, 'search': 'halving', 'first': 0.25, 'refresh': 5})
     >>> arguments("evolution:0.5")
     ('evolution', {'passes': 0.5})
 
@@ -63,7 +61,7 @@ def arguments(name: str) -> tuple[str, dict[str, Any]]:
             raise AutoslimError(
                 f"{name!r} is no way to search: expected one of {', '.join(MODES)}, then, each behind a +, "
                 f"any of {', '.join(word for word in WORDS if word not in MODES)}; or one of "
-                f"{', '.join(RIVALS)}. For example race:0.01+lazy."
+                f"{', '.join(RIVALS)}. For example halving+lazy."
             )
         keywords, keyword, kind = WORDS[word]
         found |= keywords

@@ -125,7 +125,7 @@ def test_economy_costs_less_than_one_baseline_training(
     parts = np.array_split(np.zeros(held_out, np.int32), -(-held_out // slim.batch_size))
     batches = [(np.zeros((len(labels), *config.dataset.shape), np.float32), labels) for labels in parts]
     on_paper(monkeypatch, graph)
-    path = search(graph, levels, batches, **slim.search_settings)
+    path = search(graph, levels, batches, slim)
     full = graph.cost().flops
     arms = np.mean([graph.cost(draw_arms(levels, 4, 0, step)).flops.sum() / full for step in range(50)])
     bill = {

@@ -7,19 +7,13 @@ import tensorflow as tf
 from nets import batches, graph
 
 from autoslim.slimming.levels import Levels
+from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 
 SETTINGS = {
-    "exact": {"mode": "exact", "lazy": False, "per_cost": False, "exchange": 1, "confidence": 0.6},
-    "halving": {"mode": "halving", "first": 0.4, "lazy": True, "refresh": 2, "per_cost": True},
-    "race": {
-        "mode": "race",
-        "lazy": False,
-        "per_cost": False,
-        "tolerance": 0.02,
-        "shortlist": 0.7,
-        "first": 0.4,
-    },
+    "exact": {"search": "exact", "lazy": False, "per_cost": False, "exchange": 1},
+    "halving": {"search": "halving", "first": 0.4, "lazy": True, "refresh": 2, "per_cost": True},
+    "all at once": {"search": "halving", "lazy": False, "per_cost": False, "first": 0.4},
 }
 
 
@@ -35,7 +29,7 @@ def found(strategy, made_for):
     levels = Levels.spaced(made, 4, 0.25, 2)
     given = list(batches(39, 8, seed=5))
     return {
-        name: search(made, levels, given, targets=[0.55], strategy=strategy, **settings).to_dict()
+        name: search(made, levels, Scorer(made, given, strategy), target=[0.55], **settings).to_dict()
         for name, settings in SETTINGS.items()
     }
 

@@ -10,7 +10,8 @@ from autoslim.errors import AutoslimError
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyTable, milliseconds, parts_of
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.search import search, uniform_widths
+from autoslim.slimming.rivals.uniform import uniform_widths
+from autoslim.slimming.search import search
 
 
 def by_weights(model):
@@ -77,7 +78,7 @@ def test_search_by_latency():
     channels = graph()
     levels = Levels.spaced(channels, 4, 0.25, 1)
     table = LatencyTable(channels, measure=by_weights)
-    found = search(channels, levels, batches(), targets=[0.5], resource="latency", latency=table)
+    found = search(channels, levels, batches(), target=[0.5], resource="latency", latency=table)
     point = found.at(0.5)
     assert point.latency == table(list(point.widths)) <= 0.5 * found.full_latency
     assert found.points[-2].latency > 0.5 * found.full_latency
@@ -86,9 +87,9 @@ def test_search_by_latency():
 def test_a_budget_is_met_when_all_limits_are():
     channels = graph()
     levels = Levels.spaced(channels, 4, 0.25, 1)
-    alone = search(channels, levels, batches(), targets=[0.9])
+    alone = search(channels, levels, batches(), target=[0.9])
     params = 0.6 * channels.cost().params
-    both = search(channels, levels, batches(), targets=[0.9], limits={"params": params})
+    both = search(channels, levels, batches(), target=[0.9], limits={"params": params})
     assert both.points[: len(alone.points)] == alone.points and len(both.points) > len(alone.points)
     assert both.at(0.9, {"params": params}).params <= params < both.points[-2].params
     assert not both.reaches(0.9, {"params": 1})

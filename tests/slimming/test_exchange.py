@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from nets import batches, graph
 
+from autoslim.schema import SearchOptions
+from autoslim.slimming import exchange
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.exchange import exchanges
 from autoslim.slimming.levels import Levels
+from autoslim.slimming.problem import Problem
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Point, Trajectory
-from autoslim.slimming.trial import Judging
 
 IMAGES, BATCH = 40, 10
 
@@ -37,6 +39,12 @@ class Toy:
         own = np.stack([np.random.default_rng(w.astype(int)).normal(0, 1, IMAGES) for w in candidates])
         losses = 10 - (candidates * self.worth).sum(1)[:, None] + self.image + self.noise * own
         return losses[:, part].astype(np.float32), np.zeros((len(candidates), len(part)), np.float32)
+
+    def __call__(self, candidates, base=None):
+        return self.score(range(len(self.sizes)), candidates, base)
+
+    def price(self, candidates, base=None):
+        return np.full(len(candidates), len(self.sizes)), 0
 
     def mean(self, widths):
         return self.score(range(len(self.sizes)), np.array([widths]))[0].mean(dtype=np.float64)
@@ -65,20 +73,9 @@ def begun(made, budget, widths):
 
 
 def exchanged(made, levels, scorer, moves=9, target=0.5, start=None):
-    budget = Budget(made)
+    budget, options = Budget(made), SearchOptions(target=target, exchange=moves)
     path = start or begun(made, budget, [2, 4, 4, 4, 6, 3])
-    return list(
-        exchanges(
-            path,
-            [target],
-            moves,
-            budget=budget,
-            levels=levels,
-            scorer=scorer,
-            judging=Judging(),
-            confidence=0.95,
-        )
-    )
+    return list(exchanges(Problem(budget, levels, scorer, options), path))
 
 
 @pytest.mark.parametrize("batch", [BATCH, IMAGES], ids=["batches", "one batch"])
@@ -129,7 +126,7 @@ def test_no_exchange_fits(made, levels):
 
 
 @pytest.mark.slow
-def test_after_a_search():
+def test_after_a_search(monkeypatch):
     """From a bad network: budgets hold, the held-out score gets no worse, a CSV shows it."""
     made = graph(widths=(16, 12, 16))
     logits = made.model.get_layer("logits")
@@ -140,9 +137,10 @@ def test_after_a_search():
     drawn = np.stack([levels.random(generator) for _ in range(60)])
     drawn = drawn[budget.within(drawn, 0.5)]
     worst = drawn[scorer(drawn)[0].mean(1).argmax()]
-    start = search(made, levels, held_out, targets=[1.0])
+    start = search(made, levels, held_out, target=[1.0])
     start = start.then(begun(made, budget, worst).points[1])
-    settings = {"targets": [0.5], "exchange": 3, "confidence": 0.6}
+    settings = {"target": [0.5], "exchange": 3}
+    monkeypatch.setattr(exchange, "CHANCE", 0.4)
     seen = []
     found = search(made, levels, held_out, **settings, start=start, on_point=seen.append)
     assert found.points == start.points and found.exchanged(0.5, 3)

@@ -13,9 +13,10 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, Segments
 from autoslim.scoring import scores
 from autoslim.slimming.budget import Budget
+from autoslim.slimming.greedy import narrower_candidates
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.scorer import Scorer
-from autoslim.slimming.search import narrower_candidates, search
+from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.slimming.trial import Judging, Trial
 
@@ -61,8 +62,8 @@ def test_exact_is_naive(build, target, share):
     keras.utils.set_random_seed(0)
     made = ChannelGraph(build())
     levels = Levels.spaced(made, 4, 0.25, 1)
-    naive = search(made, levels, held_out(), targets=[target], mode="naive", lazy=False, per_cost=False)
-    exact = search(made, levels, held_out(), targets=[target], mode="exact", lazy=False, per_cost=False)
+    naive = search(made, levels, held_out(), target=[target], search="naive", lazy=False, per_cost=False)
+    exact = search(made, levels, held_out(), target=[target], search="exact", lazy=False, per_cost=False)
     assert len(naive.points) > 3
     for one, other in zip(naive.points, exact.points, strict=True):
         for name in ("widths", "group", "loss", "loss_error", "top1", "share", "naive_macs", "images"):
@@ -78,7 +79,7 @@ def test_exact_counts_what_it_ran():
     made = graph()
     levels = Levels.spaced(made, 4, 0.25, 2)
     found = search(
-        made, levels, batches(30, 15, seed=5), targets=[0.6], mode="exact", lazy=False, per_cost=False
+        made, levels, batches(30, 15, seed=5), target=[0.6], search="exact", lazy=False, per_cost=False
     )
     assert found.points[0].macs == 30 * made.cost().flops
     for before, point in zip(found.points, found.points[1:], strict=False):
@@ -140,8 +141,8 @@ def levels(made):
 
 
 def found(made, levels, target=0.5, **settings):
-    settings = {"mode": "exact", "lazy": False, "per_cost": False, **settings}
-    return search(made, levels, batches(48, 6, seed=5), targets=[target], **settings)
+    settings = {"search": "exact", "lazy": False, "per_cost": False, **settings}
+    return search(made, levels, batches(48, 6, seed=5), target=[target], **settings)
 
 
 def path(trajectory):
@@ -155,13 +156,10 @@ def test_what_leaves_nothing_out_is_exact(made, levels, score, per_cost):
     same = {"score": score, "per_cost": per_cost}
     exact = found(made, levels, 0.7, **same)
     for settings in (
-        {"mode": "naive"},
+        {"search": "naive"},
         {"lazy": True, "refresh": 1},
-        {"lazy": True, "refresh": 1, "mode": "naive"},
-        {"shortlist": 1.0},
-        {"mode": "halving", "first": 1.0},
-        {"mode": "race", "first": 1.0},
-        {"mode": "race", "tolerance": 0.0, "confidence": 1 - 1e-15},
+        {"lazy": True, "refresh": 1, "search": "naive"},
+        {"search": "halving", "first": 1.0},
     ):
         assert path(found(made, levels, 0.7, **same, **settings)) == path(exact)
 
@@ -197,13 +195,10 @@ def test_drops_per_cost(made, levels):
 
 
 SPARING = [
-    {"mode": "halving", "first": 0.125},
-    {"mode": "race", "tolerance": 0.02},
+    {"search": "halving", "first": 0.125},
     {"lazy": True, "refresh": 4},
-    {"shortlist": 0.5, "first": 0.25},
-    {"mode": "halving", "first": 0.125, "lazy": True, "refresh": 3, "per_cost": True},
-    {"mode": "race", "lazy": True, "refresh": 3, "score": "top1", "tolerance": 0.1},
-    {"mode": "race", "per_cost": True, "shortlist": 0.7, "lazy": True, "refresh": 2},
+    {"search": "halving", "first": 0.125, "lazy": True, "refresh": 3, "per_cost": True},
+    {"search": "halving", "first": 0.25, "lazy": True, "refresh": 3, "score": "top1"},
 ]
 
 
@@ -222,7 +217,7 @@ def test_going_on_is_as_if_never_stopped(made, levels, settings):
 
 @pytest.mark.parametrize(
     ("settings", "stops"),
-    [({}, (15, 60, 50)), (SPARING[4], (12, 45, 20))],
+    [({}, (15, 60, 50)), (SPARING[2], (12, 45, 20))],
     ids=["exact", "halving lazy per_cost"],
 )
 def test_stopped_within_a_step(made, levels, monkeypatch, settings, stops):
@@ -247,7 +242,7 @@ def test_stopped_within_a_step(made, levels, monkeypatch, settings, stops):
 
 def test_sparing_modes_spend_less(made, levels):
     exact = found(made, levels)
-    for settings in SPARING[:2] + SPARING[4:5]:
+    for settings in (SPARING[0], SPARING[2]):
         sparing = found(made, levels, **settings)
         assert sum(p.scored for p in sparing.points) < sum(p.scored for p in exact.points)
         assert sparing.share_of_naive < exact.share_of_naive
@@ -263,17 +258,14 @@ def test_batches_take_turns(made, levels, monkeypatch):
         return score(self, batches_of, *args)
 
     monkeypatch.setattr(Scorer, "score", spy)
-    trajectory = found(made, levels, mode="race", first=0.25, tolerance=1e9)
+    begins = [8]  # of each step, among what was asked for
+    trajectory = found(
+        made, levels, search="halving", first=0.25, on_point=lambda _: begins.append(len(asked))
+    )
     steps = len(trajectory.points) - 1
-    assert asked[8:] == [(2 * step + i) % 8 for step in range(steps) for i in (0, 1)]
-    assert all(point.images == 12 for point in trajectory.points[1:])
-
-
-def test_shortlist_scores_so_many(made, levels):
-    for shortlist, count in ((0.5, 2), (0.3, 2), (0.25, 1)):
-        point = found(made, levels, 0.9, shortlist=shortlist, first=0.5).points[1]
-        assert point.scored == 48 * count + 24  # and one backward pass on half of the images
-    assert point.macs > 3 * 24 * made.cost().flops
+    assert asked[:8] == list(range(8)) and begins[-1] == len(asked) and steps > 4
+    firsts = [asked[begin : begin + 2] for begin in begins[:-1]]
+    assert firsts == [[(2 * step + i) % 8 for i in (0, 1)] for step in range(steps)]
 
 
 def test_a_queue_knows_every_group_that_was_scored(made, levels):
@@ -289,13 +281,13 @@ def test_a_search_that_ends_early(made, levels, monkeypatch, caplog):
     monkeypatch.setattr(Budget, "refuse_unreachable", lambda *_: None)
     seen = []
     with pytest.raises(AutoslimError) as error:
-        search(made, levels, batches(48, 6), targets=[least / 2], on_point=seen.append)
+        search(made, levels, batches(48, 6), target=[least / 2], on_point=seen.append)
     told = (
         f"The search ended at {least:.3f} of the full network's flops, with every group at its smallest "
         f"level: {least / 2:g} is not reached. Lower slim.min_width or slim.divisor, or allow more; a "
         "latency table that changed under way asks for a search anew."
     )
     assert str(error.value) == told and seen[-1].points[-1].widths == tuple(levels.smallest)
-    trajectory = search(made, levels, batches(48, 6), targets=[0.5, least / 2], start=seen[-1])
+    trajectory = search(made, levels, batches(48, 6), target=[0.5, least / 2], start=seen[-1])
     assert trajectory == seen[-1] and trajectory.at(0.5).share <= 0.5
     assert [record.getMessage() for record in caplog.records] == [told]

@@ -7,20 +7,19 @@ import pytest
 from nets import batches, graph
 
 from autoslim.errors import AutoslimError
+from autoslim.schema import SearchOptions
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.methods import METHODS
 from autoslim.slimming.points import Score
-from autoslim.slimming.rivals import find
+from autoslim.slimming.problem import Problem
 from autoslim.slimming.rivals.evolution import crossover, mutation
-from autoslim.slimming.rivals.find import STEPS
 from autoslim.slimming.rivals.pool import fitted
-from autoslim.slimming.rivals.problem import Problem, follow
-from autoslim.slimming.rivals.sensitivity import sensitivity_steps
+from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.scorer import Scorer
-from autoslim.slimming.search import uniform_widths
+from autoslim.slimming.search import search
 
-RIVALS = sorted(STEPS)
+RIVALS = sorted(set(METHODS) - {"greedy"})
 OWN = {"random": {"seed": 3, "passes": 12}, "evolution": {"seed": 3, "passes": 12}}
 TARGETS = (0.7, 0.4)
 
@@ -46,27 +45,40 @@ def holdout():
     return batches(20, 10, seed=5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def traced_once(big):
+@pytest.fixture(scope="module")
+def scorer(big):
     """One scorer serves all tests: tracing takes longer than the rest."""
-    scorer = Scorer(big, holdout())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(find, "Scorer", lambda *args, **kwargs: scorer)
-        yield scorer
+    return Scorer(big, holdout())
 
 
-def found(method, big, levels, **kwargs):
-    """A trajectory, and the networks that were scored anew: widths -> score, in order."""
-    scored = {}
-    keep = {"on_scored": scored.__setitem__} if method != "greedy" else {}
-    given = {"targets": TARGETS, **OWN.get(method, {}), **keep, **kwargs}
-    return METHODS[method].find(big, levels, holdout(), **given), scored
+class Written(dict):
+    """Scores that are known; `new` are those that were put in later, in order."""
+
+    def __init__(self, *known):
+        super().__init__(*known)
+        self.new = {}
+
+    def __setitem__(self, widths, score):
+        super().__setitem__(widths, score)
+        self.new[widths] = score
+
+
+@pytest.fixture(scope="module")
+def found(scorer):
+    """A trajectory, and the networks that were scored: widths -> score, in order."""
+
+    def find(method, big, levels, known=(), **kwargs):
+        written = Written(known)
+        given = {"target": TARGETS, **OWN.get(method, {}), **kwargs}
+        return search(big, levels, scorer, method=method, known=written, **given), written.new
+
+    return find
 
 
 class Toy:
     """A score that is a function of the widths, the same for every image; counts its calls."""
 
-    images = 4
+    images, sizes, macs, scored = 4, (4,), 0, 0
 
     def __init__(self, loss, made):
         self.loss, self.graph, self.calls = loss, made, 0
@@ -79,12 +91,20 @@ class Toy:
         losses = np.array([[self.loss(widths)] * self.images for widths in candidates], np.float32)
         return losses, np.exp(-losses)
 
+    def score(self, batches_of, candidates, base=None):
+        raise NotImplementedError
+
+
+def followed(method, toy, levels, **options):
+    """A method's trajectory by the scores of a toy."""
+    return search(toy.graph, levels, toy, method=method, **options)
+
 
 # -- what all have in common ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_target_is_served(big, levels, method):
+def test_every_target_is_served(big, levels, method, found):
     trajectory, _ = found(method, big, levels)
     assert trajectory.points[0].widths == tuple(levels.largest) and trajectory.points[0].share == 1.0
     assert trajectory.points[0].macs == 20 * big.cost().flops
@@ -99,16 +119,14 @@ def test_every_target_is_served(big, levels, method):
 
 @pytest.mark.parametrize("resource, limits", [("params", {}), ("memory", {}), ("flops", {"params": 700})])
 @pytest.mark.parametrize("method", RIVALS)
-def test_other_budgets(big, levels, method, resource, limits):
-    trajectory, _ = found(
-        method, big, levels, targets=(0.75,), resource=resource, limits=limits, score="top1"
-    )
+def test_other_budgets(big, levels, method, resource, limits, found):
+    trajectory, _ = found(method, big, levels, target=(0.75,), resource=resource, limits=limits, score="top1")
     point = trajectory.at(0.75, limits)
     assert Budget(big, resource, limits=limits).within(np.array(point.widths), 0.75)
 
 
 @pytest.mark.parametrize("method", RIVALS)
-def test_the_same_again_and_after_any_stop(big, levels, method):
+def test_the_same_again_and_after_any_stop(big, levels, method, found):
     whole, scored = found(method, big, levels)
     assert found(method, big, levels)[0] == whole
     for known in (1, len(scored) // 2, len(scored)):
@@ -119,29 +137,29 @@ def test_the_same_again_and_after_any_stop(big, levels, method):
 
 
 @pytest.mark.parametrize("method", RIVALS)
-def test_every_point_is_scored_as_the_search_scores(big, levels, method):
+def test_every_point_is_scored_as_the_search_scores(big, levels, method, found):
     """By the greedy search's own scorer, called here for each point alone."""
     trajectory, _ = found(method, big, levels)
-    scorer = Scorer(big, holdout())
+    own = Scorer(big, holdout())
     for point in trajectory.points:
-        losses, right = scorer(np.array([point.widths], np.int32))
+        losses, right = own(np.array([point.widths], np.int32))
         assert point.loss == losses[0].mean(dtype=np.float64) and point.top1 == right[0].mean()
         assert point.loss_error == pytest.approx(losses[0].std(ddof=1) / np.sqrt(20), rel=1e-5)
 
 
 @pytest.mark.parametrize("method", RIVALS)
-def test_spending_is_what_the_scorer_spent(big, levels, method, traced_once):
+def test_spending_is_what_the_scorer_spent(big, levels, method, scorer, found):
     """The scorer counts what it runs; whole networks, each once, are no more than that."""
-    macs, images = traced_once.macs, traced_once.scored
+    macs, images = scorer.macs, scorer.scored
     trajectory, scored = found(method, big, levels)
     spent = sum(point.macs for point in trajectory.points)
-    assert spent == traced_once.macs - macs
-    assert sum(point.scored for point in trajectory.points) == traced_once.scored - images
+    assert spent == scorer.macs - macs
+    assert sum(point.scored for point in trajectory.points) == scorer.scored - images
     whole = sum(20 * big.cost(np.array(widths)).flops for widths in scored)
     assert spent < whole if method == "sensitivity" else spent == whole
 
 
-def test_a_stop_does_not_change_the_bill(big, levels):
+def test_a_stop_does_not_change_the_bill(big, levels, found):
     """One network at a time may be lacking of those that share a run of the full network."""
     whole, scored = found("sensitivity", big, levels)
     for lacking in list(scored)[1:4]:
@@ -151,40 +169,37 @@ def test_a_stop_does_not_change_the_bill(big, levels):
 
 
 @pytest.mark.parametrize("method", RIVALS)
-def test_the_whole_network_serves_a_target_of_one(big, levels, method):
-    trajectory, scored = found(method, big, levels, targets=(1.0,))
+def test_the_whole_network_serves_a_target_of_one(big, levels, method, found):
+    trajectory, scored = found(method, big, levels, target=(1.0,))
     assert len(trajectory.points) == len(scored) == 1
 
 
-def test_mistakes(big, levels):
+def test_mistakes(big, levels, found):
     with pytest.raises(
-        AutoslimError, match=r"^passes=2 is out of range: at least 3, one for the full network"
+        AutoslimError, match=r"^slim.passes=2.0 is out of range: at least 3, one for the full network"
     ):
         found("random", big, levels, passes=2)
-    with pytest.raises(AutoslimError, match=r"^score='auc': expected loss or top1\.$"):
+    with pytest.raises(AutoslimError, match=r"^unknown slim.score 'auc'. There are: loss, top1\.$"):
         found("uniform", big, levels, score="auc")
-    with pytest.raises(
-        AutoslimError, match=r"^targets=\(0\.5, 1\.2\): expected shares of the full network's"
-    ):
-        found("sensitivity", big, levels, targets=(0.5, 1.2))
+    with pytest.raises(AutoslimError, match=r"^slim.target=1.2 is outside \(0, 1\]: it is the share of"):
+        found("sensitivity", big, levels, target=(0.5, 1.2))
     with pytest.raises(
         AutoslimError, match=r"^Cannot reach flops <= 0\.01: with every group at its smallest"
     ):
-        found("evolution", big, levels, targets=(0.01,))
+        found("evolution", big, levels, target=(0.01,))
     with pytest.raises(AutoslimError, match=r"^Cannot reach flops <= 0\.001 uniformly: "):
-        found("uniform", big, levels, targets=(0.001,))
+        found("uniform", big, levels, target=(0.001,))
 
 
 def test_a_full_network_that_is_not_finite(big, levels):
-    problem = Problem(Budget(big), levels, Toy(lambda widths: np.nan, big))
     with pytest.raises(AutoslimError, match=r"^The full network's loss on the held-out images is NaN or inf"):
-        follow(problem, sensitivity_steps(problem, TARGETS))
+        followed("sensitivity", Toy(lambda widths: np.nan, big), levels, target=TARGETS)
 
 
 # -- uniform --------------------------------------------------------------------------------------------
 
 
-def test_uniform_is_the_widest_uniform_network(big, levels):
+def test_uniform_is_the_widest_uniform_network(big, levels, found):
     trajectory, _ = found("uniform", big, levels)
     expected = [tuple(uniform_widths(Budget(big), target)) for target in TARGETS]
     assert [point.widths for point in trajectory.points[1:]] == expected
@@ -195,30 +210,30 @@ def test_uniform_is_the_widest_uniform_network(big, levels):
 
 @pytest.mark.parametrize("passes", [3, 3.5, 7, 12])
 @pytest.mark.parametrize("method", ["random", "evolution"])
-def test_no_more_passes_than_granted(big, levels, method, passes):
+def test_no_more_passes_than_granted(big, levels, method, passes, found):
     trajectory, scored = found(method, big, levels, passes=passes)
     assert passes - 1.0 < trajectory.passes <= passes  # what is left pays for no other network
     assert len(scored) > len(TARGETS)
 
 
 @pytest.mark.parametrize("method", ["random", "evolution"])
-def test_the_best_that_was_scored_is_chosen(big, levels, method):
-    trajectory, scored = found(method, big, levels, targets=(0.4,))
+def test_the_best_that_was_scored_is_chosen(big, levels, method, found):
+    trajectory, scored = found(method, big, levels, target=(0.4,))
     inside = {w: s.loss for w, s in scored.items() if Budget(big).within(np.array(w), 0.4)}
     assert len(inside) == len(scored) - 1 > 10  # all but the full network
     assert trajectory.at(0.4).widths == min(inside, key=inside.__getitem__)
 
 
 @pytest.mark.parametrize("method", ["random", "evolution"])
-def test_seeds_differ(big, levels, method):
+def test_seeds_differ(big, levels, method, found):
     networks = [set(found(method, big, levels, seed=seed)[1]) for seed in (0, 1)]
     assert networks[0] != networks[1]
 
 
 @pytest.mark.parametrize("method", ["random", "evolution"])
-def test_few_networks_end_the_search(big, method):
+def test_few_networks_end_the_search(big, method, found):
     """With two levels each there are 16 networks: the search stops although it might spend more."""
-    trajectory, scored = found(method, big, Levels.spaced(big, 2, 0.5, 2), targets=(0.5,), passes=1000)
+    trajectory, scored = found(method, big, Levels.spaced(big, 2, 0.5, 2), target=(0.5,), passes=1000)
     assert len(scored) <= 17 and trajectory.passes <= 17
 
 
@@ -232,8 +247,7 @@ def test_the_optimum_of_a_separable_score(big, few, method, seed):
     every = np.array(list(itertools.product(*few.widths)), np.int32)
     inside = every[budget.within(every, 0.5)]
     optimum = min(toy.loss(widths) for widths in inside)
-    problem = Problem(budget, few, toy)
-    trajectory = follow(problem, STEPS[method](problem, (0.5,), seed=seed, passes=25))
+    trajectory = followed(method, toy, few, target=0.5, seed=seed, passes=25)
     assert trajectory.at(0.5).loss == pytest.approx(optimum, abs=1e-6)
     assert toy.calls < len(inside) / 2
 
@@ -274,10 +288,8 @@ def test_evolution_learns_from_its_scores():
     worth = np.random.default_rng(5).uniform(0, 1, len(levels.widths)) ** 3
     losses = {}
     for method in ("random", "evolution"):
-        problem = Problem(
-            Budget(deep), levels, Toy(lambda w: float(9 - worth @ np.sqrt(w / levels.largest)), deep)
-        )
-        losses[method] = follow(problem, STEPS[method](problem, (0.4,), seed=0, passes=50)).at(0.4).loss
+        toy = Toy(lambda w: float(9 - worth @ np.sqrt(w / levels.largest)), deep)
+        losses[method] = followed(method, toy, levels, target=0.4, passes=50).at(0.4).loss
     assert losses["evolution"] < losses["random"] - 0.05
 
 
@@ -318,8 +330,8 @@ def test_sensitivity_is_the_path_of_all_thresholds(big, few, seed):
         return 2.0 + sum(table.get((group, int(width)), 0.0) for group, width in enumerate(widths))
 
     budget = Budget(big)
-    problem = Problem(budget, few, Toy(lambda widths: float(np.float32(loss(widths))), big))
-    trajectory = follow(problem, sensitivity_steps(problem, TARGETS))
+    toy = Toy(lambda widths: float(np.float32(loss(widths))), big)
+    trajectory = followed("sensitivity", toy, few, target=TARGETS)
     expected = slow_sensitivity(
         few, lambda w: float(np.float32(loss(w))), lambda w: budget.within(np.array(w), min(TARGETS))
     )
@@ -329,13 +341,13 @@ def test_sensitivity_is_the_path_of_all_thresholds(big, few, seed):
         assert point.group == (changed[0] if len(changed) == 1 else None)
 
 
-def test_a_lower_target_goes_on_along_the_path(big, levels):
-    near, scored = found("sensitivity", big, levels, targets=(0.7,))
-    far, anew = found("sensitivity", big, levels, targets=(0.3,), known=scored)
+def test_a_lower_target_goes_on_along_the_path(big, levels, found):
+    near, scored = found("sensitivity", big, levels, target=(0.7,))
+    far, anew = found("sensitivity", big, levels, target=(0.3,), known=scored)
     assert far.points[: len(near.points)] == near.points and len(far.points) > len(near.points)
     assert not set(anew) & set(scored)
 
 
 def test_scores_that_are_not_finite_are_the_worst(big, levels):
-    problem = Problem(Budget(big), levels, Toy(lambda widths: 1.0, big))
+    problem = Problem(Budget(big), levels, Toy(lambda widths: 1.0, big), SearchOptions())
     assert problem.badness(Score(float("nan"), 0.0, 0.1)) == float("inf")

@@ -15,14 +15,14 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
+from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.scorer import Scorer
-from autoslim.slimming.search import uniform_widths
 from autoslim.slimming.trajectory import Point, Trajectory
 
 
 def search(*args, **settings):
     """By the plain drops of all groups on all images, unless asked otherwise."""
-    return autoslim.search(*args, **{"mode": "exact", "lazy": False, "per_cost": False, **settings})
+    return autoslim.search(*args, **{"search": "exact", "lazy": False, "per_cost": False, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def slow_search(big, levels, target, resource="flops", score="loss"):
     [("flops", "loss", 0.35), ("flops", "top1", 0.5), ("params", "loss", 0.6), ("memory", "loss", 0.8)],
 )
 def test_brute_force(big, levels, resource, score, target):
-    found = search(big, levels, holdout(), targets=[target], resource=resource, score=score)
+    found = search(big, levels, holdout(), target=[target], resource=resource, score=score)
     expected = slow_search(big, levels, target, resource, score)
     assert [point.widths for point in found.points] == expected
     full = slow_cost(levels.largest, resource)
@@ -117,7 +117,7 @@ def test_brute_force(big, levels, resource, score, target):
 
 def test_the_bill(big, levels):
     """What a step spends is all its candidates' FLOPs on all images; the first point is one pass."""
-    found = search(big, levels, holdout(), targets=[0.7], convention="with_norm", mode="naive", lazy=False)
+    found = search(big, levels, holdout(), target=[0.7], convention="with_norm", search="naive", lazy=False)
     assert found.points[0].macs == 30 * slow_cost(levels.largest, "flops")
     total = found.points[0].macs
     for before, point in zip(found.points, found.points[1:], strict=False):
@@ -139,7 +139,7 @@ def test_ties_go_to_the_group_that_saves_most():
     for weight in flat.model.get_layer("logits").weights:
         weight.assign(np.zeros(weight.shape))
     levels = Levels.spaced(flat, 4, 0.25, 2)
-    found = search(flat, levels, holdout(), targets=[0.5])
+    found = search(flat, levels, holdout(), target=[0.5])
     for before, point in zip(found.points, found.points[1:], strict=False):
         saved = []
         for group, widths in enumerate(levels.widths):
@@ -151,9 +151,9 @@ def test_ties_go_to_the_group_that_saves_most():
 
 
 def test_one_pass_serves_several_targets(big, levels):
-    one = search(big, levels, holdout(), targets=[0.7, 0.35, 0.5])
+    one = search(big, levels, holdout(), target=[0.7, 0.35, 0.5])
     for target in (0.7, 0.5, 0.35):
-        alone = search(big, levels, holdout(), targets=[target])
+        alone = search(big, levels, holdout(), target=[target])
         assert alone.points == one.points[: len(alone.points)]
         assert one.at(target) == alone.points[-1]
         assert one.at(target).share <= target < one.points[len(alone.points) - 2].share
@@ -163,50 +163,55 @@ def test_one_pass_serves_several_targets(big, levels):
 
 def test_going_on_from_a_prefix(big, levels):
     seen = []
-    whole = search(big, levels, holdout(), targets=[0.4], on_point=seen.append)
+    whole = search(big, levels, holdout(), target=[0.4], on_point=seen.append)
     assert [len(t.points) for t in seen] == list(range(2, len(whole.points) + 1)) and seen[-1] == whole
     for start in seen[::3]:
         again = Trajectory.from_dict(json.loads(json.dumps(start.to_dict())))
-        assert search(big, levels, holdout(), targets=[0.4], start=again) == whole
-    assert search(big, levels, holdout(), targets=[0.9], start=whole) == whole
+        assert search(big, levels, holdout(), target=[0.4], start=again) == whole
+    assert search(big, levels, holdout(), target=[0.9], start=whole) == whole
 
 
 def test_start_of_another_search(big, levels):
-    start = search(big, levels, holdout(), targets=[0.9])
+    start = search(big, levels, holdout(), target=[0.9])
     for change in ({"resource": "params"}, {"convention": "with_norm"}):
         with pytest.raises(AutoslimError, match="start= is of another search"):
-            search(big, levels, holdout(), targets=[0.8], start=start, **change)
+            search(big, levels, holdout(), target=[0.8], start=start, **change)
     with pytest.raises(
         AutoslimError, match=r"on 30 images; this one .* on 24 images\. Search without start="
     ):
-        search(big, levels, batches(), targets=[0.8], start=start)
+        search(big, levels, batches(), target=[0.8], start=start)
 
 
 def test_target_out_of_reach(big, levels):
     least = slow_cost(levels.smallest, "flops") / slow_cost(levels.largest, "flops")
     with pytest.raises(AutoslimError) as error:
-        search(big, levels, holdout(), targets=[0.5, 0.01])
+        search(big, levels, holdout(), target=[0.5, 0.01])
     assert str(error.value) == (
         "Cannot reach flops <= 0.01: with every group at its smallest level the network still costs "
         f"{least:.3f} of the full one's flops. Lower slim.min_width or slim.divisor, or raise slim.target to "
         f"{np.ceil(least * 1000) / 1000:g} or more."
     )
     reachable = np.ceil(least * 1000) / 1000
-    assert search(big, levels, holdout(), targets=[reachable]).reaches(reachable)
+    assert search(big, levels, holdout(), target=[reachable]).reaches(reachable)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score": "accuracy"}, "score='accuracy': expected loss or top1."),
-        ({"targets": []}, r"targets=\(\): expected shares of the full network's flops, in \(0, 1\]."),
-        ({"targets": [0.5, 1.5]}, r"targets=\(0.5, 1.5\): expected shares"),
+        ({"score": "accuracy"}, "unknown slim.score 'accuracy'. There are: loss, top1."),
+        ({"target": []}, r"slim.target=\[\] names no target: it is the share of the full network's flops"),
+        ({"target": [0.5, 1.5]}, r"slim.target=1.5 is outside \(0, 1\]: it is the share"),
+        ({"targets": [0.5]}, r"search\(\) has no option 'targets'. Did you mean target\? There are: "),
+        ({"lazy": "perhaps"}, "slim.lazy='perhaps' is out of range: true or false"),
+        ({"refresh": 0}, "slim.refresh=0 is out of range: a number of steps, at least 1."),
+        ({"limits": {"params": -1}}, "slim.limits.params=-1.0 is out of range: an amount above 0, or null."),
+        ({"limits": {"power": 1}}, r"limits\(\) has no option 'power'"),
         ({"resource": "latency"}, "Latency is limited but nothing measures it"),
     ],
 )
 def test_arguments_out_of_range(big, levels, change, message):
     with pytest.raises(AutoslimError, match=message):
-        search(big, levels, holdout(), **{"targets": [0.5], **change})
+        search(big, levels, holdout(), **{"target": [0.5], **change})
 
 
 def test_held_out_images_that_do_not_serve(big, levels):
@@ -238,7 +243,7 @@ def test_labels_of_any_integer_type(big, levels):
 
 
 def test_trajectory_round_trips(big, levels):
-    found = search(big, levels, holdout(), targets=[0.6])
+    found = search(big, levels, holdout(), target=[0.6])
     assert Trajectory.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     rows = list(csv.DictReader(io.StringIO(found.to_csv())))
     assert len(rows) == len(found.points)
@@ -253,7 +258,7 @@ def test_trajectory_round_trips(big, levels):
 
 
 def test_a_target_that_the_path_does_not_reach(big, levels):
-    found = search(big, levels, holdout(), targets=[0.8])
+    found = search(big, levels, holdout(), target=[0.8])
     with pytest.raises(AutoslimError, match=r"The search reached 0\.\d+ of the full flops, not 0\.2\."):
         found.at(0.2)
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from autoslim.errors import AutoslimError
-from autoslim.slimming.mode import SearchMode
-from autoslim.slimming.selection import doubt, everything, halving, race, refreshed
+from autoslim.slimming.selection import doubt, everything, halving, refreshed
 
 
 class Scores:
@@ -30,66 +28,6 @@ def noisy(means, images, noise, generator):
     """Candidates that are good and bad on the same images, and each has noise of its own."""
     common = generator.gamma(1.0, 1.0, images)
     return np.array(means)[:, None] + common + noise * generator.standard_t(5, (len(means), images))
-
-
-def raced(scores, confidence=0.95, tolerance=0.0, least=0.0, first=1):
-    count = len(scores.values)
-    return race(
-        scores,
-        np.arange(count),
-        range(scores.batches),
-        np.zeros(count),
-        first,
-        tolerance=np.full(count, tolerance),
-        confidence=confidence,
-        least=np.full(count, least),
-    )
-
-
-@pytest.mark.parametrize("confidence", [0.95, 0.7])
-@pytest.mark.parametrize("tolerance", [0.0, 0.05])
-def test_a_race_errs_no_more_often_than_it_says(confidence, tolerance):
-    """An error: the choice is worse on all images than the best of them by more than the tolerance."""
-    generator = np.random.default_rng(0)
-    errors, shares, trials = 0, [], 400
-    for _ in range(trials):
-        scores = Scores(noisy([0.0, 0.02, 0.1, 0.2, 0.4, 0.8], 400, 0.3, generator), 20)
-        winner = raced(scores, confidence, tolerance)
-        means = scores.values.mean(1)
-        errors += means[winner] > means.min() + tolerance
-        shares.append(scores.share)
-    allowed = 1 - confidence
-    assert errors / trials <= allowed + 2 * np.sqrt(allowed * confidence / trials)
-    assert np.mean(shares) < (0.75 if tolerance == 0.0 else 0.5)
-
-
-def test_a_race_takes_the_second_where_that_is_within_the_tolerance():
-    """It stops early, by chance at the one or the other."""
-    generator = np.random.default_rng(1)
-    chosen = {raced(Scores(noisy([0.0, 0.02, 0.8], 400, 0.3, generator), 20), 0.6, 0.1) for _ in range(60)}
-    assert chosen == {0, 1}
-
-
-def test_a_race_is_exact_where_nothing_is_beyond_doubt():
-    generator = np.random.default_rng(2)
-    for _ in range(50):
-        scores = Scores(noisy([0.0] * 5, 100, 1.0, generator))
-        assert raced(scores, 0.999999) == scores.values.mean(1).argmin()
-        assert scores.share == 1.0
-
-
-def test_a_race_drops_what_is_far_behind_at_once():
-    scores = Scores(noisy([0.0, 0.0, 9.0], 200, 0.2, np.random.default_rng(3)), 20)
-    assert raced(scores) in (0, 1)
-    assert {batch for k, batch in scores.asked if k == 2} == {0}
-
-
-def test_wrong_and_right_that_no_image_has_told_apart():
-    """Ten images on which both are right are no proof that they are equal."""
-    values = np.zeros((2, 200))
-    values[0, 15:60] = 1.0
-    assert raced(Scores(values), tolerance=0.01) == 0  # all differences are zero: as if beyond doubt
-    assert raced(Scores(values), tolerance=0.01, least=1.0) == 1
 
 
 def test_a_single_image_proves_nothing():
@@ -129,11 +67,6 @@ def test_ties_go_to_what_costs_least_then_to_the_first(choose):
     assert choose(scores, np.arange(5), [2, 3, 0, 1], np.zeros(5)) == 4
 
 
-def test_ties_in_a_race_end_it():
-    scores = Scores(np.ones((4, 100)))
-    assert raced(scores) == 0 and scores.share == 0.1
-
-
 class Drops:
     def __init__(self, now):
         self.now, self.asked = np.array(now), []
@@ -157,21 +90,3 @@ def test_lazy_refreshes_what_it_does_not_know():
     assert list(refreshed(drops, known, np.zeros(6))) == [0, 3]
     assert list(refreshed(drops, np.full(6, np.nan), np.zeros(6))) == [0, 1, 2, 3, 4, 5]
     assert known[1] == 9.0 and np.isnan(known[0])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"mode": "fast"}, "mode='fast': expected naive, exact, halving or race."),
-        ({"score": "accuracy"}, "score='accuracy': expected loss or top1."),
-        ({"refresh": 0}, "refresh=0: expected a number of steps, at least 1."),
-        ({"shortlist": 0.0}, "shortlist=0.0: expected a share in (0, 1], or None."),
-        ({"first": 1.5}, "first=1.5: expected a share in (0, 1]."),
-        ({"tolerance": -1.0}, "tolerance=-1.0: expected a difference of scores, 0 or more."),
-        ({"confidence": 1.0}, "confidence=1.0: expected a probability in (0, 1)."),
-    ],
-)
-def test_arguments_out_of_range(change, message):
-    with pytest.raises(AutoslimError) as error:
-        SearchMode(**change)
-    assert str(error.value) == message

@@ -17,7 +17,15 @@ from autoslim.schema.arch import (
 from autoslim.schema.config import STAGES, UNASKED, Config
 from autoslim.schema.dataset import CROPS, DATASETS, NORMALIZATIONS, SOURCES, DatasetConfig
 from autoslim.schema.export import EXPORT_FORMATS, ExportConfig
-from autoslim.schema.slimming import METHODS, RESOURCES, SEARCHES, LimitsConfig, SlimConfig
+from autoslim.schema.slimming import (
+    METHODS,
+    RESOURCES,
+    DrawingOptions,
+    GreedyOptions,
+    LimitsConfig,
+    SearchOptions,
+    SlimConfig,
+)
 from autoslim.schema.training import (
     SCHEDULES,
     BaselineConfig,
@@ -36,8 +44,10 @@ __all__ = [
     "CustomArch",
     "DATASETS",
     "DatasetConfig",
+    "DrawingOptions",
     "EXPORT_FORMATS",
     "ExportConfig",
+    "GreedyOptions",
     "ImageNetArch",
     "KerasApplication",
     "KerasFile",
@@ -50,8 +60,8 @@ __all__ = [
     "ResNet",
     "RetrainConfig",
     "SCHEDULES",
-    "SEARCHES",
     "SOURCES",
+    "SearchOptions",
     "STAGES",
     "SlimConfig",
     "StageConfig",

@@ -9,48 +9,39 @@ from typing import Any
 import numpy as np
 
 from autoslim.slimming.budget import Budget
-from autoslim.slimming.levels import Levels
 from autoslim.slimming.points import as_point, score_of
-from autoslim.slimming.scorer import Scorer
+from autoslim.slimming.problem import Problem
 from autoslim.slimming.selection import doubt, ranked
 from autoslim.slimming.trajectory import Exchange, Point, Trajectory
 from autoslim.slimming.trial import Judging, Trial
 
+CHANCE = 0.05  # of keeping an exchange that is not better
 PAIRS = 4  # exchanges of the best sums of effects that are tried as pairs, before one is put to the test
 
 
-def exchanges(
-    trajectory: Trajectory,
-    targets: Sequence[float],
-    moves: int,
-    *,
-    budget: Budget,
-    levels: Levels,
-    scorer: Scorer,
-    judging: Judging,
-    confidence: float,
-) -> Iterator[Trajectory]:
-    """Improve the network of each target that the path reaches by at most `moves` exchanges.
+def exchanges(problem: Problem, trajectory: Trajectory) -> Iterator[Trajectory]:
+    """Improve the network of each target that the path reaches by at most `exchange` exchanges.
 
     The held-out images are divided in two. On one half every group is tried a level wider and a level
     narrower, the best sums of two such effects are tried as pairs, and the best pair is put to the test on
     the other half, which had no part in choosing it: it is kept if it is better there by a one-sided paired
-    t-test, at half of 1 - `confidence`. If it is not, the halves change parts once; then the target is done.
+    t-test, at half of `CHANCE`. If it is not, the halves change parts once; then the target is done.
     So what is kept is better on either half, and no network is kept for being the luckiest of many.
 
     Yields:
         The path after each exchange that was kept, and after the last try for a target.
     """
-    for target in sorted(set(targets), reverse=True):
-        while trajectory.reaches(target, budget.limits) and not trajectory.exchanged(target, moves):
-            now, so_far = trajectory.at(target, budget.limits), trajectory.exchange(target)
+    options, scorer, limits = problem.options, problem.scorer, problem.budget.limits
+    for target in options.targets:
+        while trajectory.reaches(target, limits) and not trajectory.exchanged(target, options.exchange):
+            now, so_far = trajectory.at(target, limits), trajectory.exchange(target)
             macs, scored = scorer.macs, scorer.scored
-            move = _Move(budget, levels, scorer, judging, np.array(now.widths, np.int32), target)
+            move = _Move(problem, np.array(now.widths, np.int32), target)
             better = None
             for side in (len(so_far.points), len(so_far.points) + 1):
-                better = better or move.tested(side % 2, (1 - confidence) / 2)
+                better = better or move.tested(side % 2, CHANCE / 2)
             spent = {"macs": scorer.macs - macs, "scored": scorer.scored - scored}
-            trajectory = trajectory.exchanging(_after(so_far, budget, better, spent))
+            trajectory = trajectory.exchanging(_after(so_far, problem.budget, better, spent))
             yield trajectory
 
 
@@ -66,15 +57,9 @@ def _after(so_far: Exchange, budget: Budget, better: Any, spent: dict[str, int])
 class _Move:
     """All exchanges from one network that keep within a budget, scored as far as it is asked for."""
 
-    def __init__(
-        self,
-        budget: Budget,
-        levels: Levels,
-        scorer: Scorer,
-        judging: Judging,
-        now: np.ndarray,
-        target: float,
-    ) -> None:
+    def __init__(self, problem: Problem, now: np.ndarray, target: float) -> None:
+        levels, budget, scorer = problem.levels, problem.budget, problem.scorer
+        judging = Judging(problem.options.score, cuts=problem.options.search != "naive")
         ups = [(g, w) for g, width in enumerate(now) if (w := levels.wider(g, int(width))) is not None]
         downs = [(g, w) for g, width in enumerate(now) if (w := levels.narrower(g, int(width))) is not None]
         singles = [_changed(now, change) for change in (*ups, *downs)]

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from autoslim.slimming.mode import SearchMode
-from autoslim.slimming.rivals.find import find
-from autoslim.slimming.search import search
+from autoslim.schema import DrawingOptions, GreedyOptions
+from autoslim.slimming.greedy import greedy
+from autoslim.slimming.problem import Problem, Step, follow
+from autoslim.slimming.rivals.evolution import evolution_steps
+from autoslim.slimming.rivals.sampling import random_steps
+from autoslim.slimming.rivals.sensitivity import sensitivity_steps
+from autoslim.slimming.rivals.uniform import uniform_steps
 from autoslim.slimming.trajectory import Trajectory
+
+OnPoint = Callable[[Trajectory], None] | None
+Find = Callable[[Problem, Trajectory | None, OnPoint], Trajectory]  # (problem, start, on_point)
 
 
 class Method(NamedTuple):
     """A way to choose channels."""
 
-    find: Callable[..., Trajectory]  # (graph, levels, holdout, *, targets, resource, ...) -> Trajectory
-    options: tuple[str, ...]  # keywords that its result depends on, beside those that all methods take
-    resume: tuple[str, ...]  # keywords by which it goes on with what an earlier call found
-    path: bool  # one search serves every target on its way; else a target's network depends on all targets
+    find: Find
+    options: type | None = None  # dataclass of the options that it alone has
+    path: bool = False  # one search serves every target on its way; else a network depends on all targets
 
 
-# Every method takes a score; the others are the greedy search's own.
-GREEDY_OPTIONS = (*(item.name for item in fields(SearchMode) if item.name != "score"), "exchange")
+def _by(steps: Callable[[Problem], Iterator[Step]]) -> Find:
+    """A method whose networks are whole ones, each scored on all images; it goes on by `Problem.known`."""
+
+    def find(problem: Problem, start: Trajectory | None, on_point: OnPoint) -> Trajectory:
+        return follow(problem, steps(problem), on_point)
+
+    return find
+
 
 METHODS = {
-    "greedy": Method(search, GREEDY_OPTIONS, ("start",), path=True),
-    "uniform": Method(partial(find, "uniform"), (), ("known", "on_scored"), path=False),
-    "random": Method(partial(find, "random"), ("seed", "passes"), ("known", "on_scored"), path=False),
-    "evolution": Method(partial(find, "evolution"), ("seed", "passes"), ("known", "on_scored"), path=False),
-    "sensitivity": Method(partial(find, "sensitivity"), (), ("known", "on_scored"), path=True),
+    "greedy": Method(greedy, GreedyOptions, path=True),
+    "uniform": Method(_by(uniform_steps)),
+    "random": Method(_by(random_steps), DrawingOptions),
+    "evolution": Method(_by(evolution_steps), DrawingOptions),
+    "sensitivity": Method(_by(sensitivity_steps), path=True),
 }

@@ -71,11 +71,6 @@ class Scorer:
         """Images and labels of one batch, as tensors."""
         return self._batches[index]
 
-    def spend(self, macs: int, scored: int = 0) -> None:
-        """Count arithmetic, and scored images, that were spent on these images elsewhere."""
-        self.macs += macs
-        self.scored += scored
-
     def __call__(
         self, candidates: np.ndarray, base: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +103,8 @@ class Scorer:
         spent = segments.macs(candidates)
         spent[np.arange(len(segments)) < starts[:, None]] = 0
         images = sum(self.sizes[batch] for batch in batches)
-        self.spend(int(spent.sum()) * images, len(candidates) * images)
+        self.macs += int(spent.sum()) * images
+        self.scored += len(candidates) * images
         losses, right = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
         return losses, right
 
@@ -158,5 +154,5 @@ class Scorer:
         if depth > there:
             values += self.segments.run(values[there], tf.constant(base, tf.int32), there, depth)
             images = sum(self.sizes[batch] for batch in batches)
-            self.spend(int(self.segments.macs(np.asarray(base))[there:depth].sum()) * images)
+            self.macs += int(self.segments.macs(np.asarray(base))[there:depth].sum()) * images
         return values

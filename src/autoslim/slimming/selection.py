@@ -58,50 +58,6 @@ def halving(
         seen *= 2
 
 
-def race(
-    source: Source,
-    contenders: np.ndarray,
-    order: Sequence[int],
-    amounts: np.ndarray,
-    first: int,
-    *,
-    tolerance: np.ndarray,
-    confidence: float,
-    least: np.ndarray,
-) -> int:
-    """Compare candidates in pairs with the leader, image by image, until the regret is small for sure.
-
-    After each batch a candidate drops out when it is worse than the leader beyond doubt. The race ends when
-    no candidate left can be better than the leader by more than the tolerance, or when all batches are seen.
-    Doubt is that of Student's t, one-sided, corrected by Bonferroni for looks and rivals: with probability
-    `confidence` the best is never dropped, and the regret of an early end is within the tolerance.
-
-    Args:
-        source: of badness.
-        contenders: indices of candidates, ascending.
-        order: all batches, in the order in which they are seen.
-        amounts: cost of every candidate [K].
-        first: number of batches before the first look, at least 1.
-        tolerance: largest regret of an early end, for each candidate as the leader [K].
-        confidence: that of the whole race, in (0, 1).
-        least: as in `doubt`.
-    """
-    comparisons = max(1, (len(order) - first) * (len(contenders) - 1))
-    for seen in range(first, len(order) + 1):
-        values = source(contenders, order[:seen])
-        leader = ranked(values.mean(1), amounts[contenders])[0]
-        if seen == len(order) or len(contenders) == 1:
-            break
-        difference = values - values[leader]
-        worse = difference.mean(1)
-        reach = doubt(difference, (1 - confidence) / comparisons, least[contenders])
-        reach[leader] = 0.0
-        if (reach - worse).max() <= tolerance[contenders[leader]]:
-            break
-        contenders = contenders[worse <= reach]
-    return int(contenders[leader])
-
-
 def doubt(differences: np.ndarray, chance: float, least: np.ndarray) -> np.ndarray:
     """How far means of paired differences may be from the truth, to one side: [K].
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoslim.slimming.scorer import Scorer
+from autoslim.slimming.problem import ScoreSource
 
 BASE = -1  # the network that the candidates come from, among them
 WORST = 1e9  # stands for a score that is not finite
@@ -42,7 +42,7 @@ class Trial:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: ScoreSource,
         base: np.ndarray,
         widths: np.ndarray,
         saved: np.ndarray,

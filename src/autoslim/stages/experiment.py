@@ -224,24 +224,20 @@ class Experiment:
     def search_folder(self) -> StageFolder:
         """The folder of what the method finds; of one that narrows step by step, one for all targets."""
         s = self.config.slim
+        method = METHODS[s.method]
+        own = [item.name for item in dataclasses.fields(method.options)] if method.options else []
         names = ("resource", "convention", "score", "images", "batch_size", "method")
         key: dict[str, Any] = {
             "supernet": stage_hash(self.supernet_folder().key),
             "slim": {name: getattr(s, name) for name in names}
             | ({"limits": s.limits.given} if s.limits.given else {}),
-            "options": self.search_options(),
+            "options": {name: getattr(s, name) for name in own},
         }
-        if not METHODS[s.method].path:
+        if not method.path:
             key["targets"] = list(s.targets)
         if self.latency is not None:
             key["device"] = self.latency.device
         return StageFolder(self.root, "search", key)
-
-    def search_options(self) -> dict[str, Any]:
-        """The method's own options, as the configuration has them."""
-        s = self.config.slim
-        values = s.search_settings | {"passes": s.passes, "seed": self.config.seed}
-        return {name: values[name] for name in METHODS[s.method].options}
 
     def network_folder(self, stage: str, widths: np.ndarray, joint: StageFolder | None = None) -> StageFolder:
         """The folder in which the network at `widths` is retrained.

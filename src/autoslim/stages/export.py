@@ -17,7 +17,7 @@ from autoslim.exporting.runtimes import call_keras
 from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
 from autoslim.reporting.network import NAMES, network_of
 from autoslim.reporting.terminal import progress
-from autoslim.slimming.search import uniform_widths
+from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.preflight import reached
 from autoslim.stages.store import NETWORK_STAGES, StageFolder, write_atomically

@@ -18,7 +18,7 @@ from autoslim.reporting.exports import export_table
 from autoslim.reporting.network import network_of
 from autoslim.reporting.terminal import heading, results_table, show, where
 from autoslim.schema import Config
-from autoslim.slimming.search import uniform_widths
+from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.baseline import run_baseline
 from autoslim.stages.bill import bill

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoslim.errors import AutoslimError
-from autoslim.slimming.search import uniform_widths
+from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment

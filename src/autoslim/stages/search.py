@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import UserDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,8 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
-from autoslim.slimming.methods import METHODS
 from autoslim.slimming.points import Score, Widths
+from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
@@ -29,37 +30,33 @@ SCORED = "scored.jsonl"  # the networks that a method has scored, one a line
 def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Search until the smallest target is met; goes on from what the folder holds."""
     s = experiment.config.slim
-    method = METHODS[s.method]
     levels = experiment.levels  # before building: the plan's own build clears Keras's names
     start = load_trajectory(experiment, folder.path)
     supernet = experiment.supernet_folder()
     experiment.need(supernet, "The search")
     graph = experiment.graph_of(experiment.load_weights(supernet))
     with _Keeper(folder, start, min(s.targets)).running() as keep:
-        resume = {"start": start, "known": keep.known, "on_scored": keep.scored}
-        trajectory = method.find(
+        trajectory = search(
             graph,
             levels,
             experiment.holdout_batches(),
-            targets=s.targets,
-            resource=s.resource,
-            convention=s.convention,
-            limits=s.limits.given,
+            s,
+            seed=experiment.config.seed,
             latency=experiment.latency,
-            score=s.score,
+            start=start,
+            known=keep,
             on_point=keep.point,
-            **experiment.search_options(),
-            **{name: resume[name] for name in method.resume},
         )
     return _finish(experiment, folder, trajectory)
 
 
-class _Keeper:
-    """Keeps and shows every step of a search, and every network that it scores."""
+class _Keeper(UserDict[Widths, Score]):
+    """Keeps and shows every step of a search, and every network that it scores (`search` puts it in)."""
 
     def __init__(self, folder: StageFolder, start: Trajectory | None, target: float) -> None:
+        super().__init__()
         self._file = ScoreFile(folder.path / SCORED)
-        self.known = dict(self._file.known)
+        self.data = self._file.known
         self._folder = folder
         self._total = round(1000 * (1 - target))
         self._done = self._way(start.points[-1].share) if start else 0
@@ -88,10 +85,10 @@ class _Keeper:
         self._advance(max(0, now - self._done), share=point.share, top1=point.top1)
         self._done = max(self._done, now)
 
-    def scored(self, widths: Widths, score: Score) -> None:
+    def __setitem__(self, widths: Widths, score: Score) -> None:
         """One more network was scored."""
         self._file.add(widths, score)
-        self._advance(0, networks=len(self._file.known), loss=score.loss)
+        self._advance(0, networks=len(self.data), loss=score.loss)
 
 
 def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory) -> dict[str, Any]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.rivals.pool import Pool, check_passes, fitted, generators
-from autoslim.slimming.rivals.problem import Problem, Step, each_target
+from autoslim.slimming.problem import Problem, Step, each_target
+from autoslim.slimming.rivals.pool import Pool, fitted, generators
 
 PARENTS = 10  # the best networks so far, from which children come
 MUTATED = 0.1  # probability that a group is drawn anew in a mutation
 RANDOM_SHARE = 0.25  # of what may be spent goes to random networks, with which it begins
 
 
-def evolution_steps(
-    problem: Problem, targets: Sequence[float], *, seed: int = 0, passes: float = 100
-) -> Iterator[Step]:
+def evolution_steps(problem: Problem) -> Iterator[Step]:
     """For each target the best network of an evolution.
 
     It begins with random networks. Then each child comes, with equal chances, of one of the ten best networks
@@ -25,27 +23,20 @@ def evolution_steps(
     them by crossover (each group's width from the one or the other). Random networks and children alike are
     brought just under the budget (`pool.fitted`).
 
-    Args:
-        problem: levels, budget and scores.
-        targets: shares of the full network's resource to keep.
-        seed: of the draws; draw n for a target is a function of (seed, target, n) and the scores before it.
-        passes: full-network passes over the held-out images to spend in all, the full network's own among
-            them; the targets share them evenly.
-
-    Raises:
-        AutoslimError: for less than one pass for each target and one more.
+    Draw n for a target is a function of (seed, target, n) and the scores before it. The targets share
+    `passes` evenly, the full network's own pass among them.
     """
-    check_passes(passes, targets)
+    problem.refuse_unreachable()
 
     def find(target: float, left: int) -> np.ndarray:
-        pool = Pool(problem, target, passes, left)
-        for generator in generators(seed, target):
+        pool = Pool(problem, target, left)
+        for generator in generators(problem.seed, target):
             draw = _draw(problem.levels, pool, generator)
             if not pool.add(fitted(problem.budget, problem.levels, draw, target, generator)):
                 break
         return pool.ranked()[0]
 
-    return each_target(problem, targets, find)
+    return each_target(problem, find)
 
 
 def _draw(levels: Levels, pool: Pool, generator: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from autoslim.errors import AutoslimError
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.points import widths_key
-from autoslim.slimming.rivals.problem import Problem
+from autoslim.slimming.problem import Problem
 
 PATIENCE = 100  # draws in a row without a new network, before a search takes it that there are no others
 
@@ -21,12 +21,11 @@ class Pool:
     Args:
         problem: levels, budget, scores and the count of arithmetic.
         target: share of the full network's resource to keep.
-        passes: full-network passes over the held-out images to spend in all.
         left: number of targets that share evenly what is left of them, this one included.
     """
 
-    def __init__(self, problem: Problem, target: float, passes: float, left: int) -> None:
-        granted = passes * problem.whole
+    def __init__(self, problem: Problem, target: float, left: int) -> None:
+        granted = problem.options.passes * problem.whole
         self.networks: list[np.ndarray] = []
         self._problem, self._target = problem, target
         self._begun = problem.spent
@@ -68,16 +67,6 @@ class Pool:
                 f"<= {self._target:g} and the limits. Raise slim.target or slim.limits."
             )
         return self._problem.ranked(self.networks)
-
-
-def check_passes(passes: float, targets: Sequence[float]) -> None:
-    """Refuse so few passes that a target might get no network."""
-    least = len(targets) + 1
-    if passes < least:
-        raise AutoslimError(
-            f"passes={passes:g} is out of range: at least {least}, one for the full network and one for each "
-            "target."
-        )
 
 
 def generators(seed: int, target: float) -> Iterator[np.random.Generator]:

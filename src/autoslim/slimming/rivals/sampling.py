@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
-from autoslim.slimming.rivals.pool import Pool, check_passes, fitted, generators
-from autoslim.slimming.rivals.problem import Problem, Step, each_target
+from autoslim.slimming.problem import Problem, Step, each_target
+from autoslim.slimming.rivals.pool import Pool, fitted, generators
 
 
-def random_steps(
-    problem: Problem, targets: Sequence[float], *, seed: int = 0, passes: float = 100
-) -> Iterator[Step]:
+def random_steps(problem: Problem) -> Iterator[Step]:
     """For each target the best of as many random networks as the passes pay for.
 
     Every group is drawn at one of its levels, evenly, and the draw is brought just under the budget
-    (`pool.fitted`).
-
-    Args:
-        problem: levels, budget and scores.
-        targets: shares of the full network's resource to keep.
-        seed: of the draws; draw n for a target is a function of (seed, target, n).
-        passes: full-network passes over the held-out images to spend in all, the full network's own among
-            them; the targets share them evenly.
-
-    Raises:
-        AutoslimError: for less than one pass for each target and one more.
+    (`pool.fitted`). Draw n for a target is a function of (seed, target, n). The targets share `passes`
+    evenly, the full network's own pass among them.
     """
-    check_passes(passes, targets)
+    problem.refuse_unreachable()
 
     def find(target: float, left: int) -> np.ndarray:
-        pool = Pool(problem, target, passes, left)
-        for generator in generators(seed, target):
+        pool = Pool(problem, target, left)
+        for generator in generators(problem.seed, target):
             draw = problem.levels.random(generator)
             if not pool.add(fitted(problem.budget, problem.levels, draw, target, generator)):
                 break
         return pool.ranked()[0]
 
-    return each_target(problem, targets, find)
+    return each_target(problem, find)

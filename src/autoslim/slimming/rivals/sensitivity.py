@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.slimming.rivals.problem import Problem, Step
+from autoslim.slimming.problem import Problem, Step
 
 
-def sensitivity_steps(problem: Problem, targets: Sequence[float]) -> Iterator[Step]:
+def sensitivity_steps(problem: Problem) -> Iterator[Step]:
     """The distinct networks along a rising threshold, down to the smallest target.
 
     Each group is scored alone at each of its levels in the otherwise full network. Under a threshold on the
     drop every group takes its narrowest level whose drop is not above it. The networks that come of all
     thresholds, from the lowest up, are the path: they narrow, and one path serves every target.
 
-    Args:
-        problem: levels, budget and scores.
-        targets: shares of the full network's resource to keep.
-
     Raises:
         AutoslimError: if the budget is not met at the smallest widths either.
     """
-    smallest, now = min(targets), problem.levels.largest
+    problem.refuse_unreachable()
+    smallest, now = min(problem.options.targets), problem.levels.largest
     if problem.budget.within(now, smallest):
         return
     for changes in _by_drop(one_at_a_time(problem)):

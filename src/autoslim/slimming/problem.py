@@ -1,13 +1,14 @@
-"""What every method is given: the levels, the budget, and scores of networks, each of them computed once."""
+"""What every method is given: the levels, the budget, the options, and scores of networks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from autoslim.schema import SearchOptions
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.points import Score, Widths, as_point, path_from, score_of, widths_key
@@ -16,10 +17,14 @@ from autoslim.slimming.trajectory import Point, Trajectory
 Step = tuple[np.ndarray, int | None]  # widths int32 [G], and the one group that was narrowed to come here
 
 
+@runtime_checkable
 class ScoreSource(Protocol):
-    """What scores networks: `slimming.scorer.Scorer`, or a function in its place."""
+    """What scores networks on held-out images: `slimming.scorer.Scorer`, or anything in its place."""
 
-    images: int
+    sizes: tuple[int, ...]  # images in each batch
+    images: int  # in all batches
+    macs: int  # multiply-accumulates spent so far
+    scored: int  # images scored so far, each as often as a network was scored on it
 
     def __call__(
         self, candidates: np.ndarray, base: np.ndarray | None = None
@@ -28,6 +33,11 @@ class ScoreSource(Protocol):
 
         `base`, int32 [G], runs once; candidates go on from where they first differ from it.
         """
+
+    def score(
+        self, batches: Sequence[int], candidates: np.ndarray, base: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As a call, on some batches: [K, images of these batches, in this order] each."""
 
     def price(self, candidates: np.ndarray, base: np.ndarray | None = None) -> tuple[np.ndarray, int]:
         """Multiply-accumulates of each candidate, int64 [K], and of the base for all of them."""
@@ -40,10 +50,10 @@ class Problem:
         budget: what networks may cost.
         levels: the widths that each group may take.
         scorer: of networks on held-out images.
-        score: what networks are compared by, "loss" (held-out cross-entropy) or "top1".
+        options: of the search.
+        seed: of random draws.
         known: scores from an earlier call with the same arguments; they are not computed again, and count as
-            spent when they are asked for.
-        on_scored: called with widths and score of every network that was scored anew.
+            spent when they are asked for. The scores of further networks are put into it.
     """
 
     def __init__(
@@ -51,21 +61,26 @@ class Problem:
         budget: Budget,
         levels: Levels,
         scorer: ScoreSource,
-        score: str = "loss",
-        known: Mapping[Widths, Score] | None = None,
-        on_scored: Callable[[Widths, Score], None] | None = None,
+        options: SearchOptions,
+        seed: int = 0,
+        known: MutableMapping[Widths, Score] | None = None,
     ) -> None:
-        self.budget, self.levels, self.score = budget, levels, score
+        self.budget, self.levels, self.scorer = budget, levels, scorer
+        self.options, self.seed = options, seed
         self.images = scorer.images
         self.whole = int(scorer.price(levels.largest[None])[0][0])  # multiply-accumulates of the full network
         self.spent = 0  # multiply-accumulates
         self.scored = 0  # networks
-        self._scorer, self._known, self._on_scored = scorer, dict(known or {}), on_scored
+        self._known: MutableMapping[Widths, Score] = {} if known is None else known
         self._asked: dict[Widths, Score] = {}
+
+    def refuse_unreachable(self) -> None:
+        """Refuse a budget that the network at its smallest levels does not meet."""
+        self.budget.refuse_unreachable(self.levels.smallest, min(self.options.targets))
 
     def price(self, widths: np.ndarray) -> int:
         """Multiply-accumulates of scoring a network int32 [G]; 0: its score was asked for before."""
-        return 0 if widths_key(widths) in self._asked else int(self._scorer.price(widths[None])[0][0])
+        return 0 if widths_key(widths) in self._asked else int(self.scorer.price(widths[None])[0][0])
 
     def scores(self, candidates: np.ndarray, base: np.ndarray | None = None) -> list[Score]:
         """Scores of networks int32 [K, G].
@@ -76,7 +91,7 @@ class Problem:
         keys = [widths_key(widths) for widths in candidates]
         new = np.array([key not in self._asked for key in keys])
         if new.any():
-            prices, shared = self._scorer.price(candidates[new], base)
+            prices, shared = self.scorer.price(candidates[new], base)
             lacking = [i for i in np.flatnonzero(new) if keys[i] not in self._known]
             if lacking:
                 self._compute(candidates[lacking], base)
@@ -87,7 +102,7 @@ class Problem:
 
     def badness(self, score: Score) -> float:
         """What a network is judged by: less is better."""
-        badness = score.loss if self.score == "loss" else -score.top1
+        badness = score.loss if self.options.score == "loss" else -score.top1
         return math.inf if math.isnan(badness) else badness
 
     def ranked(self, candidates: Iterable[np.ndarray]) -> list[np.ndarray]:
@@ -98,12 +113,9 @@ class Problem:
         return [chosen[i] for i in np.lexsort((amounts, np.array(badness)))]
 
     def _compute(self, candidates: np.ndarray, base: np.ndarray | None) -> None:
-        losses, right = self._scorer(candidates, base)
+        losses, right = self.scorer(candidates, base)
         for widths, loss, hits in zip(candidates, losses, right, strict=True):
-            score = score_of(loss, hits)
-            self._known[widths_key(widths)] = score
-            if self._on_scored:
-                self._on_scored(widths_key(widths), score)
+            self._known[widths_key(widths)] = score_of(loss, hits)
 
 
 def follow(
@@ -130,18 +142,16 @@ def follow(
     return trajectory
 
 
-def each_target(
-    problem: Problem, targets: Sequence[float], find: Callable[[float, int], np.ndarray]
-) -> Iterator[Step]:
+def each_target(problem: Problem, find: Callable[[float, int], np.ndarray]) -> Iterator[Step]:
     """The network that `find(target, targets left)` chooses for each target, from the largest down.
 
     A target that the network before it meets already is served by that one.
     """
-    ordered = sorted(set(targets), reverse=True)
+    targets = problem.options.targets
     last = problem.levels.largest
-    for place, target in enumerate(ordered):
+    for place, target in enumerate(targets):
         if not problem.budget.within(last, target):
-            last = find(target, len(ordered) - place)
+            last = find(target, len(targets) - place)
             yield last, None
 
 
