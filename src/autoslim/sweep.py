@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from autoslim.reporting.network import NAMES
-from autoslim.schema import METHODS
+from autoslim.kinds import METHODS, place_of
 from autoslim.writing import write_whole
 
 MEASURES = ("top1", "flops", "params")
@@ -58,7 +57,7 @@ class Group(NamedTuple):
 
     arch: str
     dataset: str
-    network: str  # a key of `reporting.network.NAMES`
+    network: str  # its kind, a key of `kinds.KINDS`
     target: float | None  # share of the full network's resource that was asked for
     settings: str  # other overrides in which the jobs of the sweep differ
     seeds: tuple[int, ...]
@@ -133,10 +132,9 @@ def group_jobs(jobs: Sequence[Job]) -> list[Group]:
     for key, rows in found.items():
         mean, std = _spread(list(rows.values()))
         groups.append(Group(*key, tuple(seed for seed, _ in rows), mean, std))
-    order = {network: place for place, network in enumerate(NAMES)}
     return sorted(
         groups,
-        key=lambda g: (g.arch, g.dataset, g.settings, -(g.target or 2.0), order.get(g.network, len(order))),
+        key=lambda g: (g.arch, g.dataset, g.settings, -(g.target or 2.0), place_of(g.network)),
     )
 
 

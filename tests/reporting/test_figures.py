@@ -35,7 +35,7 @@ def test_accuracy_against_cost(results, trajectory, resource, images):
     assert sorted(label.get_text() for label in labels) == ["93.0", "94.0", "95.0", "95.0"]
     assert overlapping(labels, figure) == [] and inside(figure, labels)
     legend = [entry.get_text() for entry in figure.legends[0].get_texts()]
-    assert legend == ["supernet in the search (held-out images)", "baseline", "uniform", "AutoSlim"]
+    assert legend == ["supernet in the search (held-out images)", "baseline", "AutoSlim", "uniform"]
 
 
 def test_the_loser_is_drawn_too(results):

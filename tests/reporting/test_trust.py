@@ -127,8 +127,8 @@ def methods(results):
     """The run's networks, and those of two other methods for one target."""
     slim = next(r for r in results if r.label == "AutoSlim 0.5")
     others = [
-        dataclasses.replace(slim, network="random", top1=0.91),
-        dataclasses.replace(slim, network="sensitivity", top1=0.93),
+        dataclasses.replace(slim, kind="random", top1=0.91),
+        dataclasses.replace(slim, kind="sensitivity", top1=0.93),
     ]
     return [*results, *others]
 
@@ -175,7 +175,7 @@ def test_the_report_names_the_methods(methods, full, trajectory, groups):
         "random 0.5",
         "sensitivity 0.5",
     ]
-    assert "3 networks by random choice from the full network down to 48.0 % of its FLOPs" in text
+    assert "random: 3 steps from the full network down to 48.0 % of its FLOPs" in text
     assert "## How far the supernet can be trusted\n" in text
     assert 'load_model("outputs/autoslim/model.keras")' in text  # the random network's file, in this fixture
 
@@ -185,4 +185,4 @@ def test_many_methods_in_one_figure(methods, trajectory):
     labels = [text.get_text() for text in figure.axes[0].texts]
     assert sorted(labels) == ["91.0", "94.0", "95.0", "95.0"]  # of a target the best and the worst
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend[1:] == ["baseline", "uniform", "random", "sensitivity", "AutoSlim"]
+    assert legend[1:] == ["baseline", "AutoSlim", "uniform", "random", "sensitivity"]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoslim.graph.cost import COUNTED
+from autoslim.kinds import KINDS
 from autoslim.reporting import units
 from autoslim.reporting.bill import UNIT, Bill
 from autoslim.reporting.markdown_table import points, table
-from autoslim.reporting.network import NAMES, NetworkResult, in_order
+from autoslim.reporting.network import NetworkResult, in_order
 from autoslim.reporting.side_by_side import side_by_side
 from autoslim.reporting.statistics import interval
 from autoslim.reporting.trust import Judged, trust
@@ -55,7 +56,7 @@ def report_markdown(
         resource: what the targets limit.
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         trajectory: of the search.
-        kind: of the networks that it found, a key of `network.NAMES`.
+        kind: of the networks that it found, a key of `kinds.KINDS`.
         passes: kind -> what its search spent, in full-network passes over the held-out images.
         judged: networks retrained from the supernet, and how many held-out images it was judged on.
         correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each image is right.
@@ -86,7 +87,7 @@ def report_markdown(
 def _results(
     results: Sequence[NetworkResult], full: Cost, images: int, resource: str, convention: str
 ) -> str:
-    baseline = next((r for r in results if r.network == "baseline"), None)
+    baseline = next((r for r in results if r.kind == "baseline"), None)
     rows = []
     for r in results:
         low, high = interval(r.top1, images)
@@ -150,11 +151,10 @@ def _search(trajectory: Trajectory | None, kind: str) -> str:
         return ""
     steps = len(trajectory.points) - 1
     last = trajectory.points[-1]
-    way = "steps" if kind in ("autoslim", "sensitivity") else f"networks by {NAMES[kind]} choice"
     return (
         "## The search\n\n"
-        f"{steps:,} {way} from the full network down to {units.percent(last.share)} of its "
-        f"{units.RESOURCES[trajectory.resource]}, candidates scored on "
+        f"{KINDS[kind].label}: {steps:,} steps from the full network down to {units.percent(last.share)} of "
+        f"its {units.RESOURCES[trajectory.resource]}, candidates scored on "
         f"{'' if trajectory.on_all_images else 'at most '}{trajectory.images:,} "
         f"held-out training images. It computed as much as {trajectory.passes:,.1f} passes of the full "
         "network over these images. With the supernet's own weights the held-out top-1 went from "
@@ -185,7 +185,7 @@ def _bill(bill: Bill) -> str:
 def _channels(groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult]) -> str:
     if not groups:
         return ""
-    slim = [r for r in results if r.network != "baseline"]
+    slim = [r for r in results if not KINDS[r.kind].full]
     rows = [[name, str(size), *(str(r.channels.get(name, size)) for r in slim)] for name, size in groups]
     rows.append(["**sum**", str(sum(size for _, size in groups))])
     rows[-1] += [str(sum(r.channels.get(name, size) for name, size in groups)) for r in slim]
@@ -197,7 +197,7 @@ def _loading(results: Sequence[NetworkResult], mean: Sequence[float], std: Seque
     models = [r for r in results if "model" in r.files]
     if not models:
         return ""
-    first = next((r for r in models if r.network == kind), models[0])
+    first = next((r for r in models if r.kind == kind), models[0])
     lines = ["import keras", "import numpy as np", ""]
     lines.append(f'model = keras.saving.load_model("{_posix(first.files["model"])}")')
     if len(mean):

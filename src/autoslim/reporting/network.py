@@ -5,35 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from autoslim.kinds import KINDS, place_of
+
 if TYPE_CHECKING:
     from autoslim.graph.cost import Cost
-
-NAMES = {
-    "baseline": "baseline",
-    "autoslim": "AutoSlim",
-    "uniform": "uniform",
-    "random": "random",
-    "evolution": "evolution",
-    "sensitivity": "sensitivity",
-}
-"""Kinds of networks, and what people call them: the full one, and one for each method."""
-
-
-def network_of(method: str) -> str:
-    """The kind of the networks that a method (`slim.method`) finds.
-
-    >>> network_of("greedy"), network_of("random")
-    ('autoslim', 'random')
-    """
-    return "autoslim" if method == "greedy" else method
 
 
 @dataclass(frozen=True)
 class NetworkResult:
     """A trained network: what it costs, and how good it is on the test images."""
 
-    network: str  # a key of `NAMES`
-    target: float | None  # share of the full network's resource that was asked for; None: the baseline
+    kind: str  # a key of `kinds.KINDS`
+    target: float | None  # share of the full network's resource that was asked for; None: the full network
     top1: float  # share of test images that are right
     loss: float  # mean cross-entropy on the test images
     flops: int  # multiply-accumulates for one image
@@ -48,7 +31,7 @@ class NetworkResult:
     @property
     def label(self) -> str:
         """Its name for people: "baseline", "AutoSlim 0.5", "uniform 0.5"."""
-        name = NAMES.get(self.network, self.network)
+        name = KINDS[self.kind].label
         return name if self.target is None else f"{name} {self.target:g}"
 
     def cost(self, resource: str) -> float:
@@ -67,7 +50,7 @@ class NetworkResult:
     def row(self, full: Cost) -> dict[str, Any]:
         """The figures that a sweep gathers over seeds, with the shares of the full network."""
         return {
-            "network": self.network,
+            "network": self.kind,
             "target": self.target,
             "top1": self.top1,
             "loss": self.loss,
@@ -80,13 +63,5 @@ class NetworkResult:
 
 
 def in_order(results: list[NetworkResult]) -> list[NetworkResult]:
-    """The baseline first, then by target from large to small, and of a target AutoSlim before the others."""
-    kinds = list(NAMES)
-    return sorted(
-        results,
-        key=lambda r: (
-            r.network != "baseline",
-            -(r.target if r.target is not None else 2.0),
-            kinds.index(r.network) if r.network in kinds else len(kinds),
-        ),
-    )
+    """The full network first, then by target from large to small, and for one target by kind."""
+    return sorted(results, key=lambda r: (-(r.target if r.target is not None else 2.0), place_of(r.kind)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from autoslim.kinds import KINDS
 from autoslim.reporting import units
 from autoslim.reporting.markdown_table import points, table
-from autoslim.reporting.network import NAMES, NetworkResult
+from autoslim.reporting.network import NetworkResult
 from autoslim.reporting.statistics import Paired, mcnemar
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def side_by_side(
         full: what the full network costs.
         resource: what the targets limit.
         correct: label of a network -> bool [test images], whether each image is right.
-        kind: of the networks that the others are compared with, a key of `NAMES`.
+        kind: of the networks that the others are compared with, a key of `kinds.KINDS`.
         passes: kind -> what its search spent, in full-network passes over the held-out images.
     """
     rows, sentences = [], []
@@ -43,14 +44,14 @@ def side_by_side(
         tested = [f"{paired.only_first:,}", f"{paired.only_second:,}", _p(paired.p)] if paired else ["-"] * 3
         shares = [units.percent(r.share(resource, full), 2) for r in (ours, other)]
         difference = points(ours.top1 - other.top1)
-        rows.append([f"{ours.target:g}", NAMES[other.network], difference, *shares, *tested])
+        rows.append([f"{ours.target:g}", KINDS[other.kind].label, difference, *shares, *tested])
         sentences.append(_verdict(ours, other, paired))
     if not rows:
         return ""
-    name, cost = NAMES[kind], units.RESOURCES[resource]
+    name, cost = KINDS[kind].label, units.RESOURCES[resource]
     head = ["target", "other", f"{name} minus other, points", f"{name}'s {cost}", f"other's {cost}"]
     head += [f"only {name} right", "only other right", "p"]
-    kinds = list(dict.fromkeys(other.network for _, other in pairs))
+    kinds = list(dict.fromkeys(other.kind for _, other in pairs))
     notes = (UNIFORM if "uniform" in kinds else "") + (
         "p: exact two-sided McNemar test on the images that just one of the two has right; like the "
         "intervals it knows one seed."
@@ -59,17 +60,20 @@ def side_by_side(
         notes += f" Each of the {len(rows)} tests stands alone: nothing corrects for their number."
     notes += _spent(passes or {}, [kind, *kinds])
     listed = "\n".join(f"- {sentence}" for sentence in sentences)
-    title = f"{name[0].upper()}{name[1:]} against {NAMES[kinds[0]] if len(kinds) == 1 else 'other methods'}"
+    title = (
+        f"{name[0].upper()}{name[1:]} against {KINDS[kinds[0]].label if len(kinds) == 1 else 'other methods'}"
+    )
     return f"## {title}\n\n{listed}\n\n{table(head, rows, 2)}\n\n{notes}"
 
 
 def _compared(ours: NetworkResult, other: NetworkResult, kind: str) -> bool:
-    return ours.network == kind and other.network not in (kind, "baseline") and ours.target == other.target
+    apart = other.kind != kind and not KINDS[other.kind].full
+    return ours.kind == kind and apart and ours.target == other.target
 
 
 def _spent(passes: Mapping[str, float], kinds: Sequence[str]) -> str:
     """What each method's search spent."""
-    known = [f"{NAMES[kind]} {passes[kind]:,.1f}" for kind in kinds if kind in passes]
+    known = [f"{KINDS[kind].label} {passes[kind]:,.1f}" for kind in kinds if kind in passes]
     if not known:
         return ""
     return f" Spent on searching, in full-network passes over the held-out images: {', '.join(known)}."
@@ -81,7 +85,7 @@ def _p(p: float) -> str:
 
 def _verdict(ours: NetworkResult, other: NetworkResult, paired: Paired | None) -> str:
     """One sentence on who is ahead, and whether that means anything."""
-    name, rival, ahead = NAMES[ours.network], NAMES[other.network], ours.top1 - other.top1
+    name, rival, ahead = KINDS[ours.kind].label, KINDS[other.kind].label, ours.top1 - other.top1
     if ahead == 0:
         return f"At {ours.target:g}: {name} and {rival} are equal, {100 * ours.top1:.2f} %."
     word = "better" if ahead > 0 else "worse"

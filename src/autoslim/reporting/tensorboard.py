@@ -1,7 +1,7 @@
 """The report in TensorBoard: figures, accuracy against FLOPs, widths over the search.
 
 TensorBoard's horizontal axis is a whole number, the step. Accuracy against FLOPs therefore uses thousands of
-FLOPs as steps: the axis reads 20k for 20 M. The supernet and each kind of network (`network.NAMES`) are runs
+FLOPs as steps: the axis reads 20k for 20 M. The supernet and each kind of network (`kinds.KINDS`) are runs
 of their own with the same tags, so that TensorBoard lays their curves over each other in one chart.
 """
 
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from autoslim.kinds import KINDS
 from autoslim.reporting.figures import to_image
-from autoslim.reporting.network import NAMES, NetworkResult
+from autoslim.reporting.network import NetworkResult
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
@@ -44,15 +45,15 @@ def write_report(
         figures: name -> figure.
     """
     root = Path(folder)
-    for run in ("", *NAMES, "supernet", "search"):
+    for run in ("", *KINDS, "supernet", "search"):
         for path in (root / run).glob("events.out.tfevents.*"):
             path.unlink()
     if figures:
         with _writing(root):
             for name, figure in figures.items():
                 tf.summary.image(f"figures/{name}", to_image(figure), step=0)
-    for kind in NAMES:
-        chosen = [r for r in results if r.network == kind]
+    for kind in KINDS:
+        chosen = [r for r in results if r.kind == kind]
         _curve(root / kind, [(r.flops, r.top1, r.loss) for r in chosen], "test images")
     if trajectory is not None:
         points = [(p.flops, p.top1, p.loss) for p in trajectory.points]

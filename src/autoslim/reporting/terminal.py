@@ -102,7 +102,7 @@ def results_table(results: Sequence[NetworkResult], full: Cost, resource: str = 
             units.quantity(result.params),
             units.memory(result.memory),
             f"{result.share(resource, full):.3f}",
-            style="bold" if result.network == "autoslim" else "",
+            style="bold" if result.kind == "autoslim" else "",
         )
     return table
 

@@ -16,7 +16,7 @@ class Judged(NamedTuple):
     """A network with the supernet's weights on held-out images, and retrained on test images."""
 
     name: str  # its label, or that of its folder
-    kind: str  # a key of `network.NAMES`, or "other"
+    kind: str  # a key of `kinds.KINDS`
     share: float  # of the full network's resource
     loss: float  # cross-entropy on the held-out images with the supernet's weights
     top1: float  # share of test images that are right, after retraining

@@ -4,6 +4,7 @@ A plain dataclass per config group, checked when it is made, from YAML files or 
 imports TensorFlow, so that a mistake on the command line is answered at once.
 """
 
+from autoslim.kinds import METHODS
 from autoslim.schema.arch import (
     ArchConfig,
     CustomArch,
@@ -18,7 +19,6 @@ from autoslim.schema.config import STAGES, UNASKED, Config
 from autoslim.schema.dataset import CROPS, DATASETS, NORMALIZATIONS, SOURCES, DatasetConfig
 from autoslim.schema.export import EXPORT_FORMATS, ExportConfig
 from autoslim.schema.slimming import (
-    METHODS,
     RESOURCES,
     DrawingOptions,
     GreedyOptions,

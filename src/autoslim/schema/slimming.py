@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from omegaconf import ListConfig
 
 from autoslim.errors import AutoslimError
+from autoslim.kinds import METHODS
 from autoslim.schema.checks import Options, gather, group, key, need
 
 RESOURCES = ("flops", "params", "memory", "latency")
-METHODS = ("greedy", "uniform", "random", "evolution", "sensitivity")
 CONVENTIONS = ("macs", "with_norm", "all")
 
 

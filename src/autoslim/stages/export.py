@@ -14,8 +14,8 @@ from autoslim.errors import AutoslimError
 from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
 from autoslim.exporting.runtimes import call_keras
+from autoslim.kinds import KINDS, kind_of
 from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
-from autoslim.reporting.network import NAMES, network_of
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.stages.experiment import Experiment
@@ -59,10 +59,12 @@ def done_networks(experiment: Experiment) -> list[Network]:
     folders = retrain_folders(experiment, networks)
     for (label, target, _), folder in zip(networks, folders, strict=True):
         if folder is not None:
-            found.append(Network(f"{NAMES[network_of(slim.method)]} {label}", folder))
+            found.append(Network(f"{KINDS[kind_of(slim.method)].label} {label}", folder))
         even = _uniform(experiment, target)
         if even is not None:
-            found.append(Network(f"{NAMES['uniform']} {label}", experiment.network_folder("uniform", even)))
+            found.append(
+                Network(f"{KINDS['uniform'].label} {label}", experiment.network_folder("uniform", even))
+            )
     done = [network for network in found if network.folder.done]
     return list({network.folder.path: network for network in done}.values())
 

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.verify import lost_images_told
+from autoslim.kinds import kind_of
 from autoslim.reporting.exports import export_table
-from autoslim.reporting.network import network_of
 from autoslim.reporting.terminal import heading, results_table, show, where
 from autoslim.schema import Config
 from autoslim.slimming.rivals.uniform import uniform_widths
@@ -137,7 +137,7 @@ class _Run:
 
     def retrain(self) -> None:
         """Train the networks that the search found, or the one that `slim.channels` names."""
-        kind = network_of(self.config.slim.method)
+        kind = kind_of(self.config.slim.method)
         networks = self._wanted()
         self._together(networks)
         folders = retrain_folders(self.experiment, networks)
@@ -269,7 +269,7 @@ class _Run:
 
     def _network(self, kind: str, label: str, widths: np.ndarray, folder: StageFolder) -> None:
         """Train a network, unless this run has done so under the same name."""
-        if any((one.network.network, one.network.target) == (kind, float(label)) for one in self.trained):
+        if any((one.network.kind, one.network.target) == (kind, float(label)) for one in self.trained):
             return
         result = self._stage(
             folder,

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from autoslim.graph import Cost
+from autoslim.kinds import KINDS, kind_of
 from autoslim.reporting.figures import (
     accuracy_against_cost,
     channels_before_after,
@@ -18,7 +19,7 @@ from autoslim.reporting.figures import (
     supernet_against_retrained,
 )
 from autoslim.reporting.markdown import report_markdown
-from autoslim.reporting.network import NetworkResult, network_of
+from autoslim.reporting.network import NetworkResult
 from autoslim.reporting.tensorboard import write_report
 from autoslim.reporting.trust import FEWEST
 from autoslim.slimming.trajectory import Trajectory
@@ -65,12 +66,12 @@ def _write(
 ) -> None:
     config = experiment.config
     resource = config.slim.resource
-    kind, others = network_of(config.slim.method), rivals(experiment)
+    kind, others = kind_of(config.slim.method), rivals(experiment)
     shown = _with_rivals(trained, others)
     own, results = [one.network for one in trained], [one.network for one in shown]
     first = trained[0].result
     test_images = first["test_images"]
-    known = {result.folder: (result.label, result.network) for result in reversed(results)}
+    known = {result.folder: (result.label, result.kind) for result in reversed(results)}
     networks, images = judged(experiment, folder, known)
     figures = _figures(experiment, own, results, test_images, trajectory)
     if len(networks) >= FEWEST:
@@ -126,7 +127,7 @@ def _figures(
     """The figures by the names of their files; those that there is nothing to show in are left out."""
     slim = experiment.config.slim
     figures = {"accuracy": accuracy_against_cost(results, trajectory, slim.resource, test_images)}
-    if len(own) > 1 or own[0].network != "baseline":
+    if len(own) > 1 or not KINDS[own[0].kind].full:
         figures["channels"] = channels_before_after(_groups(experiment), own)
     if trajectory:
         figures["search"] = search_curve(trajectory, slim.targets, slim.limits.given)
@@ -135,9 +136,9 @@ def _figures(
 
 def _with_rivals(trained: list[Trained], others: list[Rival]) -> list[Trained]:
     """This run's networks, and those of other methods that are not among them."""
-    named = {(one.network.network, one.network.target) for one in trained}
+    named = {(one.network.kind, one.network.target) for one in trained}
     found = [one for rival in others for one in rival.networks]
-    return [*trained, *(one for one in found if (one.network.network, one.network.target) not in named)]
+    return [*trained, *(one for one in found if (one.network.kind, one.network.target) not in named)]
 
 
 def _groups(experiment: Experiment) -> list[tuple[str, int]]:

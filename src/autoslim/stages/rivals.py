@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from autoslim.errors import AutoslimError
-from autoslim.reporting.network import network_of
-from autoslim.slimming.methods import METHODS
+from autoslim.kinds import METHODS, kind_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.search import load_trajectory
 from autoslim.stages.store import NETWORK_FIELDS, RESULT, StageFolder
@@ -27,7 +26,7 @@ BUDGET = ("resource", "convention", "limits", "images", "batch_size")
 class Rival(NamedTuple):
     """Another method's search, and its networks that were retrained as this run's are."""
 
-    kind: str  # of its networks, a key of `reporting.network.NAMES`
+    kind: str  # of its networks, a key of `kinds.KINDS`
     passes: float  # full-network passes over the held-out images that it spent
     networks: list[Trained]
 
@@ -68,7 +67,7 @@ def _comparable(own: StageFolder, path: Path, targets: Sequence[float]) -> str |
 
 def _rival(experiment: Experiment, method: str, path: Path) -> Rival | None:
     """One method's networks for this run's targets, as far as they are retrained."""
-    kind, s, networks = network_of(method), experiment.config.slim, []
+    kind, s, networks = kind_of(method), experiment.config.slim, []
     try:
         trajectory = load_trajectory(experiment, path)
         if trajectory is None or not trajectory.reaches(min(s.targets), s.limits.given):

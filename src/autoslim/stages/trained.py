@@ -33,7 +33,7 @@ def trained(
 
     Args:
         experiment: of the run.
-        kind: of the network, a key of `reporting.network.NAMES`.
+        kind: of the network, a key of `kinds.KINDS`.
         target: share of the full network's resource that was asked for; None: the full network.
         widths: int32 [G].
         folder: of the stage that trained it.

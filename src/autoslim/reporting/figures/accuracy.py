@@ -13,17 +13,17 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
+from autoslim.kinds import KINDS, place_of
 from autoslim.reporting import units
-from autoslim.reporting.figures.style import COLOURS, CURVE, INK, MARKERS, PERCENT, styled
-from autoslim.reporting.network import NAMES, NetworkResult
+from autoslim.reporting.figures.style import CURVE, PERCENT, styled
+from autoslim.reporting.network import NetworkResult
 from autoslim.reporting.statistics import interval
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
 
 
-_ORDER = ("baseline", "uniform", "random", "evolution", "sensitivity", "autoslim")  # the last on top
-_ASIDE = {"autoslim": 4, "uniform": -4, "random": -8, "evolution": 8, "sensitivity": 12}  # points
+_ASIDE = 8  # points between the intervals of two kinds at the same cost
 
 
 @styled
@@ -36,7 +36,7 @@ def accuracy_against_cost(
     """Top-1 of the trained networks against their cost, the search's supernet behind.
 
     Args:
-        results: the baseline, and networks of any methods.
+        results: networks of any kinds.
         trajectory: of the search; its top-1 is of held-out training images, with the supernet's weights.
         resource: "flops", "params", "memory" or "latency": the horizontal axis.
         images: test images, for 95 % intervals; None: no intervals.
@@ -45,9 +45,12 @@ def accuracy_against_cost(
     axes = figure.add_subplot()
     full = _full(results, trajectory, resource)
     curve = _supernet_curve(axes, results, trajectory, resource)
-    present = {result.network for result in results}
-    for kind in (name for name in _ORDER if name in present):
-        _draw_kind(axes, results, kind, resource, images)
+    present = [kind for kind in KINDS if any(result.kind == kind for result in results)]
+    slim = [kind for kind in present if not KINDS[kind].full]
+    for place, kind in enumerate(present):
+        aside = 0.0 if KINDS[kind].full else _ASIDE * (slim.index(kind) - (len(slim) - 1) / 2)
+        chosen = sorted((r for r in results if r.kind == kind), key=lambda r: r.cost(resource))
+        _draw_kind(axes, chosen, resource, images, aside, 4 - 0.1 * place)
     _label_points(axes, results, resource, images)
     _limit_accuracy(axes, results, curve, images)
     _cost_axis(axes, full, resource)
@@ -84,28 +87,33 @@ def _supernet_curve(
 
 
 def _draw_kind(
-    axes: Axes, results: Sequence[NetworkResult], kind: str, resource: str, images: int | None
+    axes: Axes,
+    chosen: Sequence[NetworkResult],
+    resource: str,
+    images: int | None,
+    aside: float,
+    zorder: float,
 ) -> None:
-    chosen = sorted((r for r in results if r.network == kind), key=lambda r: r.cost(resource))
+    """The networks of one kind, from small to large, their intervals some points aside."""
+    kind = KINDS[chosen[0].kind]
     x = [r.cost(resource) for r in chosen]
     y = np.array([r.top1 for r in chosen])
-    style: dict[str, Any] = {"color": COLOURS[kind], "marker": MARKERS[kind], "markersize": 8}
-    line = "-" if kind != "baseline" else "none"
-    style |= {"linestyle": line, "linewidth": 1.6, "markeredgecolor": "white", "zorder": 4}
-    axes.plot([], [], label=NAMES[kind], **style)
+    style: dict[str, Any] = {"color": kind.colour, "marker": kind.marker, "markersize": 8}
+    line = "none" if kind.full else "-"
+    style |= {"linestyle": line, "linewidth": 1.6, "markeredgecolor": "white", "zorder": zorder}
+    axes.plot([], [], label=kind.label, **style)
     if images is None:
         axes.plot(x, y, **style)
         return
     ends = np.array([interval(r.top1, images) for r in chosen]).T
-    beside = _beside(axes, kind)
-    axes.errorbar(x, y, np.abs(ends - y), capsize=3, elinewidth=1.2, transform=beside, **style)
+    moved = _moved(axes, aside)
+    axes.errorbar(x, y, np.abs(ends - y), capsize=3, elinewidth=1.2, transform=moved, **style)
 
 
-def _beside(axes: Axes, kind: str) -> Transform:
-    """A little to the side, so that intervals at the same cost don't hide each other."""
+def _moved(axes: Axes, points: float) -> Transform:
+    """Some points to the right, so that intervals at the same cost don't hide each other."""
     figure = axes.get_figure()
     assert figure is not None
-    points = _ASIDE.get(kind, 0)
     return axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
 
 
@@ -115,7 +123,7 @@ def _label_points(axes: Axes, results: Sequence[NetworkResult], resource: str, i
     for result in results:
         by_target.setdefault(result.target, []).append(result)
     for same in by_target.values():
-        ranked = sorted(same, key=lambda r: (r.top1, r.network == "autoslim"))
+        ranked = sorted(same, key=lambda r: (r.top1, -place_of(r.kind)))
         for place, result in enumerate(ranked):
             below = len(ranked) > 1 and place == 0
             if not below and result is not ranked[-1]:
@@ -127,7 +135,7 @@ def _label_points(axes: Axes, results: Sequence[NetworkResult], resource: str, i
                 textcoords="offset points",
                 ha="center",
                 va="top" if below else "bottom",
-                color=COLOURS.get(result.network, INK),
+                color=KINDS[result.kind].colour,
                 fontsize=10.5,
                 fontweight="bold",
                 zorder=6,

@@ -16,7 +16,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from autoslim.reporting.figures.style import COLOURS, FULL_WIDTH, INK, styled
+from autoslim.kinds import KINDS
+from autoslim.reporting.figures.style import FULL_WIDTH, INK, styled
 from autoslim.reporting.network import NetworkResult, in_order
 
 PANEL_GROUPS = 40  # channel groups side by side before another row of bars begins
@@ -31,7 +32,7 @@ def channels_before_after(groups: Sequence[tuple[str, int]], results: Sequence[N
 
     Args:
         groups: (name, channels at full width) in the network's order.
-        results: networks, the baseline among them is left out: it is what stands behind.
+        results: networks; the full one among them is left out: it is what stands behind.
     """
     rows = max(1, math.ceil(len(groups) / PANEL_GROUPS))
     each = math.ceil(len(groups) / rows)
@@ -47,7 +48,8 @@ def channels_before_after(groups: Sequence[tuple[str, int]], results: Sequence[N
     handles: list[Artist] = [Patch(color=FULL_WIDTH, label="full width")]
     handles += [Patch(color=colour, label=result.label) for result, colour in bars]
     handles += [
-        Line2D([], [], color=COLOURS["uniform"], linewidth=2.2, label=label) for label in _dash_labels(dashes)
+        Line2D([], [], color=KINDS["uniform"].colour, linewidth=2.2, label=label)
+        for label in _dash_labels(dashes)
     ]
     legend = figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5))
     legend.set_title("Channels of each group", FontProperties(size=12, weight="bold"))
@@ -59,13 +61,13 @@ def _bars_and_dashes(
     results: Sequence[NetworkResult],
 ) -> tuple[list[tuple[NetworkResult, str]], dict[int, NetworkResult]]:
     """(networks drawn as bars with their colours, bar number -> the uniform network drawn across it)."""
-    chosen = [result for result in in_order(list(results)) if result.network != "baseline"]
-    slim = [result for result in chosen if result.network != "uniform"]
+    chosen = [result for result in in_order(list(results)) if not KINDS[result.kind].full]
+    slim = [result for result in chosen if result.kind != "uniform"]
     place = {result.target: index for index, result in enumerate(slim)}
-    dashes = {place[r.target]: r for r in chosen if r.network == "uniform" and r.target in place}
-    alone = [r for r in chosen if r.network == "uniform" and r.target not in place]
-    coloured = [*zip(slim, _shades("#7FBFE5", "#00406B", COLOURS["autoslim"], len(slim)), strict=True)]
-    coloured += zip(alone, _shades("#F0A36B", "#8A3D00", COLOURS["uniform"], len(alone)), strict=True)
+    dashes = {place[r.target]: r for r in chosen if r.kind == "uniform" and r.target in place}
+    alone = [r for r in chosen if r.kind == "uniform" and r.target not in place]
+    coloured = [*zip(slim, _shades("#7FBFE5", "#00406B", KINDS["autoslim"].colour, len(slim)), strict=True)]
+    coloured += zip(alone, _shades("#F0A36B", "#8A3D00", KINDS["uniform"].colour, len(alone)), strict=True)
     return coloured, dashes
 
 
@@ -102,7 +104,8 @@ def _draw_panel(
             levels = [dashes[number].channels.get(name, size) for name, size in groups]
             segments = [[(x, y), (x + 0.92 * width, y)] for x, y in zip(left, levels, strict=True)]
             axes.add_collection(
-                LineCollection(segments, colors=COLOURS["uniform"], linewidths=2.2, zorder=4), autolim=False
+                LineCollection(segments, colors=KINDS["uniform"].colour, linewidths=2.2, zorder=4),
+                autolim=False,
             )
     axes.set_xticks(places, names, rotation=90, fontsize=8.5)
     axes.tick_params(axis="x", length=0, colors=INK)

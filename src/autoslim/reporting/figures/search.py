@@ -10,11 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from autoslim.kinds import KINDS
 from autoslim.reporting import units
-from autoslim.reporting.figures.style import COLOURS, PERCENT, styled
+from autoslim.reporting.figures.style import PERCENT, styled
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
+
+PATH, MARKS = KINDS["autoslim"].colour, KINDS["uniform"].colour
 
 
 @styled
@@ -36,14 +39,14 @@ def search_curve(
     loss = np.array([point.loss for point in trajectory.points])
     error = np.array([point.loss_error for point in trajectory.points])
     top1 = [point.top1 for point in trajectory.points]
-    upper.plot(shares, top1, color=COLOURS["autoslim"], linewidth=2)
-    lower.fill_between(shares, loss - error, loss + error, color=COLOURS["autoslim"], alpha=0.2, linewidth=0)
-    lower.plot(shares, loss, color=COLOURS["autoslim"], linewidth=2)
+    upper.plot(shares, top1, color=PATH, linewidth=2)
+    lower.fill_between(shares, loss - error, loss + error, color=PATH, alpha=0.2, linewidth=0)
+    lower.plot(shares, loss, color=PATH, linewidth=2)
     for target in sorted({t for t in targets if trajectory.reaches(t, limits)}):
         point = trajectory.at(target, limits)
         for axes, value in ((upper, point.top1), (lower, point.loss)):
-            axes.axvline(target, color=COLOURS["uniform"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-            axes.plot(point.share, value, "o", color=COLOURS["uniform"], markersize=7, zorder=4)
+            axes.axvline(target, color=MARKS, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+            axes.plot(point.share, value, "o", color=MARKS, markersize=7, zorder=4)
     _mark_targets(upper, [t for t in targets if trajectory.reaches(t, limits)])
     upper.yaxis.set_major_formatter(PERCENT)
     upper.set_ylabel("held-out top-1")
@@ -80,5 +83,5 @@ def _mark_targets(axes: Axes, targets: Sequence[float]) -> None:
             va="bottom",
             fontsize=10,
             fontweight="bold",
-            color=COLOURS["uniform"],
+            color=MARKS,
         )

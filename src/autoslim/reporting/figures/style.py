@@ -16,23 +16,6 @@ from matplotlib.ticker import FuncFormatter
 
 from autoslim.writing import replacing
 
-# Colours that people with any colour vision tell apart (Okabe & Ito), and markers that do without colour.
-COLOURS = {
-    "baseline": "#333333",
-    "autoslim": "#0072B2",
-    "uniform": "#D55E00",
-    "random": "#009E73",
-    "evolution": "#CC79A7",
-    "sensitivity": "#E69F00",
-}
-MARKERS = {
-    "baseline": "D",
-    "autoslim": "o",
-    "uniform": "s",
-    "random": "^",
-    "evolution": "v",
-    "sensitivity": "P",
-}
 CURVE = "#9AA5B1"
 FULL_WIDTH = "#E3E7EB"
 INK = "#24292F"

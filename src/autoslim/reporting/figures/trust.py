@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from autoslim.reporting.figures.style import COLOURS, CURVE, MARKERS, PERCENT, styled
-from autoslim.reporting.network import NAMES
+from autoslim.kinds import KINDS
+from autoslim.reporting.figures.style import PERCENT, styled
 from autoslim.reporting.trust import Judged
 
 
@@ -20,19 +20,18 @@ def supernet_against_retrained(networks: Sequence[Judged]) -> Figure:
     """
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    kinds = [*NAMES, *(n.kind for n in networks if n.kind not in NAMES)]
-    for kind in dict.fromkeys(kinds):
-        chosen = [network for network in networks if network.kind == kind]
+    for name, kind in KINDS.items():
+        chosen = [network for network in networks if network.kind == name]
         if chosen:
             axes.plot(
                 [network.loss for network in chosen],
                 [network.top1 for network in chosen],
-                color=COLOURS.get(kind, CURVE),
-                marker=MARKERS.get(kind, "."),
+                color=kind.colour,
+                marker=kind.marker,
                 markersize=8,
                 markeredgecolor="white",
                 linestyle="none",
-                label=NAMES.get(kind, kind),
+                label=kind.label,
             )
     axes.invert_xaxis()
     axes.margins(0.12)
