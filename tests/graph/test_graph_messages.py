@@ -8,7 +8,7 @@ from cases import IMAGE, chain, conv, finish, graph_of
 
 from autoslim import LayerRule, register_rule
 from autoslim.errors import AutoslimError
-from autoslim.graph import ChannelGraph
+from autoslim.graph import ChannelGraph, layer_costs_csv
 
 L = keras.layers
 
@@ -157,20 +157,29 @@ def test_rules_that_are_none():
     )
 
 
-def test_dynamic_sizes_run_but_have_no_cost():
+def test_dynamic_sizes_run_and_have_no_cost_but_parameters():
     x = keras.Input((None, None, 3), name="image")
     graph = ChannelGraph(finish(x, conv(4, name="c")(x)))
     assert graph.run(np.zeros((1, 5, 7, 3)), graph.uniform(0.5)).shape == (1, 4)
     refused(
         "Layer 'c' has the dynamic spatial shape (None, None, None, 4): its cost is not a number. "
-        "Build the model with a fixed input shape.",
-        graph.cost,
+        "Build the model with a fixed input shape. Parameters are known: resource=params.",
+        graph.cost().of,
+        "flops",
     )
+    cost = graph.cost(graph.widths_from({"c": 2}))
+    assert cost.flops is None and cost.memory is None
+    assert cost.params == 3 * 3 * 3 * 2 + 2 + 2 * 4 + 4
+    rows = graph.layer_costs()
+    assert rows[0].flops is None and rows[-1].flops == 4 * 4
+    assert layer_costs_csv(rows).splitlines()[1].split(",")[-2] == ""
+    assert layer_costs_csv(rows).splitlines()[-1] == f"total,,,,,{graph.cost().params}"
     pooled = ChannelGraph(keras.Model(x, L.GlobalAveragePooling2D()(L.ReLU()(x))))
     refused(
         "A tensor of the dynamic shape (None, None, None, 3) has no known size. "
-        "Build the model with a fixed input shape.",
-        pooled.cost,
+        "Build the model with a fixed input shape. Parameters are known: resource=params.",
+        pooled.cost().of,
+        "memory",
     )
 
 

@@ -115,6 +115,23 @@ def test_chain_is_the_network(name):
 
 
 @pytest.mark.parametrize("build", OWN.values(), ids=OWN)
+def test_masked_segments(build):
+    """The same outputs, from tensors of all channels."""
+    model = build()
+    draw_weights(model)
+    graph = ChannelGraph(model)
+    sliced, masked, rng = Segments(graph), Segments(graph, execution="mask"), np.random.default_rng(3)
+    x, widths = images_for(model, 4), tf.constant(random_widths(graph, rng))
+    expected = sliced.run(sliced.begin(x), widths)[-1]
+    after = masked.run(masked.begin(x), widths)
+    for found, value in zip(after[-1], expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-3, atol=1e-5)
+    for cut, (value,) in zip(masked.cuts, after[:-1], strict=True):
+        assert value.shape[-1] == graph.axis(cut.value).size
+    assert masked.traces == [1] * len(masked)
+
+
+@pytest.mark.parametrize("build", OWN.values(), ids=OWN)
 def test_macs_of_segments(build):
     """Each layer's in the segment where it stands; together those of the network."""
     graph = ChannelGraph(build())

@@ -79,7 +79,9 @@ class ChannelGraph(Structure):
     def cost(self, widths: Any = None, convention: str = "macs") -> Cost:
         """Exact cost at widths int [..., G] (None: full): whole numbers, or int64 arrays [...].
 
-        Operations of layers that no rule covers count as 0 FLOPs.
+        A layer that no rule covers counts with the convolutions and matrix products of its own call, as a
+        constant; `uncounted` names those that this fails for. FLOPs and memory are None where sizes inside
+        the network are not known.
 
         Args:
             widths: int [..., G].

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ import numpy as np
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.structure import Structure
-from autoslim.graph.trace import Node
+from autoslim.graph.trace import Node, UnknownSize
 
 COUNTED = {
     "macs": "FLOPs: multiply-accumulates of convolutions and dense layers, one image. "
@@ -34,13 +34,16 @@ NORM_FLOPS_PER_ENTRY = 4  # subtract, divide, scale, shift
 class Cost:
     """What a network costs: whole numbers, or int64 arrays [...] for widths [..., G]."""
 
-    flops: Any  # multiply-accumulates for one image
+    flops: Any  # multiply-accumulates for one image; None: not known, as sizes inside the network are not
     params: Any  # weights
-    memory: Any  # bytes: peak of live activations for one image in float32
+    memory: Any  # bytes: peak of live activations for one image in float32; None likewise
     latency: Any = None  # milliseconds for one image, where something measures it
+    unknown: Mapping[str, str] = field(default_factory=dict, compare=False)  # resource -> why it is None
 
     def of(self, resource: str) -> Any:
         """The cost named "flops", "params", "memory" or "latency"."""
+        if resource in self.unknown:
+            raise AutoslimError(f"{self.unknown[resource]} Parameters are known: resource=params.")
         value = getattr(self, resource) if resource in ("flops", "params", "memory", "latency") else None
         if value is None:
             raise AutoslimError(f"resource={resource!r} is not counted: expected flops, params or memory.")
@@ -55,25 +58,32 @@ class LayerCost:
     kind: str  # layer class
     shape: tuple[int | None, ...]  # output shape at the widths asked for, batch first
     groups: tuple[str, ...]  # channel groups of the output
-    flops: int
-    params: int  # 0 at the second call of a shared layer
+    flops: int | None  # None: not known, as sizes of its tensors are not
+    params: int  # without those that a layer further up has too
 
 
 def total_cost(graph: Structure, widths: np.ndarray, convention: str) -> Cost:
     """See `ChannelGraph.cost`."""
     _check_convention(convention)
     widths = widths.astype(np.int64)
-    flops = params = np.zeros(widths.shape[:-1], np.int64)
-    counted: set[int] = set()  # a layer called twice has its weights once
-    for node in graph.trace.nodes:
-        flops = flops + _node_flops(graph, node, widths, convention)
-        if id(node.op) not in counted:
-            params = params + _node_params(graph, node, widths, convention)
-            counted.add(id(node.op))
-    memory = _peak_memory(graph, widths)
-    if widths.ndim == 1:
-        return Cost(int(flops), int(params), int(memory))
-    return Cost(flops, params, memory)
+    unknown: dict[str, str] = {}
+
+    def of(resource: str, count: Callable[[], Any]) -> Any:
+        try:
+            return int(count()) if widths.ndim == 1 else count()
+        except UnknownSize as why:
+            unknown[resource] = str(why)
+            return None
+
+    def flops() -> Any:
+        return sum(_node_flops(graph, node, widths, convention) for node in graph.trace.nodes)
+
+    def params() -> Any:
+        counted: set[int] = set()
+        return sum(_node_params(graph, node, widths, convention, counted) for node in graph.trace.nodes)
+
+    memory = of("memory", lambda: _peak_memory(graph, widths))
+    return Cost(of("flops", flops), of("params", params), memory, unknown=unknown)
 
 
 def layer_costs(graph: Structure, widths: np.ndarray, convention: str) -> list[LayerCost]:
@@ -83,8 +93,7 @@ def layer_costs(graph: Structure, widths: np.ndarray, convention: str) -> list[L
     rows = []
     counted: set[int] = set()
     for node in graph.trace.nodes:
-        params = 0 if id(node.op) in counted else int(_node_params(graph, node, widths, convention))
-        counted.add(id(node.op))
+        params = int(_node_params(graph, node, widths, convention, counted))
         axis = graph.output_axes(node)[0]
         rows.append(
             LayerCost(
@@ -92,11 +101,18 @@ def layer_costs(graph: Structure, widths: np.ndarray, convention: str) -> list[L
                 kind=type(node.op).__name__,
                 shape=(*node.output_shapes[0][:-1], int(axis.active(widths))),
                 groups=tuple(graph.groups[g].name for g in axis.groups),
-                flops=int(_node_flops(graph, node, widths, convention)),
+                flops=_known_flops(graph, node, widths, convention),
                 params=params,
             )
         )
     return rows
+
+
+def _known_flops(graph: Structure, node: Node, widths: np.ndarray, convention: str) -> int | None:
+    try:
+        return int(_node_flops(graph, node, widths, convention))
+    except UnknownSize:
+        return None
 
 
 def node_flops(graph: Structure, widths: np.ndarray) -> np.ndarray:
@@ -121,7 +137,9 @@ def layer_costs_csv(rows: Sequence[LayerCost]) -> str:
     for row in rows:
         shape = "x".join(str(size) for size in row.shape[1:])
         writer.writerow((row.name, row.kind, shape, ";".join(row.groups), row.flops, row.params))
-    writer.writerow(("total", "", "", "", sum(row.flops for row in rows), sum(row.params for row in rows)))
+    flops = [row.flops for row in rows if row.flops is not None]
+    total = sum(flops) if len(flops) == len(rows) else ""
+    writer.writerow(("total", "", "", "", total, sum(row.params for row in rows)))
     return text.getvalue()
 
 
@@ -142,7 +160,7 @@ def _node_flops(graph: Structure, node: Node, widths: np.ndarray, convention: st
     rule = graph.rule(node)
     flops: Any = np.zeros(widths.shape[:-1], np.int64)
     if rule is None:
-        return flops
+        return flops + graph.measured_macs(node)
     dimensions = graph.weight_dimensions(node)
     for name, positions in rule.positions(node.op, node).items():
         flops = flops + positions * _entries(dimensions[name], widths)
@@ -166,16 +184,17 @@ def _flops_per_entry(graph: Structure, node: Node, convention: str) -> int:
     return flops
 
 
-def _node_params(graph: Structure, node: Node, widths: np.ndarray, convention: str) -> Any:
-    """Number of weights: trainable ones in "macs", else all; the layer's own count where it has no rule."""
+def _node_params(graph: Structure, node: Node, widths: np.ndarray, convention: str, counted: set[int]) -> Any:
+    """Number of weights that are not among the `counted` (ids), which they join; in "macs" trainable ones."""
     params: Any = np.zeros(widths.shape[:-1], np.int64)
-    rule = graph.rule(node)
-    if rule is None:
-        weights = getattr(node.op, "trainable_weights" if convention == "macs" else "weights", [])
-        return params + sum(math.prod(w.shape) for w in weights)
-    for name, dimensions in graph.weight_dimensions(node).items():
-        if convention != "macs" or not (rule.measured or name.startswith("moving_")):
+    if graph.rule(node) is None:
+        weights = [(weight, tuple(weight.shape)) for weight in getattr(node.op, "weights", [])]
+    else:
+        weights = [(getattr(node.op, name), d) for name, d in graph.weight_dimensions(node).items()]
+    for weight, dimensions in weights:
+        if id(weight) not in counted and (convention != "macs" or getattr(weight, "trainable", True)):
             params = params + _entries(dimensions, widths)
+        counted.add(id(weight))
     return params
 
 
@@ -198,7 +217,7 @@ def _peak_memory(graph: Structure, widths: np.ndarray) -> Any:
 
 def _bytes(graph: Structure, value: int, shape: tuple[int | None, ...], widths: np.ndarray) -> Any:
     if any(s is None for s in shape[1:-1]):
-        raise AutoslimError(
+        raise UnknownSize(
             f"A tensor of the dynamic shape {shape} has no known size. "
             "Build the model with a fixed input shape."
         )

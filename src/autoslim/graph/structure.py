@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +15,9 @@ from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.connecting import connect
 from autoslim.graph.groups import ChannelGroup
+from autoslim.graph.measure import Uncountable, measured_macs
 from autoslim.graph.rules import LayerRule
-from autoslim.graph.trace import Node, Trace, trace
+from autoslim.graph.trace import Node, Trace, UnknownSize, trace
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +73,7 @@ class Structure:
         if told:
             more = f" and {len(told) - NAMED} more, see graph.uncovered" if len(told) > NAMED else ""
             log.warning(
-                "No rule covers these layers; the channels they touch keep their full width, and their own "
-                "operations count as 0 FLOPs: %s%s",
+                "No rule covers these layers; the channels they touch keep their full width: %s%s",
                 ", ".join(told[:NAMED]),
                 more,
             )
@@ -96,6 +97,42 @@ class Structure:
     def keeps_zero(self, node: Node) -> bool:
         """Whether channels that are zero in the node's inputs are zero in its outputs."""
         return self._keeps_zero[node.index]
+
+    @functools.cached_property
+    def _measured(self) -> dict[int, int | str | UnknownSize]:
+        """Index of each node without a rule -> its multiply-accumulates, or why they are not counted."""
+        found: dict[int, int | str | UnknownSize] = {}
+        for node, rule in zip(self.trace.nodes, self._rules, strict=True):
+            if rule is None:
+                try:
+                    found[node.index] = measured_macs(node)
+                except Uncountable as why:
+                    found[node.index] = str(why)
+                except UnknownSize as why:
+                    found[node.index] = why
+        uncounted = {self.trace.nodes[i].name: why for i, why in found.items() if isinstance(why, str)}
+        if uncounted:
+            named = [f"{name} ({why})" for name, why in uncounted.items()]
+            more = f" and {len(named) - NAMED} more, see graph.uncounted" if len(named) > NAMED else ""
+            log.warning("FLOPs of these layers could not be counted: %s%s", "; ".join(named[:NAMED]), more)
+        return found
+
+    @property
+    def uncounted(self) -> dict[str, str]:
+        """Layer name -> why its FLOPs could not be counted; they are missing in every cost."""
+        nodes = self.trace.nodes
+        return {nodes[index].name: why for index, why in self._measured.items() if isinstance(why, str)}
+
+    def measured_macs(self, node: Node) -> int:
+        """Multiply-accumulates of a node that no rule covers; 0 where they could not be counted.
+
+        Raises:
+            UnknownSize: if sizes of its inputs are not known.
+        """
+        macs = self._measured.get(node.index, 0)
+        if isinstance(macs, UnknownSize):
+            raise macs
+        return macs if isinstance(macs, int) else 0
 
     def weight_dimensions(self, node: Node) -> dict[str, tuple[Dimension, ...]]:
         """Weight attribute -> its dimensions, for a node that a rule covers."""

@@ -14,6 +14,10 @@ import keras
 from autoslim.errors import AutoslimError
 
 
+class UnknownSize(AutoslimError):
+    """A cost is not a number, as a tensor has a size that is not known before an image comes in."""
+
+
 class Slot(int):
     """The place of a tensor among a node's flat inputs, standing in the recorded call arguments."""
 
@@ -31,6 +35,7 @@ class Node:
     outputs: tuple[int, ...]  # value ids
     input_shapes: tuple[tuple[int | None, ...], ...]  # batch first
     output_shapes: tuple[tuple[int | None, ...], ...]
+    input_dtypes: tuple[str, ...]
 
     def call(self, inputs: Sequence[Any], op: keras.Operation | None = None, **extra: Any) -> Any:
         """Call the operation (or `op` in its place) on `inputs`, as the traced model did."""
@@ -58,10 +63,10 @@ class Node:
         """Number of spatial positions of a tensor shape: the product of all axes but batch and channels.
 
         Raises:
-            AutoslimError: if a spatial axis is dynamic.
+            UnknownSize: if a spatial axis is dynamic.
         """
         if any(size is None for size in shape[1:-1]):
-            raise AutoslimError(
+            raise UnknownSize(
                 f"Layer {self.name!r} has the dynamic spatial shape {shape}: its cost is not a number. "
                 "Build the model with a fixed input shape."
             )
@@ -258,6 +263,7 @@ class _Recorder:
                 outputs=tuple(self.number(x) for x in flat),
                 input_shapes=tuple(tuple(x.shape) for x in inputs),
                 output_shapes=tuple(tuple(x.shape) for x in flat),
+                input_dtypes=tuple(x.dtype for x in inputs),
             )
         )
         return outputs

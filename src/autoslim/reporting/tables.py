@@ -41,6 +41,7 @@ def describe(
         Text("Costs", "bold"),
         _totals(graph, widths, convention),
         Text(f"{COUNTED[convention]}\nMemory: peak of live activations for one image in float32."),
+        *(Text(f"Not counted in the FLOPs: {name}: {why}") for name, why in graph.uncounted.items()),
     ]
 
 
@@ -85,10 +86,14 @@ def _layers(graph: ChannelGraph, widths: Any, convention: str) -> Table:
     rows = []
     for layer in graph.layer_costs(widths, convention):
         shape = " x ".join("?" if size is None else str(size) for size in layer.shape[1:])
-        costs = [units.exact(layer.flops), units.exact(layer.params)]
+        costs = [_exact(layer.flops), units.exact(layer.params)]
         rows.append([layer.name, layer.kind, shape, ", ".join(layer.groups), *costs])
     head = ["layer", "kind", "output", "groups", "FLOPs", "parameters"]
     return _table(head, rows, ("output", "FLOPs", "parameters"), ("groups",))
+
+
+def _exact(value: int | None) -> str:
+    return "unknown" if value is None else units.exact(value)
 
 
 def _totals(graph: ChannelGraph, widths: Any, convention: str) -> Table:
@@ -96,10 +101,11 @@ def _totals(graph: ChannelGraph, widths: Any, convention: str) -> Table:
     narrowed = bool((widths != graph.full).any())
     rows = []
     for resource, name in (("flops", "FLOPs"), ("params", "parameters"), ("memory", "memory, bytes")):
-        row = [name, units.exact(full.of(resource))]
+        whole, part = getattr(full, resource), getattr(here, resource)
+        row = [name, _exact(whole)]
         if narrowed:
-            share = here.of(resource) / full.of(resource) if full.of(resource) else 1.0
-            row += [units.exact(here.of(resource)), units.percent(share, 2)]
+            share = "" if whole is None else units.percent(part / whole if whole else 1.0, 2)
+            row += [_exact(part), share]
         rows.append(row)
     numbers = ["full network", "at these widths", "share"]
     return _table(["", *(numbers if narrowed else numbers[:1])], rows, numbers)

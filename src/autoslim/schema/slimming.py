@@ -97,6 +97,9 @@ class SearchOptions(GreedyOptions, DrawingOptions):
         "what counts as flops: macs (conv and dense), with_norm (and 4 per normalised value), all",
         words=CONVENTIONS,
     )
+    allow_uncounted: bool = key(
+        False, "limit flops also where those of some layers could not be counted: these count as 0"
+    )
     method: str = key("greedy", f"what chooses the channels: {', '.join(METHODS)}", words=METHODS)
     score: str = key(
         "loss", "what networks are compared by on held-out images: loss or top1", words=("loss", "top1")

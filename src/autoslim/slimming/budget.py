@@ -36,6 +36,7 @@ class Budget:
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         limits: {resource: largest amount}, in multiply-accumulates, weights, bytes, milliseconds.
         latency: widths int [..., G] -> milliseconds [...]; needed where latency is limited.
+        allow_uncounted: limit FLOPs also where those of some layers could not be counted.
 
     Raises:
         AutoslimError: for unknown resources, limits that are not above 0, or latency without a measure.
@@ -48,6 +49,7 @@ class Budget:
         convention: str = "macs",
         limits: Mapping[str, float] | None = None,
         latency: Callable[[Any], Any] | None = None,
+        allow_uncounted: bool = False,
     ) -> None:
         self.graph, self.resource, self.convention = graph, resource, convention
         self.limits = dict(limits or {})
@@ -62,6 +64,12 @@ class Budget:
             raise AutoslimError(
                 "Latency is limited but nothing measures it: give "
                 "latency=autoslim.slimming.latency.LatencyTable(graph)."
+            )
+        if "flops" in (resource, *self.limits) and graph.uncounted and not allow_uncounted:
+            layers = "; ".join(f"{name} ({why})" for name, why in graph.uncounted.items())
+            raise AutoslimError(
+                f"FLOPs are limited, but those of these layers could not be counted: {layers}. Limit another "
+                "resource (slim.resource=params), or count them as 0: slim.allow_uncounted=true."
             )
         self.full: Cost = self.cost(graph.full)
 

@@ -25,6 +25,7 @@ class Scorer:
         batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
         strategy: of tf.distribute, each of whose replicas takes whole batches; None: the one that the network
             was made for. Several workers tell one another their scores.
+        execution: as in `RunOptions`; with "mask" all shapes but the number of images are static.
 
     Raises:
         AutoslimError: if there are none, one of a single image, or labels out of range.
@@ -35,6 +36,7 @@ class Scorer:
         graph: ChannelGraph,
         batches: Iterable[Batch],
         strategy: tf.distribute.Strategy | None = None,
+        execution: str = "slice",
     ) -> None:
         self._graph = graph
         self._batches = [
@@ -51,7 +53,7 @@ class Scorer:
             check_labels(labels, graph.model)
         self.sizes: tuple[int, ...] = tuple(int(labels.shape[0]) for _, labels in self._batches)
         self.images = sum(self.sizes)
-        self.segments = Segments(graph, strategy)
+        self.segments = Segments(graph, strategy, execution)
         self.macs = 0  # multiply-accumulates spent so far
         self.scored = 0  # images scored so far, each as often as a network was scored on it
         self._replicas = Replicas(self.segments.strategy)

@@ -56,7 +56,14 @@ def search(
             outputs are not finite, `start` is of another search, or an option is out of range.
     """
     (chosen,) = gather("search", [SearchOptions], [options] if options else [], keys)
-    budget = Budget(graph, chosen.resource, chosen.convention, chosen.limits.given, latency)
+    budget = Budget(
+        graph,
+        chosen.resource,
+        chosen.convention,
+        chosen.limits.given,
+        latency,
+        chosen.allow_uncounted,
+    )
     scorer = holdout if isinstance(holdout, ScoreSource) else Scorer(graph, holdout)
     problem = Problem(budget, levels, scorer, chosen, seed, known)
     return METHODS[chosen.method].find(problem, start, on_point)

@@ -151,7 +151,7 @@ class Experiment:
     def budget(self) -> Budget:
         """What the networks may cost."""
         s = self.config.slim
-        return Budget(self.plan, s.resource, s.convention, s.limits.given, self.latency)
+        return Budget(self.plan, s.resource, s.convention, s.limits.given, self.latency, s.allow_uncounted)
 
     def optimizer(self, model: keras.Model, stage: StageConfig, steps_per_epoch: int) -> Any:
         """The optimizer of a stage, with its schedule."""

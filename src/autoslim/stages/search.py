@@ -15,6 +15,7 @@ import tensorflow as tf
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.points import Score, Widths
+from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import billed
@@ -39,7 +40,7 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         trajectory = search(
             graph,
             levels,
-            experiment.holdout_batches(),
+            Scorer(graph, experiment.holdout_batches(), execution=experiment.config.train.execution),
             s,
             seed=experiment.config.seed,
             latency=experiment.latency,
