@@ -20,9 +20,8 @@ import tensorflow as tf
 from autoslim import ChannelGraph, Levels, archs
 from autoslim.datasets import GivenBatches
 from autoslim.slimming.sandwich import arms_cost, draw_arms
-from autoslim.training.gradients import Computing
 from autoslim.training.loop import train
-from autoslim.training.steps import PlainStep, SandwichStep
+from autoslim.training.steps import plain_step, sandwich_step
 
 SHAPE, CLASSES = (32, 32, 3), 10  # of CIFAR
 WARM_UP = 2  # steps before timing: traces, and lets the kernels settle
@@ -124,13 +123,13 @@ def keras_step(model: keras.Model, images: Any, labels: Any) -> Callable[[int], 
 
 def plain_step(graph: ChannelGraph, images: Any, labels: Any) -> Callable[[int], Any]:
     """autoslim's step of a network at full width."""
-    step = PlainStep(graph, sgd())
+    step = plain_step(graph, sgd())
     return lambda number: [value.numpy() for value in step(images, labels, number).values()]
 
 
 def sandwich_step(graph: ChannelGraph, images: Any, labels: Any, arms: int) -> Callable[[int], Any]:
     """autoslim's sandwich step."""
-    step = SandwichStep(graph, Levels.spaced(graph), sgd(), arms=arms)
+    step = sandwich_step(graph, Levels.spaced(graph), sgd(), arms=arms)
     return lambda number: [value.numpy() for value in step(images, labels, number).values()]
 
 
@@ -155,14 +154,14 @@ def loop_sides(network: Network, batch: int, steps: int) -> dict[str, Side]:
     steps *= EPOCH
     data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
     fitted, on_batch = compiled(network.build()), compiled(network.build())
-    own = PlainStep(ChannelGraph(network.build()), sgd(), computing=Computing(jit="auto"))
+    own = plain_step(ChannelGraph(network.build()), sgd())
     sides = {
         "autoslim": lambda: train(own, GivenBatches(data), 1),
         "fit": lambda: fitted.fit(data, shuffle=False, verbose=0),
         "train_on_batch": lambda: [on_batch.train_on_batch(images, labels) for _ in range(steps)],
     }
     timed = {name: _timed(run, steps) for name, run in sides.items()}
-    own.computing = Computing(jit="on" if own.differentiation.jit else "off")  # decided in the first epoch
+    own.options = replace(own.options, jit="on" if own.differentiation.jit else "off")  # decided in the first epoch
     return timed
 
 

@@ -21,18 +21,15 @@ def run_baseline(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     config = experiment.config
     model = experiment.build()
     batches = experiment.training_batches()
-    optimizer = experiment.optimizer(model, config.baseline, batches.steps_per_epoch)
     history = fit(
         model,
         batches,
-        config.baseline.epochs,
-        optimizer=optimizer,
-        smoothing=config.baseline.label_smoothing,
+        config.baseline,
+        config.optimizer,
+        config.train,
         folder=folder.path,
-        description="baseline",
-        computing=experiment.computing,
-        running=experiment.running(config.baseline),
         evaluate=lambda: on_test_images(experiment, model),
+        description="baseline",
     )
     return finish_network(experiment, folder, model, history)
 

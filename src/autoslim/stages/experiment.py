@@ -20,7 +20,7 @@ from autoslim import archs, datasets
 from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph import ChannelGraph
-from autoslim.schema import Config, StageConfig
+from autoslim.schema import Config
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyTable
 from autoslim.slimming.levels import Levels
@@ -34,9 +34,6 @@ from autoslim.training.distribution import (
     is_multi_worker,
     make_strategy,
 )
-from autoslim.training.gradients import Computing
-from autoslim.training.optimizers import make_optimizer, make_schedule
-from autoslim.training.running import Running
 
 WEIGHTS = "full.weights.h5"
 OWN = "autoslim."  # networks that change with the version only
@@ -64,12 +61,6 @@ class Experiment:
                 "one run after another, or choose train.strategy=single."
             )
         return make_strategy(name)
-
-    @property
-    def computing(self) -> Computing:
-        """How the steps of a training are computed."""
-        t = self.config.train
-        return Computing(t.precision, t.execution, t.sync_batch_norm, t.accumulate, t.jit)
 
     # -- images --------------------------------------------------------------------------------------
 
@@ -152,34 +143,6 @@ class Experiment:
         """What the networks may cost."""
         s = self.config.slim
         return Budget(self.plan, s.resource, s.convention, s.limits.given, self.latency, s.allow_uncounted)
-
-    def optimizer(self, model: keras.Model, stage: StageConfig, steps_per_epoch: int) -> Any:
-        """The optimizer of a stage, with its schedule."""
-        o = self.config.optimizer
-        steps = stage.epochs * steps_per_epoch
-        warmup = round(stage.warmup_epochs * steps_per_epoch)
-        rate = stage.learning_rate if stage.learning_rate is not None else o.learning_rate
-        return make_optimizer(
-            model,
-            make_schedule(stage.schedule, rate, steps, warmup),
-            name=o.name,
-            momentum=o.momentum,
-            nesterov=o.nesterov,
-            weight_decay=o.weight_decay,
-            clipnorm=o.clipnorm,
-            ema=o.ema,
-            precision=self.config.train.precision,
-        )
-
-    def running(self, stage: StageConfig) -> Running:
-        """How the training loop of a stage goes about its steps."""
-        t = self.config.train
-        return Running(
-            checkpoint_seconds=t.checkpoint_seconds,
-            log_steps=t.log_steps,
-            evaluate_epochs=t.evaluate_epochs,
-            steps_per_call=t.steps_per_execution,
-        )
 
     # -- who depends on what -------------------------------------------------------------------------
 

@@ -37,21 +37,18 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Part]
         folder: of the training.
         parts: the networks, all different, the largest first.
     """
-    r = experiment.config.retrain
+    config = experiment.config
     graph = experiment.graph_of(initial_full_model(experiment))
     model = JointNetwork(graph, [part.widths for part in parts])
     batches = experiment.training_batches()
     history = train_joint(
         model,
         batches,
-        r.epochs,
-        optimizer=experiment.optimizer(model, r, batches.steps_per_epoch),
+        config.retrain,
+        config.optimizer,
+        config.train,
         names=[part.label for part in parts],
-        distill=r.distill,
-        smoothing=r.label_smoothing,
         folder=folder.path,
-        computing=experiment.computing,
-        running=experiment.running(r),
         evaluate=lambda: _on_test_images(experiment, model, parts),
     )
     for place, part in enumerate(parts):

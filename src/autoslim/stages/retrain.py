@@ -27,24 +27,20 @@ def run_retrain(
         widths: int32 [G], of the full network's groups.
         label: for the progress bar.
     """
-    r = experiment.config.retrain
+    config, r = experiment.config, experiment.config.retrain
     model = initial_model(experiment, widths)
     write_widths(experiment, folder, widths)
     batches = experiment.training_batches()
     history = fit(
         model,
         batches,
-        r.epochs,
-        optimizer=experiment.optimizer(model, r, batches.steps_per_epoch),
-        smoothing=r.label_smoothing,
+        r,
+        config.optimizer,
+        config.train,
         teacher=teacher_of(experiment),
-        distill_weight=r.distill_weight,
-        temperature=r.temperature,
         folder=folder.path,
-        description=label,
-        computing=experiment.computing,
-        running=experiment.running(r),
         evaluate=lambda: on_test_images(experiment, model),
+        description=label,
     )
     teacher_macs = 0 if r.teacher == "none" else int(experiment.plan.cost().flops)
     return finish_network(experiment, folder, model, history, teacher_macs)

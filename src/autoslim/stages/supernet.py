@@ -54,15 +54,11 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         graph,
         levels,
         batches,
-        c.epochs,
-        optimizer=experiment.optimizer(model, c, batches.steps_per_epoch),
-        arms=c.arms,
-        distill=c.distill,
-        smoothing=c.label_smoothing,
+        c,
+        config.optimizer,
+        config.train,
         seed=config.seed,
         folder=folder.path,
-        computing=experiment.computing,
-        running=experiment.running(c),
         evaluate=lambda: on_held_out_images(experiment, graph),
     )
     experiment.save_weights(model, folder)

@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError, first_line
 from autoslim.training.gradients import images_in_all, part_of
-from autoslim.training.steps import Metrics, Step, traced
+from autoslim.training.steps import ArmsStep, Metrics, Step, traced
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,14 @@ def choose_jit(step: Step, first_batch: Callable[[], tuple[Any, Any]], before: b
     Returns:
         The decision; None for a step that can't be compiled.
     """
-    differentiation = getattr(step, "differentiation", None)
-    if differentiation is None or not hasattr(step, "full_pass"):
+    if not getattr(step, "compilable", False):
         return None
-    if step.computing.jit != "auto":
-        differentiation.jit = step.computing.jit == "on"
+    differentiation = cast(ArmsStep, step).differentiation
+    if step.options.jit != "auto":
+        differentiation.jit = step.options.jit == "on"
     elif before is not None:
         differentiation.jit = before
-    elif step.computing.sync_batch_norm or not _worth_measuring():
+    elif step.options.sync_batch_norm or not _worth_measuring():
         differentiation.jit = False
         _tell_unmeasured()
     else:
@@ -47,7 +47,7 @@ def choose_jit(step: Step, first_batch: Callable[[], tuple[Any, Any]], before: b
 
 
 @contextmanager
-def failures_told(step: Step) -> Iterator[None]:
+def failures_explained(step: Step) -> Iterator[None]:
     """Within the block, turn what TensorFlow raises for a network that XLA can't compile into one message."""
     try:
         yield
@@ -97,7 +97,7 @@ def _faster(step: Any, images: Any, labels: Any) -> bool:
 def seconds(step: Any, images: Any, labels: Any, jit: bool) -> float:
     """Seconds of a pass forward and backward at full width, the least of a few."""
     step.differentiation.jit = jit
-    parts = step.computing.accumulate
+    parts = step.options.accumulate
 
     def in_replica(images: Any, labels: Any) -> Any:
         count = images_in_all(labels)
@@ -119,7 +119,7 @@ class Fused:
     """Several steps in one call of a traced function; the loop stands outside of the replicas.
 
     Args:
-        step: with a method `compute`, the step for use within a `tf.function`: a `PlainStep`.
+        step: with a method `compute`, the step for use within a `tf.function`: one with a single arm.
     """
 
     def __init__(self, step: Any) -> None:

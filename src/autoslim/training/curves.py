@@ -1,9 +1,8 @@
-"""What a training shows of itself: TensorBoard curves, its speed, a profile."""
+"""What a training shows of itself: TensorBoard curves and its speed."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,8 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.training.optimizers import learning_rate
-
-log = logging.getLogger(__name__)
 
 
 class Stopwatch:
@@ -105,52 +102,3 @@ class Curves:
         """Write what is left."""
         if self._writer is not None:
             self._writer.close()
-
-
-class Profile:
-    """A TensorBoard profile of some steps.
-
-    Args:
-        folder: of the event files; None: no profile.
-        steps: first and last step, from 1; None: no profile.
-        total: steps of the whole training.
-    """
-
-    def __init__(self, folder: Path | None, steps: tuple[int, int] | None, total: int) -> None:
-        self._folder = folder
-        self._first, self._last = steps if steps and folder is not None else (0, 0)
-        self._active = False
-        if self._first > total:
-            log.warning(
-                "train.profile=[%d,%d]: this training has %d steps, so that none is profiled.",
-                self._first,
-                self._last,
-                total,
-            )
-        self._last = min(self._last, total)
-
-    def until(self, done: int) -> int | None:
-        """Steps that may be taken at once before a profile begins or ends; None: any number."""
-        ends = [end - done for end in (self._first - 1, self._last) if end > done]
-        return min(ends, default=None)
-
-    @contextlib.contextmanager
-    def around(self, done: int, steps: int) -> Iterator[None]:
-        """Around so many steps after `done` ones."""
-        if not self._active and self._first == done + 1:
-            tf.profiler.experimental.start(str(self._folder))
-            self._active = True
-        if not self._active:
-            yield
-            return
-        with tf.profiler.experimental.Trace("train", step_num=done, _r=1):
-            yield
-        if done + steps >= self._last:
-            self.close()
-            log.info("Profile of steps %d to %d: %s", self._first, self._last, self._folder)
-
-    def close(self) -> None:
-        """Write the profile, if one is being taken."""
-        if self._active:
-            self._active = False
-            tf.profiler.experimental.stop()

@@ -30,7 +30,7 @@ def batches_for(
     """The batches from step `done` to the end of the epochs, for all replicas.
 
     Labels without an output of the network, which a training loss would take for no class, end the reading:
-    see `refusals_told`.
+    see `refusals_explained`.
 
     Raises:
         AutoslimError: if a batch can't be cut into equal parts.
@@ -58,7 +58,7 @@ def _checked(labels: Any, classes: int, name: str) -> Any:
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def refusals_explained() -> Iterator[None]:
     """Within the block, turn TensorFlow's error about a label that was refused into its message alone."""
     try:
         yield

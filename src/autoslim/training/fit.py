@@ -10,68 +10,59 @@ import keras
 
 from autoslim.datasets import BatchSource
 from autoslim.graph import ChannelGraph
+from autoslim.reporting.terminal import progress
+from autoslim.schema.checks import Options, gather
+from autoslim.schema.training import FitOptions, LoopOptions, OptimizerConfig, SandwichOptions
 from autoslim.slimming.levels import Levels
-from autoslim.training.gradients import USUAL, Computing
 from autoslim.training.loop import Evaluate, train
-from autoslim.training.optimizers import make_optimizer, make_schedule
+from autoslim.training.optimizers import refuse_two_optimizers, stage_optimizer
 from autoslim.training.progress import History
-from autoslim.training.running import USUALLY, Running
-from autoslim.training.steps import PlainStep, SandwichStep
-
-DEFAULT_RATE = 0.1
-DEFAULT_DECAY = 5e-3
+from autoslim.training.steps import plain_step, sandwich_step
 
 
 def fit(
     model: keras.Model,
     batches: BatchSource,
-    epochs: int,
-    *,
+    *options: Options,
     optimizer: keras.optimizers.Optimizer | None = None,
-    smoothing: float = 0.0,
     teacher: Callable[[Any], Any] | None = None,
-    distill_weight: float = 0.5,
-    temperature: float = 1.0,
     folder: Path | str | None = None,
-    running: Running = USUALLY,
     evaluate: Evaluate | None = None,
     description: str = "training",
-    computing: Computing = USUAL,
+    **keys: Any,
 ) -> History:
     """Train a network that returns logits.
+
+    Several devices are used if the model was made in the scope of a strategy.
 
     Args:
         model: functional Keras model; its weights are trained.
         batches: training images.
-        epochs: passes over them.
-        optimizer: None: SGD with Nesterov momentum, weight decay and a cosine schedule from 0.1.
-        smoothing: label smoothing, in [0, 1).
+        options: objects of `FitOptions`, `OptimizerConfig` and `LoopOptions` (`autoslim.schema.training`), or
+            of classes that share keys with them; what is not given has its default.
+        optimizer: None: the one that the options describe.
         teacher: images -> logits that the network also learns from; None: labels only.
-        distill_weight: share of the loss that comes from the teacher, in [0, 1].
-        temperature: softening of the teacher's outputs, above 0.
         folder: for checkpoints and TensorBoard files; a later call with it goes on where this one stopped.
-        running, evaluate, description: as in `train`.
-        computing: precision and the like; several devices are those that the model was made for.
+        evaluate, description: as in `train`.
+        keys: any key of the option classes, such as epochs=2, label_smoothing=0.1, learning_rate=0.05.
 
     Returns:
         Mean metrics of every epoch.
+
+    Raises:
+        AutoslimError: for a key that does not exist or is out of range, and as `train`.
     """
-    step = PlainStep(
-        ChannelGraph(model),
-        optimizer or default_optimizer(model, epochs * batches.steps_per_epoch, computing.precision),
-        smoothing=smoothing,
-        teacher=teacher,
-        distill_weight=distill_weight,
-        temperature=temperature,
-        computing=computing,
-    )
+    stage, how, loop = gather("fit", [FitOptions, OptimizerConfig, LoopOptions], options, keys)
+    refuse_two_optimizers(optimizer, keys)
+    if optimizer is None:
+        optimizer = stage_optimizer(model, stage, how, batches.steps_per_epoch, loop.precision)
     return train(
-        step,
+        plain_step(ChannelGraph(model), optimizer, stage, loop, teacher=teacher),
         batches,
-        epochs,
+        stage.epochs,
         folder=folder,
-        running=running,
         evaluate=evaluate,
+        progress=progress,
         description=description,
     )
 
@@ -80,18 +71,12 @@ def train_supernet(
     graph: ChannelGraph,
     levels: Levels,
     batches: BatchSource,
-    epochs: int,
-    *,
+    *options: Options,
     optimizer: keras.optimizers.Optimizer | None = None,
-    arms: int = 4,
-    distill: bool = True,
-    smoothing: float = 0.0,
     seed: int = 0,
     folder: Path | str | None = None,
-    running: Running = USUALLY,
     evaluate: Evaluate | None = None,
-    description: str = "supernet",
-    computing: Computing = USUAL,
+    **keys: Any,
 ) -> History:
     """Train a network to work at every width: sandwich rule and in-place distillation.
 
@@ -99,41 +84,29 @@ def train_supernet(
         graph: of a network that returns logits; its model's weights are trained.
         levels: widths that each channel group may take.
         batches: training images, without those held out for the search.
-        epochs: passes over them.
-        optimizer: None: SGD with Nesterov momentum, weight decay and a cosine schedule from 0.1.
-        arms: widths per step: the largest, the smallest and `arms - 2` random ones.
-        distill: whether smaller arms learn from the largest arm's softmax, or else from the labels.
-        smoothing: label smoothing, in [0, 1).
+        options: `SandwichOptions`, `OptimizerConfig`, `LoopOptions`, as in `fit`.
+        optimizer: as in `fit`.
         seed: of the random widths.
-        folder, running, evaluate, description, computing: as in `fit`.
+        folder, evaluate: as in `train`.
+        keys: of the options.
 
     Returns:
         Mean metrics of every epoch, each arm's.
+
+    Raises:
+        AutoslimError: as `fit`.
     """
-    step = SandwichStep(
-        graph,
-        levels,
-        optimizer or default_optimizer(graph.model, epochs * batches.steps_per_epoch, computing.precision),
-        seed=seed,
-        arms=arms,
-        distill=distill,
-        smoothing=smoothing,
-        computing=computing,
-    )
+    kinds = [SandwichOptions, OptimizerConfig, LoopOptions]
+    stage, how, loop = gather("train_supernet", kinds, options, keys)
+    refuse_two_optimizers(optimizer, keys)
+    if optimizer is None:
+        optimizer = stage_optimizer(graph.model, stage, how, batches.steps_per_epoch, loop.precision)
     return train(
-        step,
+        sandwich_step(graph, levels, optimizer, stage, loop, seed=seed),
         batches,
-        epochs,
+        stage.epochs,
         folder=folder,
-        running=running,
         evaluate=evaluate,
-        description=description,
+        progress=progress,
+        description="supernet",
     )
-
-
-def default_optimizer(
-    model: keras.Model, steps: int, precision: str = "float32"
-) -> keras.optimizers.Optimizer:
-    """SGD with Nesterov momentum 0.9, weight decay and a cosine schedule from 0.1 over `steps` steps."""
-    schedule = make_schedule("cosine", DEFAULT_RATE, steps)
-    return make_optimizer(model, schedule, weight_decay=DEFAULT_DECAY, precision=precision)

@@ -14,24 +14,11 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.options import RunOptions
 from autoslim.graph.run import Replaced, forward
+from autoslim.schema.training import LoopOptions
 from autoslim.training.distribution import Strategy, mean_in_replica, sum_in_replica
 from autoslim.training.losses import weight_losses
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Computing:
-    """How the steps of a training are computed."""
-
-    precision: str = "float32"  # or mixed_bfloat16, mixed_float16; see `RunOptions`
-    execution: str = "slice"  # or mask, which computes all channels at static shapes; see `RunOptions`
-    sync_batch_norm: bool = False  # batch statistics of all replicas' images, not of each replica's own
-    accumulate: int = 1  # parts that a batch is cut into, one after another; their gradients are summed
-    jit: str = "off"  # XLA for steps of static shapes: "on", "off", or "auto", where a few steps are measured
-
-
-USUAL = Computing()
 
 
 @dataclass(frozen=True)
@@ -51,21 +38,20 @@ class Differentiation:
         graph: of the network.
         variables: its trainable ones.
         optimizer: that scales the loss, if its precision needs it.
-        computing: precision, batch norm over the replicas, XLA.
+        options: precision, batch norm over the replicas, XLA.
     """
 
     def __init__(
-        self, graph: ChannelGraph, variables: list[Any], optimizer: Any, computing: Computing
+        self, graph: ChannelGraph, variables: list[Any], optimizer: Any, options: LoopOptions
     ) -> None:
         self.graph = graph
-        self.computing = computing
-        self.jit = computing.jit == "on"
+        self.jit = options.jit == "on"
         self.options = RunOptions(
             batch_statistics=True,
             training=True,
-            execution=computing.execution,
-            precision=computing.precision,
-            sync_batch_norm=computing.sync_batch_norm,
+            execution=options.execution,
+            precision=options.precision,
+            sync_batch_norm=options.sync_batch_norm,
         )
         self._variables = variables
         self._optimizer = optimizer

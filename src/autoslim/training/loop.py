@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,26 @@ import tensorflow as tf
 
 from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
-from autoslim.reporting.terminal import progress as progress_bar
-from autoslim.training.averaging import BestWeights, averaged, use_averages
+from autoslim.training.averaging import averaged, use_averages
 from autoslim.training.checkpoint import Checkpoints
-from autoslim.training.compiling import Fused, choose_jit, failures_told
-from autoslim.training.curves import Curves, Profile, Stopwatch
+from autoslim.training.compiling import Fused, choose_jit, failures_explained
+from autoslim.training.curves import Curves, Stopwatch
 from autoslim.training.distribution import is_chief, peers_watched, wait_for_all
-from autoslim.training.feed import batches_for, refusals_told
+from autoslim.training.feed import batches_for, refusals_explained
 from autoslim.training.interruption import deferred_interruption
 from autoslim.training.progress import History, Progress
-from autoslim.training.running import USUALLY, Running
 from autoslim.training.steps import Step
 
 log = logging.getLogger(__name__)
 
 Evaluate = Callable[[], dict[str, float]]
+Bar = Callable[[str, int, int], AbstractContextManager[Callable[..., None]]]
+
+
+@contextmanager
+def no_progress(description: str, total: int, done: int) -> Iterator[Callable[..., None]]:
+    """Show nothing."""
+    yield lambda *steps, **info: None
 
 
 def train(
@@ -35,26 +41,27 @@ def train(
     epochs: int,
     *,
     folder: Path | str | None = None,
-    running: Running = USUALLY,
     evaluate: Evaluate | None = None,
+    progress: Bar = no_progress,
     description: str = "training",
 ) -> History:
     """Train for `epochs` passes over `batches`, from where an earlier call with the same folder stopped.
 
     Step k of epoch e is a function of the batches' seed, e and k alone, and a checkpoint holds all else, so a
     training that was interrupted ends with the same bits as one that was not. At the end the network has the
-    moving average of its weights, if the optimizer keeps one, or the weights of the best epoch, if asked to.
+    moving average of its weights, if the optimizer keeps one.
 
     With several workers each calls this; the first one writes, into a folder that all can read.
 
     Args:
-        step: a `PlainStep`, a `SandwichStep` or another `Step`.
+        step: an `ArmsStep` or another `Step`; its options say how steps are saved and logged.
         batches: of training images.
         epochs: passes over them.
         folder: for checkpoints and TensorBoard event files; None: none are written.
-        running: what is saved and logged, and when to end early.
-        evaluate: metrics to log every `running.evaluate_epochs` epochs; decides nothing.
-        description: of the progress bar.
+        evaluate: metrics to log every `evaluate_epochs` epochs; decides nothing.
+        progress: (description, steps in all, steps done) -> a context that yields `advance(steps, **info)`,
+            such as `reporting.terminal.progress`.
+        description: of the training, for the progress and the log.
 
     Returns:
         Mean metrics of every epoch.
@@ -64,25 +71,25 @@ def train(
             that is damaged or of another training, if the folder can't be written, or if another worker dies.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint written.
     """
-    run = _Training(step, batches, epochs, Path(folder) if folder is not None else None, running, evaluate)
-    progress = run.progress
+    run = _Training(step, batches, epochs, Path(folder) if folder is not None else None, evaluate)
+    done = run.progress
     try:
         with (
-            refusals_told(),
-            failures_told(step),
+            refusals_explained(),
+            failures_explained(step),
             peers_watched(step.strategy),
             deferred_interruption() as interruption,
-            progress_bar(description, progress.total, progress.done) as advance,
+            progress(description, done.total, done.done) as advance,
         ):
             for steps in run.calls():
-                advance(steps, **progress.shown())
+                advance(steps, **done.shown())
                 run.save_if_due(now=interruption.requested)
                 if interruption.requested:
                     raise KeyboardInterrupt
     finally:
         run.close()
     run.finish(description)
-    return progress.history
+    return done.history
 
 
 class _Training:
@@ -94,30 +101,22 @@ class _Training:
         batches: BatchSource,
         epochs: int,
         folder: Path | None,
-        running: Running,
         evaluate: Evaluate | None,
     ) -> None:
-        self.step, self.batches, self.running = step, batches, running
-        self.progress = Progress(batches.steps_per_epoch, epochs, running.patience)
+        self.step, self.batches, self.options = step, batches, step.options
+        self.progress = Progress(batches.steps_per_epoch, epochs)
         self._evaluate = evaluate
         self._jit: bool | None = None
         self._pending: list[dict[str, Any]] = []  # metrics of steps that were not looked at yet
         self._checkpoints: Checkpoints | None = None
         model, writes = step.model, is_chief(step.strategy)
         if folder is not None:
-            self._checkpoints = Checkpoints(
-                folder / "checkpoints", model, step.optimizer, keep=running.keep_checkpoints, writes=writes
-            )
+            self._checkpoints = Checkpoints(folder / "checkpoints", model, step.optimizer, writes=writes)
             self._resume(self._checkpoints.restore())
         wait_for_all(step.strategy)  # before anyone writes what another one may still be reading
-        self._best: BestWeights | None = None
-        if running.keep_best:
-            self._best = BestWeights(folder / "best" if folder else None, model, step.strategy)
-        written = folder if writes and not self.progress.over else None
-        self._curves = Curves(written)
-        self._profile = Profile(written, running.profile, self.progress.total)
+        self._curves = Curves(folder if writes and not self.progress.over else None)
         self._clock = Stopwatch(batches.batch_size if not self.progress.over else 0)
-        self._saved_at, self._saved_step = time.monotonic(), self.progress.done
+        self._saved_at = time.monotonic()
 
     # -- resuming ------------------------------------------------------------------------------------
 
@@ -151,16 +150,15 @@ class _Training:
         if self.progress.over:
             return
         self._jit = choose_jit(self.step, lambda: next(iter(self._remaining())), self._jit)
-        several = self.running.steps_per_call > 1 and self.step.computing.accumulate == 1
-        fused = Fused(self.step) if several and hasattr(self.step, "compute") else None
+        several = self.options.steps_per_execution > 1 and getattr(self.step, "fusable", False)
+        fused = Fused(self.step) if several else None
         iterator = iter(self._remaining())
         while not self.progress.over:
             steps = self._steps_at_once() if fused else 1
-            with self._profile.around(self._at, steps):
-                try:
-                    metrics = fused(iterator, steps) if fused else [self._one(iterator)]
-                except (StopIteration, tf.errors.OutOfRangeError):
-                    break
+            try:
+                metrics = fused(iterator, steps) if fused else [self._one(iterator)]
+            except (StopIteration, tf.errors.OutOfRangeError):
+                break
             self._clock.took(steps)
             self._pending += metrics
             self._look_if_due()
@@ -179,7 +177,7 @@ class _Training:
             self.progress.done,
             self.step.model,
             self.step.strategy,
-            self.step.computing.accumulate,
+            self.options.accumulate,
         )
 
     def _one(self, iterator: Any) -> dict[str, Any]:
@@ -189,16 +187,13 @@ class _Training:
 
     def _steps_at_once(self) -> int:
         """Steps until something is to be done between two of them, at most as many as asked for."""
-        at, running = self._at, self.running
-        every = (self.progress.per_epoch, running.log_steps, running.checkpoint_steps)
-        ends = [n - at % n for n in every if n]
-        profile = self._profile.until(at)
-        return min([running.steps_per_call, *ends, *([profile] if profile else [])])
+        ends = [n - self._at % n for n in (self.progress.per_epoch, self.options.log_steps)]
+        return min(self.options.steps_per_execution, *ends)
 
     # -- between steps -------------------------------------------------------------------------------
 
     def _look_if_due(self) -> None:
-        if self._at % self.progress.per_epoch == 0 or self._at % self.running.log_steps == 0:
+        if self._at % self.progress.per_epoch == 0 or self._at % self.options.log_steps == 0:
             self._look()
 
     def _look(self) -> None:
@@ -218,22 +213,14 @@ class _Training:
                 self._end_epoch()
 
     def _end_epoch(self) -> None:
-        epoch, every = self.progress.epoch, self.running.evaluate_epochs
-        evaluates = self._evaluate is not None and every is not None and epoch % every == 0
-        saves = self._best is not None and self.progress.improved
-        if not (evaluates or saves):
+        epoch, every = self.progress.epoch, self.options.evaluate_epochs
+        if self._evaluate is None or every is None or epoch % every:
             return
         with averaged(self.step.model, self.step.optimizer):
-            if evaluates:
-                assert self._evaluate is not None
-                found = self._evaluate()
-                self.progress.history[-1] |= found
-                self._curves.write(self.progress.done, found)
-                text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-                log.info("epoch %d: %s", epoch, text)
-            if saves:
-                assert self._best is not None
-                self._best.save(epoch)
+            found = self._evaluate()
+        self.progress.history[-1] |= found
+        self._curves.write(self.progress.done, found)
+        log.info("epoch %d: %s", epoch, ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
 
     def _diverged(self, name: str) -> str:
         kept = self._checkpoints.kept() if self._checkpoints else ""
@@ -244,22 +231,19 @@ class _Training:
 
     def save_if_due(self, now: bool) -> None:
         """Write a checkpoint when it is time for one, at the end, or now."""
-        every = self.running.checkpoint_steps
-        due = time.monotonic() - self._saved_at >= self.running.checkpoint_seconds
-        due = due or (every is not None and self._at // every > self._saved_step // every)
+        due = time.monotonic() - self._saved_at >= self.options.checkpoint_seconds
         if not (due or now or self.progress.over):
             return
         self._look()  # a loss that is not finite is found before it is saved
         if self._checkpoints:
             with self._clock.paused():
                 self._checkpoints.save({**self._identity(), **self.progress.state(), "jit": self._jit})
-        self._saved_at, self._saved_step = time.monotonic(), self.progress.done
+        self._saved_at = time.monotonic()
 
     # -- the end -------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the event files."""
-        self._profile.close()
         self._curves.close()
 
     def finish(self, description: str) -> None:
@@ -277,15 +261,4 @@ class _Training:
         speed = self._clock.summary()
         if speed:
             log.info("%s: %s", description, speed)
-        if progress.done < progress.total:
-            log.info(
-                "%s: ended after epoch %d of %d, %d epochs after the lowest loss.",
-                description,
-                progress.epoch,
-                progress.epochs,
-                progress.epoch - progress.best["epoch"],
-            )
-        if self._best is not None:
-            self._best.restore()
-        else:
-            use_averages(self.step.model, self.step.optimizer)
+        use_averages(self.step.model, self.step.optimizer)

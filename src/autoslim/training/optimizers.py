@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -9,6 +11,8 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.replicas import strategy_of
+from autoslim.schema.checks import gather
+from autoslim.schema.training import OptimizerConfig, StageConfig
 
 STEP_BOUNDARIES = (0.3, 0.6, 0.8)  # shares of the training after which "step" lowers the rate
 STEP_FACTOR = 0.2
@@ -70,15 +74,10 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 def make_optimizer(
     model: keras.Model,
-    schedule: Schedule,
-    *,
-    name: str = "sgd",
-    momentum: float = 0.9,
-    nesterov: bool = True,
-    weight_decay: float = 0.0,
-    clipnorm: float | None = None,
-    ema: float | None = None,
+    *options: OptimizerConfig,
+    schedule: Schedule = None,
     precision: str = "float32",
+    **keys: Any,
 ) -> keras.optimizers.Optimizer:
     """A Keras optimizer whose weight decay (decoupled) leaves batch norms and biases alone.
 
@@ -86,42 +85,65 @@ def make_optimizer(
 
     Args:
         model: whose weights it will move.
-        schedule: learning rate, a number or a Keras schedule.
-        name: "sgd" or "adamw".
-        momentum, nesterov: of sgd.
-        weight_decay: share of a weight taken off per step, times the learning rate.
-        clipnorm: largest global norm of the gradients; None: no limit.
-        ema: momentum of the moving average of the weights that a training ends with; None: the last weights.
+        options: an `OptimizerConfig`; its keys may also be given as keywords.
+        schedule: learning rate, a number or a Keras schedule; None: that of the options, constant.
         precision: of the steps; "mixed_float16" scales the loss, so that small gradients don't vanish.
+        keys: of the options.
     """
+    (how,) = gather("make_optimizer", [OptimizerConfig], options, keys)
+    common = {
+        "learning_rate": how.learning_rate if schedule is None else schedule,
+        "weight_decay": how.weight_decay or None,
+        "global_clipnorm": how.clipnorm,
+    }
+    if how.ema is not None:
+        common |= {"use_ema": True, "ema_momentum": how.ema}
     with strategy_of(model).scope():
-        optimizer = _make(model, schedule, name, momentum, nesterov, weight_decay, clipnorm, ema)
+        if how.name == "adamw":
+            optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": how.weight_decay})
+        else:
+            optimizer = keras.optimizers.SGD(momentum=how.momentum, nesterov=how.nesterov, **common)
+        spared = [v for v in model.trainable_variables if len(v.shape) <= 1]  # gamma, beta, biases
+        if how.weight_decay and spared:
+            optimizer.exclude_from_weight_decay(var_list=spared)
         return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
 
-def _make(
+def stage_optimizer(
     model: keras.Model,
-    schedule: Schedule,
-    name: str,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    clipnorm: float | None,
-    ema: float | None,
+    stage: StageConfig,
+    how: OptimizerConfig,
+    steps_per_epoch: int,
+    precision: str = "float32",
 ) -> keras.optimizers.Optimizer:
-    common = {"learning_rate": schedule, "weight_decay": weight_decay or None, "global_clipnorm": clipnorm}
-    if ema is not None:
-        common |= {"use_ema": True, "ema_momentum": ema}
-    if name == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=momentum, nesterov=nesterov, **common)
-    elif name == "adamw":
-        optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": weight_decay})
-    else:
-        raise AutoslimError(f"optimizer.name={name!r}: expected sgd or adamw.")
-    spared = [v for v in model.trainable_variables if len(v.shape) <= 1]  # gamma, beta, biases
-    if weight_decay and spared:
-        optimizer.exclude_from_weight_decay(var_list=spared)
-    return optimizer
+    """The optimizer of a training, with its learning rate over time.
+
+    Args:
+        model: whose weights it will move.
+        stage: epochs, schedule and warm-up of the training, and its learning rate, if it has one of its own.
+        how: the optimizer and its learning rate.
+        steps_per_epoch: of the training.
+        precision: as in `make_optimizer`.
+    """
+    steps = stage.epochs * steps_per_epoch
+    warmup = round(stage.warmup_epochs * steps_per_epoch)
+    rate = stage.learning_rate if stage.learning_rate is not None else how.learning_rate
+    schedule = make_schedule(stage.schedule, rate, steps, warmup)
+    return make_optimizer(model, how, schedule=schedule, precision=precision)
+
+
+def refuse_two_optimizers(given: keras.optimizers.Optimizer | None, keys: Iterable[str]) -> None:
+    """Refuse keywords that describe an optimizer where one is given.
+
+    Raises:
+        AutoslimError: naming them.
+    """
+    described = {item.name for item in dataclasses.fields(OptimizerConfig)} | {"schedule", "warmup_epochs"}
+    if given is not None and (both := sorted(described & set(keys))):
+        raise AutoslimError(
+            f"An optimizer was given and also {', '.join(both)}, which would describe another one: give the "
+            "optimizer alone, with its own learning rate, or these keys alone."
+        )
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:

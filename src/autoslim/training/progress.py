@@ -1,11 +1,9 @@
-"""How far a training is: steps, mean metrics of its epochs, and the best epoch so far."""
+"""How far a training is: its steps, and the mean metrics of its epochs."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
-
-from autoslim.errors import AutoslimError
 
 History = list[dict[str, float]]  # one dict of mean metrics per epoch
 
@@ -16,16 +14,13 @@ class Progress:
     Args:
         steps_per_epoch: of the training.
         epochs: in all.
-        patience: epochs without a lower mean training loss after which it ends; None: never.
     """
 
-    def __init__(self, steps_per_epoch: int, epochs: int, patience: int | None = None) -> None:
+    def __init__(self, steps_per_epoch: int, epochs: int) -> None:
         self.per_epoch, self.epochs = steps_per_epoch, epochs
         self.total = epochs * steps_per_epoch
-        self.patience = patience
         self.done = 0  # steps
         self.history: History = []
-        self.best: dict[str, Any] = {}  # epoch and loss of the epoch of lowest mean training loss
         self.last: dict[str, float] = {}  # metrics of the last step
         self._sums: dict[str, float] = {}  # metrics summed over the steps of this epoch
 
@@ -36,13 +31,8 @@ class Progress:
 
     @property
     def over(self) -> bool:
-        """Whether the training is at its end, or patience is."""
-        return self.done >= self.total or self.out_of_patience
-
-    @property
-    def out_of_patience(self) -> bool:
-        """Whether the loss was not lower than before for as many epochs as `patience` says."""
-        return self.patience is not None and len(self.history) - self.best.get("epoch", 0) >= self.patience
+        """Whether the training is at its end."""
+        return self.done >= self.total
 
     def add(self, metrics: dict[str, float]) -> bool:
         """Count one step; whether it was the last one of an epoch.
@@ -61,15 +51,7 @@ class Progress:
         means = {name: value / self.per_epoch for name, value in self._sums.items()}
         self.history.append({"epoch": self.epoch, **means})
         self._sums = {}
-        loss = mean_loss(means)
-        if loss < self.best.get("loss", math.inf):
-            self.best = {"epoch": self.epoch, "loss": loss}
         return True
-
-    @property
-    def improved(self) -> bool:
-        """Whether the epoch that has just ended is the best so far."""
-        return self.best.get("epoch") == self.epoch
 
     def shown(self) -> dict[str, Any]:
         """The epoch, and loss and top-1 of the first network in the last step, for a progress bar."""
@@ -78,21 +60,8 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """What `restore` takes."""
-        return {"step": self.done, "history": self.history, "sums": self._sums, "best": self.best}
+        return {"step": self.done, "history": self.history, "sums": self._sums}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up an earlier progress."""
         self.done, self.history, self._sums = state["step"], state["history"], state["sums"]
-        self.best = state.get("best", {})
-
-
-def mean_loss(means: dict[str, float]) -> float:
-    """The mean loss of the networks that a step trains.
-
-    Raises:
-        AutoslimError: if the step tells none.
-    """
-    losses = [value for name, value in means.items() if name.endswith("/loss")]
-    if not losses:
-        raise AutoslimError(f"The step tells {', '.join(means) or 'nothing'}: expected a metric NAME/loss.")
-    return sum(losses) / len(losses)

@@ -1,28 +1,34 @@
-"""Training steps: one network at full width, or a supernet arm by arm.
+"""The training step: one or several networks within one set of weights, arm by arm.
 
-A step runs in every replica of the strategy that its network was made for (`replicas.strategy_of`): each
-takes its part of the batch, losses are sums over images divided by the images of the whole batch, and the sum
-of all gradients is applied once. The arms of a sandwich step are calls of one traced function, one after
-another, so that memory stays near one arm's; their gradients are summed on the way.
+Plain training is a step with one arm; the sandwich rule draws the widths of its arms for every step; joint
+training has arms of fixed widths with batch norms of their own. A step runs in every replica of the strategy
+that its network was made for (`replicas.strategy_of`): each takes its part of the batch, losses are sums over
+images divided by the images of the whole batch, and the sum of all gradients is applied once. The arms are
+calls of traced functions, one after another, so that memory stays near one arm's; their gradients are summed on
+the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.replicas import strategy_of
+from autoslim.graph.run import Replaced
+from autoslim.schema.checks import Options, gather
+from autoslim.schema.training import FitOptions, LoopOptions, SandwichOptions
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import arm_names, draw_arms
 from autoslim.training.distribution import Strategy, on_replicas, total
 from autoslim.training.gradients import (
-    USUAL,
-    Computing,
     Differentiation,
     Found,
     GradientSums,
@@ -49,7 +55,7 @@ class Step(Protocol):
     model: Any  # what is trained: a model, or what has its variables, output_shape and name
     optimizer: keras.optimizers.Optimizer
     strategy: Strategy
-    computing: Computing
+    options: LoopOptions
 
     @property
     def arms(self) -> Sequence[str]:
@@ -68,164 +74,106 @@ class Step(Protocol):
         """
 
 
-class PlainStep:
-    """One optimizer step of a network at full width; batch-norm statistics move as Keras moves them.
+@dataclass(frozen=True)
+class Arm:
+    """One of the networks that a step trains.
 
-    The loss is the mean cross-entropy plus what the weights' regularizers add.
-
-    Args:
-        graph: of the network; its model's weights are trained.
-        optimizer: built on the model's trainable variables here.
-        smoothing: label smoothing, in [0, 1).
-        teacher: images -> logits of a teacher, or None.
-        distill_weight: share of the loss that comes from the teacher.
-        temperature: divides teacher's and student's logits in that share (Hinton et al. 2015).
-        computing: precision and the like. With `accumulate`, batch norms normalise part by part.
+    Attributes:
+        name: in the curves.
+        widths: int32 [G]; None: full width, or drawn for each step.
+        replaced: weights that it has in place of the full network's, as in `ChannelGraph.run`.
+        norms: id(batch norm of the full network) -> the arm's own, for those that it has; None: the moving
+            statistics stay as they are.
     """
 
-    arms = ("train",)
-
-    def __init__(
-        self,
-        graph: ChannelGraph,
-        optimizer: keras.optimizers.Optimizer,
-        *,
-        smoothing: float = 0.0,
-        teacher: Callable[[Any], Any] | None = None,
-        distill_weight: float = 0.5,
-        temperature: float = 1.0,
-        computing: Computing = USUAL,
-    ) -> None:
-        self.graph, self.model = graph, graph.model
-        self.optimizer = optimizer
-        self.computing = computing
-        self.strategy = strategy_of(graph.model)
-        self.variables = prepare(graph.model, optimizer, self.strategy)
-        self.differentiation = Differentiation(graph, self.variables, optimizer, computing)
-        self._smoothing = smoothing
-        self._teacher = teacher
-        self._distill_weight = distill_weight
-        self._temperature = temperature
-        self._whole = tf.function(self.compute, autograph=False)
-        self._sums: GradientSums | None = None
-        if computing.accumulate > 1:
-            self._sums = GradientSums(self.variables, optimizer, self.strategy)
-            self._clear = traced(self.strategy, self._sums.clear)
-            self._add_part = traced(self.strategy, self._in_replica_part, summed=True)
-            self._apply = traced(self.strategy, self._sums.apply)
-
-    def __call__(self, images: Any, labels: Any, step: int) -> Metrics:
-        if self._sums is None:
-            return self._whole(images, labels)
-        self._clear()
-        found = [
-            self._add_part(images, labels, tf.constant(part)) for part in range(self.computing.accumulate)
-        ]
-        self._apply()
-        return named("train", [tf.add_n(values) for values in zip(*found, strict=True)])
-
-    def compute(self, images: Any, labels: Any) -> Metrics:
-        """The step, for use within a `tf.function`."""
-        run = on_replicas(self.strategy, self._in_replica)
-        return named("train", tf.unstack(total(self.strategy, run(images, labels))))
-
-    def _in_replica(self, images: Any, labels: Any) -> Any:
-        count = images_in_all(labels)
-        found = self.full_pass(images, labels, count)
-        apply(self.optimizer, found.gradients, self.variables)
-        update_moving_statistics(found.statistics)
-        return measured(found, labels, count)
-
-    def _in_replica_part(self, images: Any, labels: Any, part: Any) -> Any:
-        assert self._sums is not None
-        count = images_in_all(labels)
-        images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
-        found = self.full_pass(images, labels, count)
-        self._sums.add(found.gradients)
-        update_moving_statistics(found.statistics)
-        return measured(found, labels, count)
-
-    def full_pass(self, images: Any, labels: Any, count: Any) -> Found:
-        """Forward and backward on images of one replica, within it; `count`: images of the whole batch."""
-        soft = None if self._teacher is None else self._soft_targets(images)
-        return self.differentiation(
-            images, lambda logits: self._loss(labels, logits, soft) / count, weight_share=weight_share(self)
-        )
-
-    def _soft_targets(self, images: Any) -> Any:
-        """The teacher's probabilities float32 [B, classes], outside the tape."""
-        assert self._teacher is not None
-        return tf.nn.softmax(tf.cast(self._teacher(images), tf.float32) / self._temperature)
-
-    def _loss(self, labels: Any, logits: Any, soft: Any | None) -> Any:
-        """Summed over the images."""
-        loss = cross_entropy(probabilities(labels, logits.shape[-1], self._smoothing), logits)
-        if soft is None:
-            return loss
-        if soft.shape[-1] != logits.shape[-1]:
-            raise AutoslimError(
-                f"The teacher returns logits of shape {tuple(soft.shape)}, the network of "
-                f"{tuple(logits.shape)}: both must know the same classes."
-            )
-        t = self._temperature
-        distilled = t * t * cross_entropy(soft, tf.cast(logits, tf.float32) / t)
-        return (1.0 - self._distill_weight) * loss + self._distill_weight * distilled
+    name: str
+    widths: np.ndarray | None = None
+    replaced: Replaced | None = None
+    norms: Mapping[int, keras.Layer] | None = None
 
 
-class SandwichStep:
-    """One optimizer step of a supernet by the sandwich rule with in-place distillation.
+@dataclass(frozen=True)
+class Teacher:
+    """A network whose outputs another one learns from (Hinton et al. 2015)."""
 
-    The largest arm learns from the labels and the weights' regularizers; the others learn from its softmax
-    (or from the labels, without distillation). Each arm normalises with its own batch statistics; moving
-    statistics stay as they are. Gradients are summed over the arms.
+    logits: Callable[[Any], Any]  # images -> logits
+    weight: float  # share of the loss that comes from it
+    temperature: float  # divides teacher's and student's logits in that share
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the arms of a step learn: the first one from labels, the others as it says."""
+
+    label_smoothing: float
+    distill: bool = False  # the others learn from the first one's softmax; else from labels
+    teacher: Teacher | None = None  # of the first one
+
+
+class ArmsStep:
+    """One optimizer step of one or several networks that share weights; their gradients are summed.
+
+    The first arm learns from the labels, a teacher if there is one, and the weights' regularizers; the others
+    from its softmax or from the labels. Each arm normalises with its own batch statistics. With `accumulate`,
+    batch norms normalise part by part.
 
     Args:
-        graph: of the supernet; its model's weights are trained.
-        levels: widths that each group may take.
+        graph: of the full network.
         optimizer: built on the model's trainable variables here.
-        seed: of the random widths.
-        arms: arms of a step, at least 2.
-        distill: in-place distillation.
-        smoothing: label smoothing for arms that learn from labels.
-        computing: precision and the like. With `accumulate`, batch norms normalise part by part.
+        arms: the networks, the largest first.
+        lesson: what they learn from.
+        options: precision and the like.
+        model: whose weights are trained; None: the graph's.
+        draw: step -> widths int32 [arms, G] of that step, the full ones first; None: those of the arms.
     """
 
     def __init__(
         self,
         graph: ChannelGraph,
-        levels: Levels,
         optimizer: keras.optimizers.Optimizer,
+        arms: Sequence[Arm],
+        lesson: Lesson,
+        options: LoopOptions,
         *,
-        seed: int = 0,
-        arms: int = 4,
-        distill: bool = True,
-        smoothing: float = 0.0,
-        computing: Computing = USUAL,
+        model: Any = None,
+        draw: Callable[[int], np.ndarray] | None = None,
     ) -> None:
-        self.graph, self.model = graph, graph.model
-        self.levels = levels
-        self.optimizer = optimizer
-        self.computing = computing
-        self.arms = arm_names(arms)
-        self.strategy = strategy_of(graph.model)
-        self.variables = prepare(graph.model, optimizer, self.strategy)
-        self.differentiation = Differentiation(graph, self.variables, optimizer, computing)
-        self._seed = seed
-        self._distill = distill
-        self._smoothing = smoothing
+        self.graph, self.model = graph, graph.model if model is None else model
+        self.optimizer, self.options = optimizer, options
+        self.arms = tuple(arm.name for arm in arms)
+        self.strategy = strategy_of(self.model)
+        self.variables = prepare(self.model, optimizer, self.strategy)
+        self.differentiation = Differentiation(graph, self.variables, optimizer, options)
+        self._first_arm, self._other_arms = arms[0], arms[1:]
+        self._lesson, self._draw = lesson, draw
+        self.fusable = len(arms) == 1 and options.accumulate == 1
+        self.compilable = self._first_arm.widths is None  # sliced arms have no static shapes
+        if self.fusable:
+            self._whole = tf.function(self.compute, autograph=False)
+            return
         self._sums = GradientSums(self.variables, optimizer, self.strategy)
-        self._largest = tf.function(self._largest_arm, autograph=False)
-        self._smaller = traced(self.strategy, self._smaller_in_replica, summed=True)
+        self._first = tf.function(self._first_pass, autograph=False)
+        self._others = self._traced_others()
         self._clear = traced(self.strategy, self._sums.clear)
         self._apply = traced(self.strategy, self._sums.apply)
 
+    def _traced_others(self) -> list[Any]:
+        """A traced function for each arm but the first; one for all of them where their widths are drawn."""
+        own = [traced(self.strategy, partial(self._other, arm), summed=True) for arm in self._other_arms]
+        return own if self._draw is None else own[:1] * len(own)
+
     def __call__(self, images: Any, labels: Any, step: int) -> Metrics:
-        widths = [tf.constant(arm) for arm in draw_arms(self.levels, len(self.arms), self._seed, step)]
-        parts = self.computing.accumulate
-        found = [self._part(images, labels, None, widths)] if parts == 1 else []
-        if not found:
+        if self.fusable:
+            return self._whole(images, labels)
+        drawn: list[Any] = [None] * len(self.arms)
+        if self._draw is not None:
+            drawn = [tf.constant(widths) for widths in self._draw(step)]
+        parts = self.options.accumulate
+        if parts == 1:
+            found = [self._part(images, labels, None, drawn)]
+        else:
             self._clear()
-            found = [self._part(images, labels, tf.constant(part), widths) for part in range(parts)]
+            found = [self._part(images, labels, tf.constant(part), drawn) for part in range(parts)]
         self._apply()
         metrics: Metrics = {}
         for name, pairs in zip(self.arms, zip(*found, strict=True), strict=True):
@@ -235,53 +183,163 @@ class SandwichStep:
 
     @property
     def traces(self) -> int:
-        """How often the smaller arms' function was traced: once, whatever the widths."""
-        return self._smaller.experimental_get_tracing_count()
+        """How often the functions of the arms but the first were traced."""
+        functions = {id(function): function for function in self._others}
+        return sum(function.experimental_get_tracing_count() for function in functions.values())
 
-    def _part(self, images: Any, labels: Any, part: Any | None, widths: list[Any]) -> list[Any]:
+    def compute(self, images: Any, labels: Any) -> Metrics:
+        """The step of a single arm, for use within a `tf.function`."""
+        run = on_replicas(self.strategy, self._single)
+        return named(self.arms[0], tf.unstack(total(self.strategy, run(images, labels))))
+
+    def _single(self, images: Any, labels: Any) -> Any:
+        count = images_in_all(labels)
+        found = self.full_pass(images, labels, count)
+        apply(self.optimizer, found.gradients, self.variables)
+        _move_statistics(self._first_arm, found)
+        return measured(found, labels, count)
+
+    def _part(self, images: Any, labels: Any, part: Any | None, drawn: list[Any]) -> list[Any]:
         """All arms on one part of the batch: (loss, share of hits) of each."""
-        targets, count, largest = self._largest(images, labels, part)
-        smaller = [self._smaller(images, labels, targets, count, arm, part) for arm in widths[1:]]
-        return [largest, *smaller]
+        targets, count, first = self._first(images, labels, part)
+        others = [
+            other(images, labels, targets, count, widths, part)
+            for other, widths in zip(self._others, drawn[1:], strict=True)
+        ]
+        return [first, *others]
 
-    def _largest_arm(self, images: Any, labels: Any, part: Any | None) -> tuple[Any, Any, Any]:
-        run = on_replicas(self.strategy, self._largest_in_replica)
+    def _first_pass(self, images: Any, labels: Any, part: Any | None) -> tuple[Any, Any, Any]:
+        run = on_replicas(self.strategy, self._first_in_replica)
         targets, count, found = run(images, labels, part)
         return targets, count, tf.unstack(total(self.strategy, found))
 
-    def _largest_in_replica(self, images: Any, labels: Any, part: Any | None) -> tuple[Any, Any, Any]:
+    def _first_in_replica(self, images: Any, labels: Any, part: Any | None) -> tuple[Any, Any, Any]:
         count = images_in_all(labels)
-        images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
+        images, labels = (part_of(x, part, self.options.accumulate) for x in (images, labels))
         found = self.full_pass(images, labels, count)
         (self._sums.start if part is None else self._sums.add)(found.gradients)
+        _move_statistics(self._first_arm, found)
         logits = tf.cast(found.logits, tf.float32)
-        targets = tf.nn.softmax(logits) if self._distill else self._truth(labels, logits)
+        targets = tf.nn.softmax(logits) if self._lesson.distill else self._truth(labels, logits)
         return targets, count, measured(found, labels, count)
 
+    def _other(
+        self,
+        arm: Arm,
+        images: Any,
+        labels: Any,
+        targets: Any,
+        count: Any,
+        drawn: Any | None,
+        part: Any | None,
+    ) -> Any:
+        """An arm that learns from given targets, within a replica."""
+        images, labels = (part_of(x, part, self.options.accumulate) for x in (images, labels))
+        found = self.differentiation(
+            images,
+            lambda logits: cross_entropy(targets, logits) / count,
+            arm.widths if drawn is None else drawn,
+            replaced=arm.replaced,
+        )
+        self._sums.add(found.gradients)
+        _move_statistics(arm, found)
+        return measured(found, labels, count)
+
     def full_pass(self, images: Any, labels: Any, count: Any) -> Found:
-        """The largest arm, forward and backward on images of one replica, within it.
+        """The first arm, forward and backward on images of one replica, within it.
 
         Args:
             images: of the replica.
             labels: likewise.
             count: images of the whole batch, float32.
         """
+        teacher, soft = self._lesson.teacher, None
+        if teacher is not None:  # outside the tape
+            soft = tf.nn.softmax(tf.cast(teacher.logits(images), tf.float32) / teacher.temperature)
         return self.differentiation(
             images,
-            lambda logits: cross_entropy(self._truth(labels, logits), logits) / count,
+            lambda logits: self._loss(labels, logits, soft) / count,
+            self._first_arm.widths,
             weight_share=weight_share(self),
+            replaced=self._first_arm.replaced,
         )
 
     def _truth(self, labels: Any, logits: Any) -> Any:
-        return probabilities(labels, logits.shape[-1], self._smoothing)
+        return probabilities(labels, logits.shape[-1], self._lesson.label_smoothing)
 
-    def _smaller_in_replica(
-        self, images: Any, labels: Any, targets: Any, count: Any, widths: Any, part: Any | None
-    ) -> Any:
-        images, labels = (part_of(x, part, self.computing.accumulate) for x in (images, labels))
-        found = self.differentiation(images, lambda logits: cross_entropy(targets, logits) / count, widths)
-        self._sums.add(found.gradients)
-        return measured(found, labels, count)
+    def _loss(self, labels: Any, logits: Any, soft: Any | None) -> Any:
+        """Of the first arm, summed over the images; `soft`: the teacher's probabilities [B, classes]."""
+        loss = cross_entropy(self._truth(labels, logits), logits)
+        teacher = self._lesson.teacher
+        if teacher is None or soft is None:
+            return loss
+        if soft.shape[-1] != logits.shape[-1]:
+            raise AutoslimError(
+                f"The teacher returns logits of shape {tuple(soft.shape)}, the network of "
+                f"{tuple(logits.shape)}: both must know the same classes."
+            )
+        t = teacher.temperature
+        distilled = t * t * cross_entropy(soft, tf.cast(logits, tf.float32) / t)
+        return (1.0 - teacher.weight) * loss + teacher.weight * distilled
+
+
+def plain_step(
+    graph: ChannelGraph,
+    optimizer: keras.optimizers.Optimizer,
+    *options: Options,
+    teacher: Callable[[Any], Any] | None = None,
+    **keys: Any,
+) -> ArmsStep:
+    """The step of a network at full width; batch-norm statistics move as Keras moves them.
+
+    Args:
+        graph: of the network; its model's weights are trained.
+        optimizer: built on the model's trainable variables here.
+        options: `FitOptions`, `LoopOptions`; their keys may also be given as keywords.
+        teacher: images -> logits of a teacher, or None.
+        keys: of the options.
+    """
+    stage, loop = gather("plain_step", [FitOptions, LoopOptions], options, keys)
+    taught = None if teacher is None else Teacher(teacher, stage.distill_weight, stage.temperature)
+    lesson = Lesson(stage.label_smoothing, teacher=taught)
+    return ArmsStep(graph, optimizer, [Arm("train", norms={})], lesson, loop)
+
+
+def sandwich_step(
+    graph: ChannelGraph,
+    levels: Levels,
+    optimizer: keras.optimizers.Optimizer,
+    *options: Options,
+    seed: int = 0,
+    **keys: Any,
+) -> ArmsStep:
+    """The step of a supernet by the sandwich rule with in-place distillation.
+
+    The largest arm learns from the labels; the others learn from its softmax (or from the labels, without
+    distillation). Moving statistics stay as they are.
+
+    Args:
+        graph: of the supernet; its model's weights are trained.
+        levels: widths that each group may take.
+        optimizer: built on the model's trainable variables here.
+        options: `SandwichOptions`, `LoopOptions`; their keys may also be given as keywords.
+        seed: of the random widths.
+        keys: of the options.
+    """
+    stage, loop = gather("sandwich_step", [SandwichOptions, LoopOptions], options, keys)
+    arms = [Arm(name) for name in arm_names(stage.arms)]
+
+    def draw(step: int) -> np.ndarray:
+        return draw_arms(levels, stage.arms, seed, step)
+
+    return ArmsStep(graph, optimizer, arms, Lesson(stage.label_smoothing, stage.distill), loop, draw=draw)
+
+
+def _move_statistics(arm: Arm, found: Found) -> None:
+    """Move the moving statistics of an arm's batch norms by what its pass found."""
+    own = arm.norms
+    if own is not None:
+        update_moving_statistics([(own.get(id(layer), layer), *pair) for layer, *pair in found.statistics])
 
 
 def traced(strategy: Strategy, in_replica: Callable[..., Any], summed: bool = False) -> Any:
@@ -303,7 +361,7 @@ def traced(strategy: Strategy, in_replica: Callable[..., Any], summed: bool = Fa
 
 def weight_share(step: Step) -> float:
     """The regularizers' losses are added once in all: so much of them in each part of each replica."""
-    return 1.0 / (step.strategy.num_replicas_in_sync * step.computing.accumulate)
+    return 1.0 / (step.strategy.num_replicas_in_sync * step.options.accumulate)
 
 
 def measured(found: Found, labels: Any, count: Any) -> Any:
