@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +20,8 @@ import tensorflow as tf
 from autoslim import ChannelGraph, Levels, archs
 from autoslim.datasets import GivenBatches
 from autoslim.slimming.sandwich import arms_cost, draw_arms
+from autoslim.training import steps as ours
 from autoslim.training.loop import train
-from autoslim.training.steps import plain_step, sandwich_step
 
 SHAPE, CLASSES = (32, 32, 3), 10  # of CIFAR
 WARM_UP = 2  # steps before timing: traces, and lets the kernels settle
@@ -123,13 +123,13 @@ def keras_step(model: keras.Model, images: Any, labels: Any) -> Callable[[int], 
 
 def plain_step(graph: ChannelGraph, images: Any, labels: Any) -> Callable[[int], Any]:
     """autoslim's step of a network at full width."""
-    step = plain_step(graph, sgd())
+    step = ours.plain_step(graph, sgd())
     return lambda number: [value.numpy() for value in step(images, labels, number).values()]
 
 
 def sandwich_step(graph: ChannelGraph, images: Any, labels: Any, arms: int) -> Callable[[int], Any]:
     """autoslim's sandwich step."""
-    step = sandwich_step(graph, Levels.spaced(graph), sgd(), arms=arms)
+    step = ours.sandwich_step(graph, Levels.spaced(graph), sgd(), arms=arms)
     return lambda number: [value.numpy() for value in step(images, labels, number).values()]
 
 
@@ -154,14 +154,16 @@ def loop_sides(network: Network, batch: int, steps: int) -> dict[str, Side]:
     steps *= EPOCH
     data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
     fitted, on_batch = compiled(network.build()), compiled(network.build())
-    own = plain_step(ChannelGraph(network.build()), sgd())
+    own = ours.plain_step(ChannelGraph(network.build()), sgd())
     sides = {
         "autoslim": lambda: train(own, GivenBatches(data), 1),
         "fit": lambda: fitted.fit(data, shuffle=False, verbose=0),
         "train_on_batch": lambda: [on_batch.train_on_batch(images, labels) for _ in range(steps)],
     }
     timed = {name: _timed(run, steps) for name, run in sides.items()}
-    own.options = replace(own.options, jit="on" if own.differentiation.jit else "off")  # decided in the first epoch
+    own.options = replace(
+        own.options, jit="on" if own.differentiation.jit else "off"
+    )  # decided in the first epoch
     return timed
 
 

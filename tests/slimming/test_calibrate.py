@@ -60,7 +60,7 @@ def test_a_slimmed_supernet_evaluates_sensibly():
     big = graph()
     levels = Levels.spaced(big, 3, 0.5, 2)
     source = autoslim.datasets.GivenBatches(batches(48, 16))
-    autoslim.train_supernet(big, levels, source, 25, optimizer=keras.optimizers.SGD(0.1, 0.9), arms=3)
+    autoslim.train_supernet(big, levels, source, epochs=25, optimizer=keras.optimizers.SGD(0.1, 0.9), arms=3)
     small = big.materialize(levels.smallest)
     before = autoslim.evaluate(small, batches(30, 7, seed=1))
     autoslim.calibrate(ChannelGraph(small), batches(48, 16))

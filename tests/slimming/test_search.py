@@ -31,7 +31,12 @@ def big():
     made = graph()
     levels = Levels.spaced(made, 4, 0.25, 2)
     autoslim.train_supernet(
-        made, levels, GivenBatches(batches(48, 16)), 4, optimizer=keras.optimizers.SGD(0.05, 0.9), arms=3
+        made,
+        levels,
+        GivenBatches(batches(48, 16)),
+        epochs=4,
+        optimizer=keras.optimizers.SGD(0.05, 0.9),
+        arms=3,
     )
     return made
 

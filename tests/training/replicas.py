@@ -12,35 +12,34 @@ from autoslim.graph import ChannelGraph
 from autoslim.graph.replicas import strategy_of
 from autoslim.slimming.levels import Levels
 from autoslim.training.distribution import distributed, make_strategy
-from autoslim.training.gradients import Computing
-from autoslim.training.joint import JointNetwork, JointStep
+from autoslim.training.joint import JointNetwork, joint_step
 from autoslim.training.optimizers import make_optimizer
-from autoslim.training.steps import PlainStep, SandwichStep
+from autoslim.training.steps import plain_step, sandwich_step
 
 STEPS, BATCH = 3, 8
-SYNC = Computing(sync_batch_norm=True)
+SYNC = {"sync_batch_norm": True}
 
-# name -> (kind, network, optimizer, step, computing)
+# name -> (kind, network, optimizer, step, loop)
 CASES = {
     "plain": ("plain", {}, {"weight_decay": 1e-2}, {}, SYNC),
-    "local batch norm": ("plain", {}, {}, {}, Computing()),
-    "sandwich": ("sandwich", {"regularizer": "l2"}, {}, {"smoothing": 0.1}, SYNC),
-    "sandwich in parts": ("sandwich", {"norm": False}, {}, {}, Computing(accumulate=2)),
+    "local batch norm": ("plain", {}, {}, {}, {}),
+    "sandwich": ("sandwich", {"regularizer": "l2"}, {}, {"label_smoothing": 0.1}, SYNC),
+    "sandwich in parts": ("sandwich", {"norm": False}, {}, {}, {"accumulate": 2}),
     "joint": ("joint", {"regularizer": "l2"}, {"weight_decay": 1e-2}, {}, SYNC),
-    "parts": ("plain", {"norm": False, "regularizer": "l2"}, {}, {}, Computing(accumulate=2)),
-    "unsplit": ("plain", {"norm": False, "regularizer": "l2"}, {}, {}, Computing()),
-    "clipping": ("plain", {"norm": False}, {"clipnorm": 0.05}, {}, Computing()),
-    "average": ("plain", {"norm": False}, {"ema": 0.5}, {}, Computing()),
+    "parts": ("plain", {"norm": False, "regularizer": "l2"}, {}, {}, {"accumulate": 2}),
+    "unsplit": ("plain", {"norm": False, "regularizer": "l2"}, {}, {}, {}),
+    "clipping": ("plain", {"norm": False}, {"clipnorm": 0.05}, {}, {}),
+    "average": ("plain", {"norm": False}, {"ema": 0.5}, {}, {}),
     "adamw": ("plain", {}, {"name": "adamw", "weight_decay": 0.1}, {}, SYNC),
-    "teacher": ("plain", {"norm": False}, {}, {"teacher": True, "temperature": 2.0}, Computing()),
-    "probabilities": ("plain", {"norm": False}, {}, {"smoothing": 0.1}, Computing()),
-    "bfloat16": ("plain", {}, {"weight_decay": 1e-2}, {}, Computing("mixed_bfloat16", sync_batch_norm=True)),
-    "float16": ("plain", {"norm": False}, {"clipnorm": 0.05}, {}, Computing("mixed_float16")),
+    "teacher": ("plain", {"norm": False}, {}, {"teacher": True, "temperature": 2.0}, {}),
+    "probabilities": ("plain", {"norm": False}, {}, {"label_smoothing": 0.1}, {}),
+    "bfloat16": ("plain", {}, {"weight_decay": 1e-2}, {}, {"precision": "mixed_bfloat16", **SYNC}),
+    "float16": ("plain", {"norm": False}, {"clipnorm": 0.05}, {}, {"precision": "mixed_float16"}),
 }
 
 
 def make_step(case, seed=0):
-    kind, net, optimizer, step, computing = CASES[case]
+    kind, net, optimizer, step, loop = CASES[case]
     step = dict(step)
     if step.pop("teacher", False):
         step["teacher"] = network(seed=9, norm=False)
@@ -48,13 +47,18 @@ def make_step(case, seed=0):
     model = graph.model
     if kind == "joint":
         model = JointNetwork(graph, [graph.uniform(0.75), graph.uniform(0.5)])
-    made = make_optimizer(model, 0.05, precision=computing.precision, **optimizer)
+    made = make_optimizer(
+        model,
+        learning_rate=0.05,
+        precision=loop.get("precision", "float32"),
+        **{"weight_decay": 0.0, **optimizer},
+    )
     if kind == "joint":
-        return JointStep(model, made, computing=computing, **step)
+        return joint_step(model, made, **loop, **step)
     if kind == "plain":
-        return PlainStep(graph, made, computing=computing, **step)
+        return plain_step(graph, made, **loop, **step)
     levels = Levels.spaced(graph, 3, divisor=2)
-    return SandwichStep(graph, levels, made, seed=4, arms=3, computing=computing, **step)
+    return sandwich_step(graph, levels, made, seed=4, arms=3, **loop, **step)
 
 
 def data(case):

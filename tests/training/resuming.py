@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 from replicas import two_devices
-from small import CLASSES, bits, network, sgd, shuffled
+from small import CLASSES, bits, network, running, sgd, shuffled
 
 from autoslim.datasets.augmentation import Augmentation
 from autoslim.graph import ChannelGraph
@@ -17,8 +17,7 @@ from autoslim.slimming.levels import Levels
 from autoslim.training.distribution import make_strategy
 from autoslim.training.loop import train
 from autoslim.training.optimizers import make_optimizer
-from autoslim.training.running import Running
-from autoslim.training.steps import PlainStep, SandwichStep
+from autoslim.training.steps import plain_step, sandwich_step
 
 
 class Interrupted:
@@ -46,30 +45,31 @@ def make_step(kind, strategy, seed=0):
     with strategy.scope():
         graph = ChannelGraph(network(seed, dropout=0.3))
         if kind == "plain":
-            return PlainStep(graph, make_optimizer(graph.model, 0.05, clipnorm=0.5, ema=0.5), smoothing=0.1)
-        return SandwichStep(graph, Levels.spaced(graph, 3, divisor=2), sgd(), seed=4, arms=3)
+            return plain_step(
+                graph,
+                make_optimizer(graph.model, learning_rate=0.05, weight_decay=0.0, clipnorm=0.5, ema=0.5),
+                label_smoothing=0.1,
+            )
+        return sandwich_step(graph, Levels.spaced(graph, 3, divisor=2), sgd(), seed=4, arms=3)
 
 
 def same_bits(kind, strategy):
-    running = Running(checkpoint_steps=1, keep_best=kind == "sandwich")
     whole = make_step(kind, strategy)
     history = train(whole, source(), 2)
     with tempfile.TemporaryDirectory() as folder:
         for seed, at in enumerate((2, 5, 7)):
             try:
                 train(
-                    Interrupted(make_step(kind, strategy, seed), at),
+                    running(Interrupted(make_step(kind, strategy, seed), at), checkpoint_seconds=0),
                     source(),
                     2,
                     folder=folder,
-                    running=running,
                 )
             except KeyboardInterrupt:
                 continue
             return False  # it was not interrupted
-        several = dataclasses.replace(running, steps_per_call=2, keep_best=False)
-        resumed = make_step(kind, strategy, 9)
-        again = train(resumed, source(), 2, folder=folder, running=several)
+        resumed = running(make_step(kind, strategy, 9), steps_per_execution=2)
+        again = train(resumed, source(), 2, folder=folder)
     return again == history and bits(resumed.model, resumed.optimizer) == bits(whole.model, whole.optimizer)
 
 

@@ -1,5 +1,7 @@
 """Small networks and images for the tests of training."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -60,3 +62,9 @@ def bits(model, optimizer=None):
     """Every variable as bytes."""
     variables = [*model.variables, *(optimizer.variables if optimizer else [])]
     return [np.asarray(v).tobytes() for v in variables]
+
+
+def running(step, **keys):
+    """The step with other options of the loop."""
+    step.options = dataclasses.replace(step.options, **keys)
+    return step

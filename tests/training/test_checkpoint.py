@@ -9,12 +9,12 @@ from small import bits, images, network, sgd
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.training.checkpoint import Checkpoints
-from autoslim.training.steps import PlainStep
+from autoslim.training.steps import plain_step
 
 
 def trained(steps=2, seed=0, optimizer=None, **kwargs):
     model, optimizer = network(seed, dropout=0.3, **kwargs), optimizer or sgd()
-    step = PlainStep(ChannelGraph(model), optimizer)
+    step = plain_step(ChannelGraph(model), optimizer)
     for number in range(steps):
         step(*map(tf.constant, images(8, number)), number)
     return model, optimizer

@@ -10,8 +10,7 @@ from test_loop import Stopping
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.training.fit import fit
-from autoslim.training.gradients import Computing
-from autoslim.training.joint import JointNetwork, JointStep
+from autoslim.training.joint import JointNetwork, joint_step
 from autoslim.training.loop import train
 
 WIDE, NARROW = {"conv1": 6, "conv3": 12}, {"conv1": 4, "conv3": 5}
@@ -29,8 +28,8 @@ def weights(model):
 def test_one_network_alone_is_trained_as_a_separate_one():
     model = joint(NARROW)
     small = model.materialize(0)
-    together = train(JointStep(model, sgd(), names=["train"], smoothing=0.1), given(), 3)
-    alone = fit(small, given(), 3, optimizer=sgd(), smoothing=0.1)
+    together = train(joint_step(model, sgd(), names=["train"], label_smoothing=0.1), given(), 3)
+    alone = fit(small, given(), epochs=3, optimizer=sgd(), label_smoothing=0.1)
     for one, other in zip(together, alone, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
     after, expected = weights(model.materialize(0)), weights(small)
@@ -72,7 +71,7 @@ def test_a_step_is_the_sum_of_the_networks_gradients(distill):
     full = weights(model.graph.model)
     small = [model.materialize(0), model.materialize(1)]
     shared, own = reference_step(full, small, x, labels, 0.1, distill)
-    metrics = JointStep(model, keras.optimizers.SGD(0.1), distill=distill)(x, labels, 0)
+    metrics = joint_step(model, keras.optimizers.SGD(0.1), distill=distill)(x, labels, 0)
     assert list(metrics) == ["network1/loss", "network1/top1", "network2/loss", "network2/top1"]
     after = weights(model.graph.model)
     for name, value in shared.items():
@@ -87,7 +86,7 @@ def test_a_step_is_the_sum_of_the_networks_gradients(distill):
 
 def test_networks_share_slices_and_have_batch_norms_of_their_own():
     model = joint(WIDE, NARROW)
-    train(JointStep(model, sgd()), given(), 2)
+    train(joint_step(model, sgd()), given(), 2)
     wide, narrow = (weights(model.materialize(place)) for place in range(2))
     full = weights(model.graph.model)
     for name, value in narrow.items():
@@ -107,7 +106,7 @@ def test_networks_share_slices_and_have_batch_norms_of_their_own():
 
 def test_interrupted_equals_uninterrupted(tmp_path):
     def make(seed=0):
-        return JointStep(joint(WIDE, NARROW, dropout=0.3, seed=seed), sgd())
+        return joint_step(joint(WIDE, NARROW, dropout=0.3, seed=seed), sgd())
 
     whole = make()
     history = train(whole, given(), 3)
@@ -123,8 +122,8 @@ def test_interrupted_equals_uninterrupted(tmp_path):
 
 def test_a_batch_in_parts_without_batch_norms():
     one, parts = joint(WIDE, NARROW, norm=False), joint(WIDE, NARROW, norm=False)
-    found = JointStep(one, sgd())(*images(8), 0)
-    again = JointStep(parts, sgd(), computing=Computing(accumulate=2))(*images(8), 0)
+    found = joint_step(one, sgd())(*images(8), 0)
+    again = joint_step(parts, sgd(), accumulate=2)(*images(8), 0)
     assert {k: float(v) for k, v in again.items()} == pytest.approx({k: float(v) for k, v in found.items()})
     for a, b in zip(one.variables, parts.variables, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -132,5 +131,5 @@ def test_a_batch_in_parts_without_batch_norms():
 
 def test_a_name_for_each_network():
     with pytest.raises(AutoslimError) as caught:
-        JointStep(joint(WIDE, NARROW), sgd(), names=["a"])
+        joint_step(joint(WIDE, NARROW), sgd(), names=["a"])
     assert str(caught.value) == "1 names were given for 2 networks."

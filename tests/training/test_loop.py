@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small import bits, given, images, network, sgd, shuffled
+from small import bits, given, images, network, running, sgd, shuffled
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
@@ -19,8 +19,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.training.interruption import deferred_interruption
 from autoslim.training.loop import train
-from autoslim.training.running import Running
-from autoslim.training.steps import PlainStep, SandwichStep
+from autoslim.training.steps import plain_step, sandwich_step
 
 SPEED = {
     f"speed/{name}" for name in ("images_per_second", "step_seconds", "share_of_time_waiting_for_images")
@@ -28,12 +27,12 @@ SPEED = {
 
 
 def plain(**kwargs):
-    return PlainStep(ChannelGraph(network(dropout=0.3, **kwargs)), sgd())
+    return plain_step(ChannelGraph(network(dropout=0.3, **kwargs)), sgd())
 
 
 def sandwich(**kwargs):
     graph = ChannelGraph(network(dropout=0.3, **kwargs))
-    return SandwichStep(graph, Levels.spaced(graph, 3, divisor=2), sgd(), seed=4, arms=3)
+    return sandwich_step(graph, Levels.spaced(graph, 3, divisor=2), sgd(), seed=4, arms=3)
 
 
 class Stopping:
@@ -69,7 +68,7 @@ def test_interrupted_equals_uninterrupted(tmp_path, make, source):
     history = train(whole, source(), 3)
     for seed, stop in enumerate((2, 1, 4, 2)):  # after steps 2, 3, 7, 9 of 9
         with pytest.raises(KeyboardInterrupt):
-            train(Stopping(make(seed=seed), stop), source(), 3, folder=tmp_path, running=Running(log_steps=2))
+            train(running(Stopping(make(seed=seed), stop), log_steps=2), source(), 3, folder=tmp_path)
     resumed = make(seed=8)
     assert train(resumed, source(), 3, folder=tmp_path) == history
     assert bits(resumed.graph.model, resumed.optimizer) == bits(whole.graph.model, whole.optimizer)
@@ -77,9 +76,7 @@ def test_interrupted_equals_uninterrupted(tmp_path, make, source):
 
 def test_checkpoints_after_every_step_change_nothing(tmp_path):
     one, other = plain(), plain()
-    assert train(one, given(), 2) == train(
-        other, given(), 2, folder=tmp_path, running=Running(checkpoint_seconds=0)
-    )
+    assert train(one, given(), 2) == train(running(other, checkpoint_seconds=0), given(), 2, folder=tmp_path)
     assert bits(one.graph.model) == bits(other.graph.model)
 
 
@@ -105,7 +102,7 @@ def test_history_is_the_mean_over_the_steps(batch):
             return metrics
 
     step = Watching(plain(), 0)
-    history = train(step, shuffled(batch=batch), 2, running=Running(log_steps=2))
+    history = train(running(step, log_steps=2), shuffled(batch=batch), 2)
     steps = len(seen) // 2
     assert [entry["epoch"] for entry in history] == [1, 2]
     for epoch, entry in enumerate(history):
@@ -116,7 +113,7 @@ def test_history_is_the_mean_over_the_steps(batch):
 
 def test_training_learns():
     model = network()
-    history = autoslim.fit(model, given(48), 12, optimizer=sgd(0.1))
+    history = autoslim.fit(model, given(48), epochs=12, optimizer=sgd(0.1))
     assert history[-1]["train/loss"] < 0.7 * history[0]["train/loss"]
 
 
@@ -127,7 +124,7 @@ def test_loss_that_is_not_finite(tmp_path, log_steps):
     good = plain()
     train(good, given(), 1)
     with pytest.raises(AutoslimError) as error:
-        train(Diverging(plain(), 3), given(), 3, folder=tmp_path, running=Running(log_steps=log_steps))
+        train(running(Diverging(plain(), 3), log_steps=log_steps), given(), 3, folder=tmp_path)
     assert str(error.value) == (
         "train/loss became NaN or infinite at step 7 of 9. The last good checkpoint is kept in "
         f"{tmp_path}/checkpoints. Lower optimizer.learning_rate, or set optimizer.clipnorm."
@@ -138,9 +135,9 @@ def test_loss_that_is_not_finite(tmp_path, log_steps):
 
 
 def test_a_rate_that_is_far_too_high_is_told(tmp_path):
-    step = PlainStep(ChannelGraph(network(norm=False)), sgd(1e18))
+    step = plain_step(ChannelGraph(network(norm=False)), sgd(1e18))
     with pytest.raises(AutoslimError, match="became NaN or infinite"):
-        train(step, given(), 4, folder=tmp_path, running=Running(checkpoint_seconds=0))
+        train(running(step, checkpoint_seconds=0), given(), 4, folder=tmp_path)
 
 
 def test_folder_of_another_training(tmp_path):
@@ -191,7 +188,7 @@ def test_partial_batches_are_trained_on():
 
 def test_scalars_for_tensorboard(tmp_path):
     step = sandwich()
-    history = train(step, given(48), 2, folder=tmp_path, running=Running(log_steps=2))
+    history = train(running(step, log_steps=2), given(48), 2, folder=tmp_path)
     events = event_accumulator.EventAccumulator(str(tmp_path), size_guidance={event_accumulator.TENSORS: 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
@@ -244,13 +241,13 @@ def test_in_a_thread_of_a_notebook(tmp_path):
 def test_public_functions_resume(tmp_path):
     """`fit` and `train_supernet` with a folder, and the default optimizer."""
     model = network()
-    history = autoslim.fit(model, given(), 2, folder=tmp_path / "fit")
+    history = autoslim.fit(model, given(), epochs=2, folder=tmp_path / "fit")
     again = network(seed=3)
-    assert autoslim.fit(again, given(), 2, folder=tmp_path / "fit") == history
+    assert autoslim.fit(again, given(), epochs=2, folder=tmp_path / "fit") == history
     assert bits(again) == bits(model)
     graph = ChannelGraph(network())
     levels = Levels.spaced(graph, 3, divisor=2)
-    history = autoslim.train_supernet(graph, levels, given(), 1, arms=3, folder=tmp_path / "supernet")
+    history = autoslim.train_supernet(graph, levels, given(), epochs=1, arms=3, folder=tmp_path / "supernet")
     assert list(history[0]) == [
         "epoch",
         *(f"{a}/{m}" for a in ("largest", "smallest", "random1") for m in ("loss", "top1")),
@@ -258,6 +255,34 @@ def test_public_functions_resume(tmp_path):
 
 
 def test_a_teacher_may_be_a_keras_model():
-    history = autoslim.fit(network(), given(), 1, teacher=network(seed=1), temperature=2.0)
+    history = autoslim.fit(network(), given(), epochs=1, teacher=network(seed=1), temperature=2.0)
     assert np.isfinite(history[0]["train/loss"])
     keras.utils.clear_session()
+
+
+def test_keywords_are_those_of_the_command_line():
+    """The same names, the same checks; what could not have an effect is refused."""
+
+    def refusal(**keys):
+        with pytest.raises(AutoslimError) as error:
+            autoslim.fit(network(), given(), **keys)
+        return str(error.value)
+
+    assert refusal(smoothing=0.1).startswith("fit() has no option 'smoothing'. Did you mean label_smoothing?")
+    assert refusal(label_smoothing=1) == "label_smoothing=1.0 is out of range: a share in [0, 1)."
+    assert refusal(momentum=1) == "optimizer.momentum=1.0 is out of range: a number in [0, 1)."
+    assert refusal(precision="float16").startswith("unknown train.precision 'float16'. Did you mean float32?")
+    assert refusal(optimizer=sgd(), learning_rate=0.1).startswith(
+        "An optimizer was given and also learning_rate,"
+    )
+    assert refusal(batch_size=8).startswith("fit() has no option 'batch_size'.")
+
+
+def test_keywords_reach_the_training():
+    one, other = network(), network()
+    history = autoslim.fit(
+        one, given(), epochs=2, label_smoothing=0.1, learning_rate=0.05, weight_decay=0, schedule="constant"
+    )
+    step = plain_step(ChannelGraph(other), sgd(0.05), label_smoothing=0.1)
+    assert train(step, given(), 2) == history
+    assert bits(one) == bits(other)

@@ -1,4 +1,4 @@
-"""What the loop does around its steps: averages, the best epoch, patience, profiles, several steps a call."""
+"""What the loop does around its steps: averages, curves, XLA, several steps a call."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small import bits, given, images, network, sgd, shuffled
+from small import bits, given, images, network, running, sgd, shuffled
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 from test_loop import Stopping
@@ -19,27 +19,25 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.training import compiling
 from autoslim.training.curves import Stopwatch
-from autoslim.training.gradients import Computing
 from autoslim.training.loop import train
 from autoslim.training.optimizers import make_optimizer
-from autoslim.training.progress import Progress
-from autoslim.training.running import Running
-from autoslim.training.steps import PlainStep, SandwichStep
+from autoslim.training.steps import plain_step, sandwich_step
 
 
-def plain(seed=0, optimizer=None, computing=None, **kwargs):
-    graph = ChannelGraph(network(seed, dropout=0.3, **kwargs))
-    return PlainStep(graph, optimizer or sgd(), computing=computing or Computing())
+def plain(seed=0, **keys):
+    return plain_step(ChannelGraph(network(seed, dropout=0.3)), sgd(), **keys)
 
 
 def averaging(seed=0):
     model = network(seed, norm=False)
-    return PlainStep(ChannelGraph(model), make_optimizer(model, 0.05, ema=0.75))
+    return plain_step(
+        ChannelGraph(model), make_optimizer(model, learning_rate=0.05, weight_decay=0.0, ema=0.75)
+    )
 
 
 def sandwich(seed=0):
     graph = ChannelGraph(network(seed, dropout=0.3))
-    return SandwichStep(graph, Levels.spaced(graph, 3, divisor=2), sgd(), seed=4, arms=3)
+    return sandwich_step(graph, Levels.spaced(graph, 3, divisor=2), sgd(), seed=4, arms=3)
 
 
 def weights(step):
@@ -78,9 +76,7 @@ def test_average_interrupted_and_evaluated_in_between(tmp_path):
         seen.append(weights(resumed))
         return {"test/loss": 1.5}
 
-    history = train(
-        resumed, given(), 3, folder=tmp_path, running=Running(evaluate_epochs=1), evaluate=evaluate
-    )
+    history = train(running(resumed, evaluate_epochs=1), given(), 3, folder=tmp_path, evaluate=evaluate)
     assert bits(resumed.model, resumed.optimizer) == bits(whole.model, whole.optimizer)
     assert len(seen) == 2 and [entry.get("test/loss") for entry in history] == [None, 1.5, 1.5]
     for a, b in zip(seen[-1], weights(whole), strict=True):
@@ -89,97 +85,15 @@ def test_average_interrupted_and_evaluated_in_between(tmp_path):
 
 def test_average_under_loss_scaling():
     model = network(norm=False)
-    optimizer = make_optimizer(model, 0.05, ema=0.5, precision="mixed_float16")
-    step = PlainStep(ChannelGraph(model), optimizer, computing=Computing("mixed_float16"))
+    optimizer = make_optimizer(
+        model, learning_rate=0.05, weight_decay=0.0, ema=0.5, precision="mixed_float16"
+    )
+    step = plain_step(ChannelGraph(model), optimizer, precision="mixed_float16")
     train(step, given(), 1)
     averages = [np.array(v) for v in optimizer.variables if "average" in v.path]
     assert len(averages) == len(weights(step))
     for got, average in zip(weights(step), averages, strict=True):
         np.testing.assert_array_equal(got, average)
-
-
-# -- the best epoch, and patience --------------------------------------------------------------------
-
-
-class Told:
-    """A step whose losses are told beforehand, epoch by epoch; its weights move all the same."""
-
-    def __init__(self, step, losses, stop=0):
-        self.step, self.losses, self.stop = step, losses, stop
-        self.after = {}
-
-    def __getattr__(self, name):
-        return getattr(self.step, name)
-
-    def __call__(self, images, labels, number):
-        metrics = self.step(images, labels, number)
-        self.after[number + 1] = weights(self.step)
-        if number + 1 == self.stop:
-            raise KeyboardInterrupt
-        return {**metrics, "train/loss": tf.constant(self.losses[number // 3])}
-
-
-LOSSES = [3.0, 2.0, 2.5, 2.0, 2.25, 1.0]
-
-
-@pytest.mark.parametrize(("patience", "epochs"), [(None, 6), (4, 6), (3, 5), (1, 3)])
-@pytest.mark.parametrize("folder", [True, False])
-def test_patience_and_the_best_epoch(tmp_path, patience, epochs, folder):
-    step = Told(plain(), LOSSES)
-    folder = tmp_path if folder else None
-    history = train(step, given(), 6, folder=folder, running=Running(patience=patience, keep_best=True))
-    assert [entry["train/loss"] for entry in history] == LOSSES[:epochs]
-    best = 6 if epochs == 6 else 2
-    for got, kept in zip(weights(step), step.after[3 * best], strict=True):
-        np.testing.assert_array_equal(got, kept)
-    if folder:  # again: nothing is left to do
-        again = Told(plain(5), LOSSES)
-        running = Running(patience=patience, keep_best=True)
-        assert train(again, given(), 6, folder=folder, running=running) == history
-        assert bits(again.model) == bits(step.model)
-
-
-def test_the_best_epoch_of_an_interrupted_training(tmp_path):
-    """Killed after the best weights were kept anew, and before a checkpoint: the same end."""
-    running = Running(keep_best=True, patience=3, checkpoint_seconds=1e9, checkpoint_steps=4)
-    whole = Told(plain(), LOSSES)
-    history = train(whole, given(), 6, running=running)
-    for seed, stop in enumerate((7, 11)):
-        with pytest.raises(KeyboardInterrupt):
-            train(Told(plain(seed), LOSSES, stop), given(), 6, folder=tmp_path, running=running)
-    resumed = Told(plain(9), LOSSES)
-    assert train(resumed, given(), 6, folder=tmp_path, running=running) == history
-    assert min(resumed.after) == 9  # from the checkpoint of step 8
-    assert bits(resumed.model) == bits(whole.model)
-
-
-def test_the_best_of_all_arms_together():
-    progress = Progress(1, 3)
-    for largest, smallest in ((1.0, 4.0), (2.0, 2.0), (0.5, 4.0)):
-        progress.add({"largest/loss": largest, "largest/top1": 0.1, "smallest/loss": smallest})
-    assert progress.best == {"epoch": 2, "loss": 2.0}
-
-
-def test_a_step_that_tells_no_loss():
-    with pytest.raises(AutoslimError) as error:
-        Progress(1, 1).add({"train/top1": 0.5})
-    assert str(error.value) == "The step tells train/top1: expected a metric NAME/loss."
-
-
-# -- checkpoints -------------------------------------------------------------------------------------
-
-
-def test_checkpoints_by_steps_and_number(tmp_path):
-    running = Running(checkpoint_seconds=1e9, checkpoint_steps=2, keep_checkpoints=3)
-    with pytest.raises(KeyboardInterrupt):
-        train(Told(plain(), LOSSES, 8), given(), 6, folder=tmp_path, running=running)
-    kept = sorted(path.name for path in tmp_path.glob("checkpoints/*.index"))
-    assert kept == ["ckpt-1.index", "ckpt-2.index", "ckpt-3.index"]
-    resumed, whole = Told(plain(3), LOSSES), Told(plain(), LOSSES)
-    train(resumed, given(), 6, folder=tmp_path, running=running)
-    assert min(resumed.after) == 7
-    train(whole, given(), 6)
-    assert bits(resumed.model, resumed.optimizer) == bits(whole.model, whole.optimizer)
 
 
 # -- several steps in one call -----------------------------------------------------------------------
@@ -189,11 +103,11 @@ def test_checkpoints_by_steps_and_number(tmp_path):
 def test_several_steps_in_a_call_have_the_same_bits(tmp_path, several):
     one, other = plain(), plain()
     history = train(one, shuffled(40), 3)  # five steps an epoch
-    running = Running(steps_per_call=several, checkpoint_seconds=1e9, checkpoint_steps=7, log_steps=4)
-    assert train(other, shuffled(40), 3, folder=tmp_path, running=running) == history
+    running(other, steps_per_execution=several, checkpoint_seconds=1e9, log_steps=4)
+    assert train(other, shuffled(40), 3, folder=tmp_path) == history
     assert bits(other.model, other.optimizer) == bits(one.model, one.optimizer)
     points = curves(tmp_path)
-    assert [step for step, _ in points["train/loss"]] == [4, 5, 7, 8, 10, 12, 14, 15]
+    assert [step for step, _ in points["train/loss"]] == [4, 5, 8, 10, 12, 15]
 
 
 def test_several_steps_in_a_call_meet_their_ends(tmp_path):
@@ -202,11 +116,11 @@ def test_several_steps_in_a_call_meet_their_ends(tmp_path):
             return self.step.compute(*args)
 
     step = Counting(plain(), 0)
-    running = Running(steps_per_call=8, log_steps=100, checkpoint_steps=4, keep_checkpoints=9)
-    train(step, shuffled(48), 2, folder=tmp_path, running=running)
+    running(step, steps_per_execution=8, log_steps=100, checkpoint_seconds=0)
+    train(step, shuffled(48), 2, folder=tmp_path)
     assert step.calls == 0  # none of them one by one
     found = tmp_path.glob("checkpoints/*.index")
-    assert len(list(found)) == 3  # after steps 4, 8 and 12
+    assert len(list(found)) == 2  # after steps 6 and 12, the ends of epochs
 
 
 def test_several_steps_in_a_call_with_a_label_out_of_range():
@@ -215,12 +129,12 @@ def test_several_steps_in_a_call_with_a_label_out_of_range():
     source = given()
     object.__setattr__(source, "epoch", tf.data.Dataset.from_tensor_slices((x, y)).batch(8))
     with pytest.raises(AutoslimError, match=r"^Label 7 is out of range: .* for all of them\.$"):
-        train(plain(), source, 1, running=Running(steps_per_call=3))
+        train(plain(steps_per_execution=3), source, 1)
 
 
 def test_sandwich_steps_are_taken_one_by_one():
     one, other = sandwich(), sandwich()
-    assert train(one, given(), 2) == train(other, given(), 2, running=Running(steps_per_call=3))
+    assert train(one, given(), 2) == train(running(other, steps_per_execution=3), given(), 2)
     assert bits(one.model) == bits(other.model)
 
 
@@ -238,7 +152,7 @@ def curves(folder):
 
 def test_speed_is_logged_and_summed_up(tmp_path, caplog):
     caplog.set_level("INFO")
-    train(plain(), given(), 3, folder=tmp_path, running=Running(log_steps=3), description="small")
+    train(plain(log_steps=3), given(), 3, folder=tmp_path, description="small")
     points = curves(tmp_path)
     speed = dict(points["speed/images_per_second"])
     assert list(speed) == [3, 6, 9]
@@ -284,7 +198,7 @@ def test_the_stopwatch(monkeypatch):
 
 def test_no_waiting_is_told_of_where_it_is_not_seen(tmp_path, caplog):
     caplog.set_level("INFO")
-    train(plain(), given(), 3, folder=tmp_path, running=Running(steps_per_call=3), description="small")
+    train(plain(steps_per_execution=3), given(), 3, folder=tmp_path, description="small")
     assert not [tag for tag in curves(tmp_path) if "waiting" in tag]
     (line,) = [record.message for record in caplog.records if record.name == "autoslim.training.loop"]
     assert re.fullmatch(r"small: \d+ images/s, [\d.]+ ms a step", line)
@@ -293,33 +207,14 @@ def test_no_waiting_is_told_of_where_it_is_not_seen(tmp_path, caplog):
 def test_evaluations_are_drawn(tmp_path):
     values = iter([0.25, 0.5])
     history = train(
-        plain(),
+        plain(evaluate_epochs=2),
         given(),
         5,
         folder=tmp_path,
-        running=Running(evaluate_epochs=2),
         evaluate=lambda: {"test/top1": next(values)},
     )
     assert [entry.get("test/top1") for entry in history] == [None, 0.25, None, 0.5, None]
     assert curves(tmp_path)["test/top1"] == [(6, 0.25), (12, 0.5)]
-
-
-@pytest.mark.parametrize("several", [1, 4])
-def test_profile_of_some_steps(tmp_path, several):
-    whole, profiled = plain(), plain()
-    running = Running(profile=(3, 4), steps_per_call=several)
-    assert train(profiled, given(), 2, folder=tmp_path, running=running) == train(whole, given(), 2)
-    assert bits(profiled.model) == bits(whole.model)
-    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
-
-
-def test_profile_past_the_end(tmp_path, caplog):
-    train(plain(), given(), 1, folder=tmp_path / "none", running=Running(profile=(4, 9)))
-    assert not list(tmp_path.glob("none/plugins"))
-    assert "train.profile=[4,9]: this training has 3 steps, so that none is profiled." in caplog.messages
-    caplog.set_level("INFO")
-    train(plain(), given(), 1, folder=tmp_path / "some", running=Running(profile=(3, 9)))
-    assert f"Profile of steps 3 to 3: {tmp_path / 'some'}" in caplog.messages
 
 
 # -- XLA ---------------------------------------------------------------------------------------------
@@ -339,27 +234,26 @@ def test_xla_is_decided_once(tmp_path, monkeypatch, caplog):
 
     real = compiling.seconds
     monkeypatch.setattr(compiling, "seconds", seconds)
-    auto = Computing(jit="auto")
     with pytest.raises(KeyboardInterrupt):
-        train(Stopping(plain(computing=auto), 4), given(), 3, folder=tmp_path)
+        train(Stopping(plain(jit="auto"), 4), given(), 3, folder=tmp_path)
     assert measured == [False, True]
     assert "train.jit=auto: on; a pass takes 2.0 ms without XLA, 1.0 with it." in caplog.text
     fast[True] = 0.003
-    resumed = plain(3, computing=auto)
+    resumed = plain(3, jit="auto")
     train(resumed, given(), 3, folder=tmp_path)
     assert measured == [False, True] and resumed.differentiation.jit
-    whole = plain(computing=Computing(jit="on"))
+    whole = plain(jit="on")
     train(whole, given(), 3)
     assert bits(resumed.model, resumed.optimizer) == bits(whole.model, whole.optimizer)
 
 
-@pytest.mark.parametrize("make", [PlainStep, SandwichStep])
+@pytest.mark.parametrize("make", [plain_step, sandwich_step])
 def test_xla_gives_the_same_to_rounding(make):
     found = []
     for jit in ("on", "off"):
         graph = ChannelGraph(network(regularizer="l2"))
-        levels = [Levels.spaced(graph, 3, divisor=2)] if make is SandwichStep else []
-        step = make(graph, *levels, sgd(), computing=Computing(jit=jit))
+        levels = [Levels.spaced(graph, 3, divisor=2)] if make is sandwich_step else []
+        step = make(graph, *levels, sgd(), jit=jit)
         history = train(step, given(), 2)
         found.append((history, [np.array(v) for v in step.model.variables], step.differentiation.jit))
     assert [jit for *_, jit in found] == [True, False]
@@ -373,7 +267,6 @@ def test_xla_is_not_measured_on_a_cpu(caplog):
     caplog.set_level("INFO")
     compiling._tell_unmeasured.cache_clear()
     step = sandwich()
-    step.differentiation.computing = step.computing = Computing(jit="auto")
     train(step, given(), 1)
     assert not step.differentiation.jit
     assert "train.jit=auto: off, without measuring" in caplog.text
@@ -387,7 +280,7 @@ def test_a_network_that_can_not_be_compiled(monkeypatch, caplog):
         raise tf.errors.UnimplementedError(None, None, "no such gradient\nat x")
 
     monkeypatch.setattr(compiling, "seconds", fails)
-    step = plain(computing=Computing(jit="auto"))
+    step = plain(jit="auto")
     train(step, given(), 1)
     assert not step.differentiation.jit
     assert "train.jit=auto: off, this network can't be compiled (no such gradient)." in caplog.text
@@ -401,16 +294,15 @@ import keras, tensorflow as tf
 from small import given, sgd, CLASSES, SHAPE
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.training.gradients import Computing
 from autoslim.training.loop import train
-from autoslim.training.steps import PlainStep
+from autoslim.training.steps import plain_step
 tf.config.experimental.enable_op_determinism()
 keras.utils.set_random_seed(0)
 x = keras.Input(SHAPE)
 y = keras.layers.MaxPooling2D()(keras.layers.Conv2D(4, 3)(x))
 model = keras.Model(x, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(y)))
 try:
-    train(PlainStep(ChannelGraph(model), sgd(), computing=Computing(jit="on")), given(), 1)
+    train(plain_step(ChannelGraph(model), sgd(), jit="on"), given(), 1)
 except AutoslimError as error:
     print(error)
 """

@@ -1,6 +1,5 @@
 """Training steps against steps written by hand."""
 
-from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,8 +11,7 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import draw_arms
-from autoslim.training.gradients import Computing
-from autoslim.training.steps import PlainStep, SandwichStep
+from autoslim.training.steps import plain_step, sandwich_step
 
 
 def keras_step(model, optimizer, x, y, *, smoothing=0.0, teacher=None, weight=0.5, temperature=1.0):
@@ -51,8 +49,9 @@ def test_plain_step_is_the_keras_step(case):
     if loss.pop("teacher", False):
         loss["teacher"] = network(seed=9)
     ours, theirs = network(**net), network(**net)
-    given = {"distill_weight" if k == "weight" else k: v for k, v in loss.items()}
-    step = PlainStep(ChannelGraph(ours), sgd(weight_decay=1e-2), **given)
+    names = {"weight": "distill_weight", "smoothing": "label_smoothing"}
+    given = {names.get(k, k): v for k, v in loss.items()}
+    step = plain_step(ChannelGraph(ours), sgd(weight_decay=1e-2), **given)
     optimizer = sgd(weight_decay=1e-2)
     optimizer.build(theirs.trainable_variables)
     x, y = images(16)
@@ -69,8 +68,8 @@ def test_loss_scaling():
     """A LossScaleOptimizer divides gradients by its scale, so the loss must be multiplied by it."""
     plain, scaled = network(), network()
     x, y = map(tf.constant, images(8))
-    PlainStep(ChannelGraph(plain), sgd())(x, y, 0)
-    PlainStep(ChannelGraph(scaled), keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=2.0**10))(
+    plain_step(ChannelGraph(plain), sgd())(x, y, 0)
+    plain_step(ChannelGraph(scaled), keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=2.0**10))(
         x, y, 0
     )
     for a, b in zip(plain.weights, scaled.weights, strict=True):
@@ -83,7 +82,7 @@ def test_mixed_precision(policy):
     levels = Levels.spaced(graph, 3, divisor=2)
     optimizer = keras.optimizers.LossScaleOptimizer(sgd()) if policy == "mixed_float16" else sgd()
     x, y = map(tf.constant, images(8))
-    for step in (SandwichStep(graph, levels, optimizer, arms=3), PlainStep(graph, optimizer)):
+    for step in (sandwich_step(graph, levels, optimizer, arms=3), plain_step(graph, optimizer)):
         metrics = step(x, y, 0)
         assert all(value.dtype == tf.float32 and np.isfinite(value) for value in metrics.values())
 
@@ -121,8 +120,8 @@ def test_sandwich_gradient_is_the_sum_over_the_arms(distill, smoothing):
     expected = independent_gradients(model, graph, arms, x, y, distill, smoothing)
     before = [v.numpy() for v in model.trainable_variables]
     moving = [v.numpy() for v in model.non_trainable_variables]
-    step = SandwichStep(
-        graph, levels, keras.optimizers.SGD(1.0), seed=3, arms=4, distill=distill, smoothing=smoothing
+    step = sandwich_step(
+        graph, levels, keras.optimizers.SGD(1.0), seed=3, arms=4, distill=distill, label_smoothing=smoothing
     )
     step(tf.constant(x), tf.constant(y), 7)
     for variable, old, gradient in zip(model.trainable_variables, before, expected, strict=True):
@@ -137,12 +136,10 @@ def test_sandwich_gradient_is_the_sum_over_the_arms(distill, smoothing):
 def test_masked_arms_learn_as_sliced_ones(how):
     """The same losses and weights from all channels, most of them zeros, at static shapes."""
     results = []
-    for computing in (Computing(), Computing(execution="mask")):
+    for execution in ("slice", "mask"):
         model = network(regularizer="l2")
         graph = ChannelGraph(model)
-        step = SandwichStep(
-            graph, Levels.spaced(graph, 4, divisor=2), sgd(), computing=replace(computing, **how)
-        )
+        step = sandwich_step(graph, Levels.spaced(graph, 4, divisor=2), sgd(), execution=execution, **how)
         losses = []
         for number in range(6):
             metrics = step(*map(tf.constant, images(8, number)), number)
@@ -157,7 +154,7 @@ def test_masked_arms_learn_as_sliced_ones(how):
 
 def test_one_trace_serves_every_step():
     graph = ChannelGraph(network(dropout=0.2))
-    step = SandwichStep(graph, Levels.spaced(graph, 4, divisor=1), sgd(), arms=5)
+    step = sandwich_step(graph, Levels.spaced(graph, 4, divisor=1), sgd(), arms=5)
     x, y = map(tf.constant, images(8))
     for number in range(12):
         metrics = step(x, y, number)
@@ -171,7 +168,7 @@ def test_a_step_is_a_function_of_its_number():
     results = []
     for warm in (False, True):
         graph = ChannelGraph(network())
-        step = SandwichStep(graph, Levels.spaced(graph, 4, divisor=1), keras.optimizers.SGD(0.0), arms=4)
+        step = sandwich_step(graph, Levels.spaced(graph, 4, divisor=1), keras.optimizers.SGD(0.0), arms=4)
         x, y = map(tf.constant, images(8))
         for number in [3, 9, 1] if warm else []:
             step(x, y, number)
@@ -184,7 +181,7 @@ def test_labels_of_any_integer_type():
     x, y = images(8)
     losses = [
         float(
-            PlainStep(graph, keras.optimizers.SGD(0.0))(tf.constant(x), tf.constant(y.astype(t)), 0)[
+            plain_step(graph, keras.optimizers.SGD(0.0))(tf.constant(x), tf.constant(y.astype(t)), 0)[
                 "train/loss"
             ]
         )
@@ -198,13 +195,13 @@ def test_labels_of_any_integer_type():
 )
 def test_labels_that_are_no_indices(y):
     with pytest.raises(AutoslimError, match=r"expected integers \[B\], one class index for each image"):
-        PlainStep(ChannelGraph(network()), sgd())(tf.constant(images(8)[0]), tf.constant(y), 0)
+        plain_step(ChannelGraph(network()), sgd())(tf.constant(images(8)[0]), tf.constant(y), 0)
 
 
 def test_probabilities_of_other_classes():
     y = tf.ones((8, CLASSES + 1)) / (CLASSES + 1)
     with pytest.raises(AutoslimError) as error:
-        PlainStep(ChannelGraph(network()), sgd())(tf.constant(images(8)[0]), y, 0)
+        plain_step(ChannelGraph(network()), sgd())(tf.constant(images(8)[0]), y, 0)
     assert str(error.value) == (
         "Labels of shape (8, 4) were given as probabilities; the network has 3 outputs: expected [B, 3]."
     )
@@ -217,7 +214,7 @@ def test_labels_as_probabilities():
     hot = lambda labels: np.eye(CLASSES, dtype=np.float32)[labels]  # noqa: E731
 
     def step(labels):
-        metrics = PlainStep(ChannelGraph(network()), keras.optimizers.SGD(0.0), smoothing=0.2)(
+        metrics = plain_step(ChannelGraph(network()), keras.optimizers.SGD(0.0), label_smoothing=0.2)(
             tf.constant(x), tf.constant(labels), 0
         )
         return float(metrics["train/loss"]), float(metrics["train/top1"])
@@ -231,7 +228,7 @@ def test_labels_as_probabilities():
 def accumulated(make, parts, batch=12):
     """Losses and weights after three steps with the batch in so many parts."""
     model = network(norm=False, regularizer="l2")
-    step = make(ChannelGraph(model), Computing(accumulate=parts))
+    step = make(ChannelGraph(model), parts)
     losses = []
     for number in range(3):
         metrics = step(*map(tf.constant, images(batch, number)), number)
@@ -239,12 +236,12 @@ def accumulated(make, parts, batch=12):
     return losses, [v.numpy() for v in model.variables]
 
 
-def plain(graph, computing):
-    return PlainStep(graph, sgd(), computing=computing)
+def plain(graph, parts):
+    return plain_step(graph, sgd(), accumulate=parts)
 
 
-def sandwich(graph, computing):
-    return SandwichStep(graph, Levels.spaced(graph, 3, divisor=2), sgd(), arms=3, computing=computing)
+def sandwich(graph, parts):
+    return sandwich_step(graph, Levels.spaced(graph, 3, divisor=2), sgd(), arms=3, accumulate=parts)
 
 
 @pytest.mark.parametrize("make", [plain, sandwich])
@@ -261,20 +258,20 @@ def test_nothing_to_train():
     model = network()
     model.trainable = False
     graph = ChannelGraph(model)
-    for make in (lambda: PlainStep(graph, sgd()), lambda: SandwichStep(graph, Levels.spaced(graph), sgd())):
+    for make in (lambda: plain_step(graph, sgd()), lambda: sandwich_step(graph, Levels.spaced(graph), sgd())):
         with pytest.raises(AutoslimError, match="has no trainable weights"):
             make()
 
 
 def test_optimizer_of_another_network():
     optimizer = sgd()
-    PlainStep(ChannelGraph(network()), optimizer)
+    plain_step(ChannelGraph(network()), optimizer)
     with pytest.raises(AutoslimError, match="Give each training an optimizer of its own"):
-        PlainStep(ChannelGraph(network()), optimizer)
+        plain_step(ChannelGraph(network()), optimizer)
 
 
 def test_teacher_of_other_classes():
-    step = PlainStep(ChannelGraph(network()), sgd(), teacher=lambda x: tf.zeros([8, CLASSES + 1]))
+    step = plain_step(ChannelGraph(network()), sgd(), teacher=lambda x: tf.zeros([8, CLASSES + 1]))
     with pytest.raises(AutoslimError, match="both must know the same classes"):
         step(*map(tf.constant, images(8)), 0)
 
@@ -283,7 +280,7 @@ def test_activity_regularizers_are_told(caplog):
     x = keras.Input((6, 6, 2))
     y = keras.layers.Conv2D(4, 3, activity_regularizer="l2", name="busy")(x)
     model = keras.Model(x, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(y)))
-    step = PlainStep(ChannelGraph(model), sgd())
+    step = plain_step(ChannelGraph(model), sgd())
     assert "Activity regularizers play no part in this training: busy." in caplog.text
     step(*map(tf.constant, images(8)), 0)
 
@@ -291,5 +288,5 @@ def test_activity_regularizers_are_told(caplog):
 @pytest.mark.parametrize("arms", [1, 0])
 def test_too_few_arms(arms):
     graph = ChannelGraph(network())
-    with pytest.raises(AutoslimError, match="expected at least 2, the largest and the smallest"):
-        SandwichStep(graph, Levels.spaced(graph), sgd(), arms=arms)
+    with pytest.raises(AutoslimError, match="at least 2, the largest and the smallest"):
+        sandwich_step(graph, Levels.spaced(graph), sgd(), arms=arms)

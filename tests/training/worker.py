@@ -20,11 +20,9 @@ from small import network, shuffled  # noqa: E402
 from autoslim.errors import AutoslimError  # noqa: E402
 from autoslim.graph import ChannelGraph  # noqa: E402
 from autoslim.slimming.levels import Levels  # noqa: E402
-from autoslim.training.gradients import Computing  # noqa: E402
 from autoslim.training.loop import train  # noqa: E402
 from autoslim.training.optimizers import make_optimizer  # noqa: E402
-from autoslim.training.running import Running  # noqa: E402
-from autoslim.training.steps import PlainStep, SandwichStep  # noqa: E402
+from autoslim.training.steps import plain_step, sandwich_step  # noqa: E402
 
 
 class Dying:
@@ -43,24 +41,24 @@ class Dying:
 
 
 def make_step(kind):
-    computing = Computing(sync_batch_norm=True)
     with STRATEGY.scope():
         graph = ChannelGraph(network())
-        optimizer = make_optimizer(graph.model, 0.05, clipnorm=0.5, ema=0.5)
+        optimizer = make_optimizer(graph.model, learning_rate=0.05, weight_decay=0.0, clipnorm=0.5, ema=0.5)
         if kind == "plain":
-            return PlainStep(graph, optimizer, computing=computing)
+            return plain_step(graph, optimizer, sync_batch_norm=True, checkpoint_seconds=0)
         levels = Levels.spaced(graph, 3, divisor=2)
-        return SandwichStep(graph, levels, optimizer, seed=4, arms=3, computing=computing)
+        return sandwich_step(
+            graph, levels, optimizer, seed=4, arms=3, sync_batch_norm=True, checkpoint_seconds=0
+        )
 
 
 def main():
     folder, dies = Path(sys.argv[2]), int(sys.argv[3])
-    running = Running(checkpoint_steps=2, checkpoint_seconds=1e9, keep_best=True)
     found = {}
     for kind in ("plain", "sandwich"):
         step = make_step(kind)
         started = Dying(step, dies if kind == "plain" else 0)
-        found[kind] = {"history": train(started, shuffled(48), 2, folder=folder / kind, running=running)}
+        found[kind] = {"history": train(started, shuffled(48), 2, folder=folder / kind)}
         values = [np.asarray(v) for v in [*step.model.variables, *step.optimizer.variables]]
         found[kind]["bits"] = hashlib.sha256(b"".join(v.tobytes() for v in values)).hexdigest()
         found[kind]["weights"] = [v.astype(float).ravel().tolist() for v in values[: len(step.variables)]]

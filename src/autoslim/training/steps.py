@@ -4,8 +4,8 @@ Plain training is a step with one arm; the sandwich rule draws the widths of its
 training has arms of fixed widths with batch norms of their own. A step runs in every replica of the strategy
 that its network was made for (`replicas.strategy_of`): each takes its part of the batch, losses are sums over
 images divided by the images of the whole batch, and the sum of all gradients is applied once. The arms are
-calls of traced functions, one after another, so that memory stays near one arm's; their gradients are summed on
-the way.
+calls of traced functions, one after another, so that memory stays near one arm's; their gradients are summed
+on the way.
 """
 
 from __future__ import annotations
