@@ -80,8 +80,7 @@ def test_damaged(tmp_path, damage):
     assert message.startswith(f"Checkpoint {tmp_path}/ckpt-2 is damaged (")
     assert message.endswith(
         f"). Remove {tmp_path}/ckpt-2.* to go on from {tmp_path}/ckpt-1, or the folder {tmp_path} to train "
-        "this "
-        "stage anew."
+        "this stage from its beginning."
     )
     for path in tmp_path.glob("ckpt-2.*"):
         path.unlink()

@@ -241,7 +241,7 @@ def test_what_can_not_be_a_cluster(config):
             f"cluster's): expected JSON such as {EXAMPLE}"
         )
     config('{"cluster": {"worker": "a:1"}}')
-    assert "(its workers are no list)" in refusal(make_strategy, "auto")
+    assert "(its workers are not a list)" in refusal(make_strategy, "auto")
     config('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
     tf.zeros([1])
     message = refusal(make_strategy, "auto")

@@ -286,3 +286,13 @@ def test_keywords_reach_the_training():
     step = plain_step(ChannelGraph(other), sgd(0.05), label_smoothing=0.1)
     assert train(step, given(), 2) == history
     assert bits(one) == bits(other)
+
+
+def test_another_number_of_replicas_is_reported(tmp_path, monkeypatch, caplog):
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopping(plain(), 2), given(), 2, folder=tmp_path)
+    monkeypatch.setattr("autoslim.training.loop._Training._replicas", 3)
+    train(plain(), given(), 2, folder=tmp_path)
+    assert (
+        "This training began on 1 replicas and continues on 3: each replica's batch statistics" in caplog.text
+    )

@@ -1,6 +1,5 @@
 """Training steps against steps written by hand."""
 
-
 import keras
 import numpy as np
 import pytest

@@ -1,4 +1,8 @@
-"""Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019): each image of a batch with its neighbour."""
+"""Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019): each image of a batch with its neighbour.
+
+Keras's MixUp and CutMix take an integer or a generator with a state as their seed, not a tensor (3.15): with
+them a batch could not be a function of (seed, epoch, step) in a `tf.data` pipeline.
+"""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class Checkpoints:
         back = f"Remove {found[-1]}.* to go on from {found[-2]}, or" if len(found) > 1 else "Remove"
         return (
             f"Checkpoint {found[-1]} is damaged ({why}). {back} the folder {self.folder} to train this stage "
-            "anew."
+            "from its beginning."
         )
 
     def _unwritable(self, why: str) -> str:

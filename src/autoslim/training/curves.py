@@ -38,7 +38,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Around what is no part of a step."""
+        """Around what does not belong to a step."""
         start = time.monotonic()
         yield
         if self._start is not None:

@@ -65,10 +65,10 @@ def cluster_workers() -> list[str]:
         cluster, task = config.get("cluster", {}), config.get("task", {})
         jobs = {job: cluster.get(job, []) for job in ("chief", "worker")}
         if not all(isinstance(addresses, list) for addresses in jobs.values()):
-            raise ValueError("its workers are no list")
+            raise ValueError("its workers are not a list")
         workers = [*jobs["chief"], *jobs["worker"]]
         if len(workers) > 1 and int(task.get("index", -1)) not in range(len(jobs.get(task.get("type"), []))):
-            raise ValueError(f"its task {json.dumps(task)} is none of the cluster's")
+            raise ValueError(f"its task {json.dumps(task)} is not in the cluster")
         return workers
     except (ValueError, AttributeError, TypeError) as error:
         raise AutoslimError(

@@ -31,7 +31,7 @@ def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[
         batches: (images, labels int [B]); the last may be smaller.
 
     Raises:
-        AutoslimError: if there are no images, or labels are no class indices.
+        AutoslimError: if there are no images, or labels are not class indices.
     """
     call = (lambda x: model(x, training=False)) if isinstance(model, keras.Model) else model
 

@@ -97,7 +97,7 @@ class Differentiation:
 class GradientSums:
     """Gradients summed over the arms and parts of a step, in each replica for itself.
 
-    They are summed in place: a sum that each pass returned anew would cost its memory twice.
+    They are summed in place: a sum that each pass returned as new tensors would need twice the memory.
     """
 
     def __init__(self, variables: list[Any], optimizer: Any, strategy: Strategy) -> None:

@@ -129,8 +129,20 @@ class _Training:
                 raise AutoslimError(self._other(f"{state[name]} {name.replace('_', ' ')}", str(value)))
         self.progress.restore(state)
         self._jit = state.get("jit")
+        before = state.get("replicas", self._replicas)
+        if before != self._replicas and not self.options.sync_batch_norm:
+            log.warning(
+                "This training began on %d replicas and continues on %d: each replica's batch statistics now "
+                "cover another part of the batch (with train.sync_batch_norm=true they cover all of it).",
+                before,
+                self._replicas,
+            )
         if self.progress.done > self.progress.total:
             raise AutoslimError(self._other(f"{self.progress.done} steps", f"{self.progress.total} in all"))
+
+    @property
+    def _replicas(self) -> int:
+        return int(self.step.strategy.num_replicas_in_sync)
 
     def _identity(self) -> dict[str, Any]:
         """What stays the same from call to call."""
@@ -237,7 +249,8 @@ class _Training:
         self._look()  # a loss that is not finite is found before it is saved
         if self._checkpoints:
             with self._clock.paused():
-                self._checkpoints.save({**self._identity(), **self.progress.state(), "jit": self._jit})
+                computed = {"jit": self._jit, "replicas": self._replicas}
+                self._checkpoints.save({**self._identity(), **self.progress.state(), **computed})
         self._saved_at = time.monotonic()
 
     # -- the end -------------------------------------------------------------------------------------

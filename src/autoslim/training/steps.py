@@ -47,7 +47,7 @@ class Step(Protocol):
     """What the loop asks of a training step.
 
     A step owns its traced functions, each of which calls `strategy.run` once, so that nothing that exchanges
-    values between replicas stands in a nested function. State that a step needs beside the variables of its
+    values between replicas stands in a nested function. State that a step needs besides the variables of its
     model and optimizer would have to be in the checkpoint; there is none: what is drawn at random is a
     function of the step's number.
     """
