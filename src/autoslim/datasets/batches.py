@@ -196,6 +196,7 @@ def evaluation_batches(
     *,
     index: np.ndarray | None = None,
     crop: float = 1.0,
+    even: bool = False,
 ) -> tf.data.Dataset:
     """Images once, in order, the last partial batch included.
 
@@ -207,6 +208,8 @@ def evaluation_batches(
         std: [channels], of images / 255.
         index: int64 [n], which images; None: all.
         crop: share of the height and width that is kept, from the middle.
+        even: whether batches differ by at most one image, instead of a smaller last one; none has a single
+            image if there are two images or more.
 
     Returns:
         Dataset of (images, labels): float32 [B, height, width, channels], normalised, and int32 [B].
@@ -216,20 +219,34 @@ def evaluation_batches(
     classes = on_host(np.asarray(labels)[index], tf.int32)
     read = images.reader()
 
-    def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = read(chosen[start : start + batch_size])
-        return _normalise(x, mean, std), classes[start : start + batch_size]
+    stream = images.stream(THREADS)
 
     def image(stored: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = images.window(stored, central_box(images.shape, crop))
-        return tf.ensure_shape(resized(x, images.shape, antialias=True), images.shape), label
+        return tf.ensure_shape(resized(x, images.shape), images.shape), label
 
-    if isinstance(images, ArrayImages) and crop == 1:
-        return _map(tf.data.Dataset.range(0, len(index), batch_size), batch).prefetch(2)
-    places = tf.data.Dataset.range(len(index))
-    stored = images.stream(THREADS)(places.map(lambda place: chosen[place]))
-    decoded = _map(tf.data.Dataset.zip((stored, places.map(lambda place: classes[place]))), image, THREADS)
-    return _map(decoded.batch(batch_size), lambda x, y: (_normalise(x, mean, std), y)).prefetch(2)
+    def part(first: int, last: int, size: int) -> tf.data.Dataset:
+        """The images at places `first` to `last` - 1, in batches of `size`."""
+
+        def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            end = tf.minimum(start + size, last)
+            return _normalise(read(chosen[start:end]), mean, std), classes[start:end]
+
+        if isinstance(images, ArrayImages) and crop == 1:
+            return _map(tf.data.Dataset.range(first, last, size), batch)
+        places = tf.data.Dataset.range(first, last)
+        stored = stream(places.map(lambda place: chosen[place]))
+        labelled = tf.data.Dataset.zip((stored, places.map(lambda place: classes[place])))
+        decoded = _map(labelled, image, THREADS).batch(size)
+        return _map(decoded, lambda x, y: (_normalise(x, mean, std), y))
+
+    count = len(index)
+    if not even or count == 0:
+        return part(0, count, batch_size).prefetch(2)
+    size, larger = divmod(count, max(1, min(-(-count // batch_size), count // 2)))
+    cut = larger * (size + 1)
+    parts = [part(*limits) for limits in ((0, cut, size + 1), (cut, count, size)) if limits[0] < limits[1]]
+    return (parts[0] if len(parts) == 1 else parts[0].concatenate(parts[1])).prefetch(2)
 
 
 def _normalise(x: tf.Tensor, mean: np.ndarray, std: np.ndarray) -> tf.Tensor:

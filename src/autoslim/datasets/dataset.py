@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from autoslim.datasets.apart import check_apart, check_labels
 from autoslim.datasets.augmentation import Augmentation
 from autoslim.datasets.batches import TrainingBatches, evaluation_batches
-from autoslim.datasets.holdout import balanced_subset, split_holdout
+from autoslim.datasets.holdout import balanced_subset, mixed_order, split_holdout
 from autoslim.datasets.images import ArrayImages, ImageStore
 from autoslim.errors import AutoslimError
+
+log = logging.getLogger(__name__)
 
 # Of images / 255: mean and standard deviation, for all channels or one each (red, green, blue).
 CONSTANTS = {
@@ -42,6 +46,7 @@ class Dataset(ABC):
         self.name = name
         self.normalization = normalization
         self.eval_crop = eval_crop
+        self._warned = False
 
     # -- what there is -------------------------------------------------------------------------------
 
@@ -84,6 +89,23 @@ class Dataset(ABC):
     @abstractmethod
     def test_labels(self) -> np.ndarray:
         """int32 [M], in [0, classes)."""
+
+    # -- images held apart for the search ------------------------------------------------------------
+
+    @property
+    def holdout_fingerprint(self) -> str | None:
+        """A short hash of the images that are held apart; None: they are a share of the training images."""
+        return None
+
+    @property
+    def holdout_set(self) -> ImageStore:
+        """The images that held-out indices point into: the training images, or those held apart."""
+        return self.train
+
+    @property
+    def holdout_labels(self) -> np.ndarray:
+        """int32, of `holdout_set`, in [0, classes)."""
+        return self.train_labels
 
     # -- what pixels become --------------------------------------------------------------------------
 
@@ -134,7 +156,7 @@ class Dataset(ABC):
         """Training images, uint8 [B, height, width, channels], that mean and deviation are taken of."""
         index = np.arange(len(self.train))
         if len(index) > MOMENTS_IMAGES:
-            index = balanced_subset(self.train_labels, MOMENTS_IMAGES, seed=0)
+            index = balanced_subset(self.train_labels, MOMENTS_IMAGES, 0, self.train.keys)
         unit = np.zeros(self.shape[-1]), np.full(self.shape[-1], 1 / 255)
         for images, _ in evaluation_batches(
             self.train, self.train_labels, 100, *unit, index=index, crop=self.eval_crop
@@ -144,8 +166,14 @@ class Dataset(ABC):
     # -- what is made of it --------------------------------------------------------------------------
 
     def split(self, share: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the training images to train on and of those held out; see `split_holdout`."""
-        return split_holdout(self.train_labels, share, seed)
+        """Indices of the training images to train on, and of the held-out images in `holdout_set`, ascending.
+
+        Which they are depends on the images and the seed, not on their order; see `split_holdout`. Where
+        images are held apart, those are all held out, and all training images are for training.
+        """
+        if self.holdout_fingerprint is not None:
+            return np.arange(len(self.train_labels)), np.arange(len(self.holdout_labels))
+        return split_holdout(self.train_labels, share, seed, self.train.keys)
 
     def training(
         self,
@@ -175,10 +203,53 @@ class Dataset(ABC):
             self.classes,
         )
 
-    def heldout(self, index: np.ndarray, batch_size: int = 128) -> tf.data.Dataset:
-        """The training images at `index`, normalised, in nearly equal batches of at most `batch_size`."""
-        size = -(-len(index) // -(-len(index) // batch_size))
-        return self._in_order(self.train, self.train_labels, size, index)
+    def holdout_order(self, index: np.ndarray, seed: int = 0) -> np.ndarray:
+        """The held-out images at `index` so that every beginning holds the classes in their shares.
+
+        The order depends on the images and the seed, not on the order of `index`; see `mixed_order`.
+        """
+        return index[mixed_order(self.holdout_labels[index], seed, self.holdout_set.keys[index])]
+
+    def heldout(self, index: np.ndarray, batch_size: int = 128, seed: int = 0) -> tf.data.Dataset:
+        """The held-out images at `index`, normalised, the classes mixed as in `holdout_order`.
+
+        In batches of at most `batch_size` images that differ by at most one image.
+
+        Args:
+            index: from `split`.
+            batch_size: largest number of images in a batch; 3 where it is 2 and one image would be left over.
+            seed: of their order.
+        """
+        classes = len(np.unique(self.holdout_labels[index]))
+        if min(batch_size, len(index)) < classes and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: held-out batches of %d images cannot hold the %d classes (slim.batch_size=%d, %d held-out "
+                "images). Each batch is normalised by its own statistics, so that scores are worse and noisier "
+                "than with all classes in it. Raise slim.batch_size to %d or more, as far as memory allows.",
+                self.name,
+                min(batch_size, len(index)),
+                classes,
+                batch_size,
+                len(index),
+                2 * classes,
+            )
+        order = self.holdout_order(index, seed)
+        return self._in_order(self.holdout_set, self.holdout_labels, batch_size, order, even=True)
+
+    def clean(self, batch_size: int = 128, batches: int = 20, seed: int = 0) -> tf.data.Dataset:
+        """Training images as the network sees images in use: normalised, not augmented, the classes mixed.
+
+        Batch-norm statistics are calibrated over them. Always the same images for the same seed, each once,
+        in batches that differ by at most one image.
+
+        Args:
+            batch_size: largest number of images in a batch.
+            batches: how many; fewer where the training images do not suffice.
+            seed: which images, and in which order.
+        """
+        index = self._some(self.train, self.train_labels, batch_size * batches, seed)
+        return self._in_order(self.train, self.train_labels, batch_size, index, even=True)
 
     def test(self, batch_size: int = 500) -> tf.data.Dataset:
         """The test images, normalised; for final evaluation only."""
@@ -194,15 +265,26 @@ class Dataset(ABC):
         """
         store = self.train if train else self.test_set
         labels = self.train_labels if train else self.test_labels
-        index = balanced_subset(labels, min(count, len(labels)), seed)
+        index = self._some(store, labels, count, seed)
         batches = list(self._in_order(store, labels, _IMAGES_AT_ONCE, index))
         return np.concatenate([x.numpy() for x, _ in batches]), labels[index]
 
+    @staticmethod
+    def _some(store: ImageStore, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+        """Indices of at most `count` images, balanced and mixed over the classes."""
+        index = balanced_subset(labels, min(count, len(labels)), seed, store.keys)
+        return index[mixed_order(labels[index], seed, store.keys[index])]
+
     def _in_order(
-        self, store: ImageStore, labels: np.ndarray, batch_size: int, index: np.ndarray | None = None
+        self,
+        store: ImageStore,
+        labels: np.ndarray,
+        batch_size: int,
+        index: np.ndarray | None = None,
+        even: bool = False,
     ) -> tf.data.Dataset:
         return evaluation_batches(
-            store, labels, batch_size, self.mean, self.std, index=index, crop=self.eval_crop
+            store, labels, batch_size, self.mean, self.std, index=index, crop=self.eval_crop, even=even
         )
 
 
@@ -236,6 +318,27 @@ class ArrayDataset(Dataset):
         self._train, self._test = ArrayImages(train_images), ArrayImages(test_images)
         self._labels = train_labels, test_labels
         self._classes = classes
+        self._apart: tuple[ArrayImages, np.ndarray] | None = None
+
+    def hold_apart(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Hold out these images for the search, and none of the training images.
+
+        Args:
+            images: uint8 [N, height, width, channels].
+            labels: integers [N], in [0, classes).
+
+        Raises:
+            AutoslimError: other shapes or labels, or images that are training or test images too.
+        """
+        if images.shape[1:] != self.shape or len(images) != len(labels) or len(images) == 0:
+            raise AutoslimError(
+                f"Got {len(labels)} labels and images {list(images.shape)} to hold out: expected as many "
+                f"labels as images, at least one, and images [N, {', '.join(map(str, self.shape))}]."
+            )
+        store, labels = ArrayImages(images), np.asarray(labels, np.int32)
+        check_labels(labels, self.classes, f"{self.name}: labels of held-out images")
+        check_apart(store, self.train, self.test_set, self.name)
+        self._apart = store, labels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -270,13 +373,33 @@ class ArrayDataset(Dataset):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all pixels and labels."""
-        digest = hashlib.blake2b(digest_size=8)
-        for images, labels in zip((self.train_images, self.test_images), self._labels, strict=True):
-            digest.update(str(images.shape).encode())
-            digest.update(np.ascontiguousarray(images).tobytes())
-            digest.update(np.ascontiguousarray(labels, np.int32).tobytes())
-        return digest.hexdigest()
+        train_labels, test_labels = self._labels
+        return _array_hash((self.train_images, train_labels), (self.test_images, test_labels))
+
+    @property
+    def holdout_fingerprint(self) -> str | None:
+        """A hash of the pixels and labels held apart; None: the training images give the held-out ones."""
+        return None if self._apart is None else _array_hash((self._apart[0].pixels, self._apart[1]))
+
+    @property
+    def holdout_set(self) -> ArrayImages:
+        """The images that held-out indices point into: the training images, or those held apart."""
+        return self.train if self._apart is None else self._apart[0]
+
+    @property
+    def holdout_labels(self) -> np.ndarray:
+        """int32, of `holdout_set`, in [0, classes)."""
+        return self.train_labels if self._apart is None else self._apart[1]
 
     def _pixels(self) -> Iterable[np.ndarray]:
         for start in range(0, len(self.train_images), _IMAGES_AT_ONCE):
             yield self.train_images[start : start + _IMAGES_AT_ONCE]
+
+
+def _array_hash(*splits: tuple[np.ndarray, np.ndarray]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for images, labels in splits:
+        digest.update(str(images.shape).encode())
+        digest.update(np.ascontiguousarray(images).tobytes())
+        digest.update(np.ascontiguousarray(labels, np.int32).tobytes())
+    return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from autoslim.datasets.apart import check_apart, check_labels
 from autoslim.datasets.dataset import Dataset
 from autoslim.datasets.holdout import checked_subset
 from autoslim.datasets.images import EncodedImages
@@ -36,6 +37,7 @@ class Choice:
     verify: bool = True  # whether every image is decoded once before use
     max_broken: float = 0.001  # share of a split's images that may be broken; they are left out
     cache: Path | None = None  # folder that keeps what was found out about files; None: nothing is kept
+    holdout: str | None = None  # where images held apart for the search lie; None: training images give them
 
 
 class EncodedDataset(Dataset):
@@ -43,19 +45,21 @@ class EncodedDataset(Dataset):
 
     Args:
         name: of the dataset.
-        splits: finds training and test images; called once, when they are first needed.
+        splits: finds training and test images, and the held-out ones if there are any; called once, when they
+            are first needed.
         shape: (height, width, channels) that the images come in.
         fingerprint: hash of the files' names and sizes.
         class_names: in the order of the labels; None: not known.
         classes: labels lie in [0, classes); None: as many as class names, or else the highest label + 1.
         choice: which of the images are used.
         normalization, eval_crop: as in `Dataset`.
+        holdout_fingerprint: hash of the names and sizes of files held apart for the search; None: there are none.
     """
 
     def __init__(
         self,
         name: str,
-        splits: Callable[[], tuple[EncodedSplit, EncodedSplit]],
+        splits: Callable[[], Sequence[EncodedSplit]],
         shape: tuple[int, int, int],
         fingerprint: str,
         *,
@@ -64,6 +68,7 @@ class EncodedDataset(Dataset):
         choice: Choice | None = None,
         normalization: str = "imagenet",
         eval_crop: float = 0.875,
+        holdout_fingerprint: str | None = None,
     ) -> None:
         super().__init__(name, normalization, eval_crop)
         if class_names is not None and classes not in (None, len(class_names)):
@@ -74,6 +79,7 @@ class EncodedDataset(Dataset):
         self._find, self._shape, self._fingerprint = splits, shape, fingerprint
         self._class_names, self._given_classes = class_names, classes
         self._choice = choice or Choice()
+        self._holdout_fingerprint = holdout_fingerprint
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,7 +93,7 @@ class EncodedDataset(Dataset):
             return len(self._class_names)
         if self._given_classes is not None:
             return self._given_classes
-        return int(max(split.labels.max() for split in self._found)) + 1
+        return int(max(split.labels.max() for split in self._found[:2])) + 1
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -119,33 +125,43 @@ class EncodedDataset(Dataset):
         """int32 [M], in [0, classes)."""
         return self._used[1].labels
 
+    @property
+    def holdout_fingerprint(self) -> str | None:
+        """A hash of names and sizes of files held apart; None: a share of the training images is held out."""
+        return self._holdout_fingerprint
+
+    @property
+    def holdout_set(self) -> EncodedImages:
+        """The images that held-out indices point into: the training images, or those held apart."""
+        return self._used[2 if self._holdout_fingerprint else 0].images
+
+    @property
+    def holdout_labels(self) -> np.ndarray:
+        """int32, of `holdout_set`, in [0, classes)."""
+        return self._used[2 if self._holdout_fingerprint else 0].labels
+
     @cached_property
-    def _found(self) -> tuple[EncodedSplit, EncodedSplit]:
+    def _found(self) -> Sequence[EncodedSplit]:
         return self._find()
 
     @cached_property
-    def _used(self) -> tuple[EncodedSplit, EncodedSplit]:
+    def _used(self) -> tuple[EncodedSplit, ...]:
         c = self._choice
-        train, test = (
-            self._whole(split, what)
-            for split, what in zip(self._found, ("training images", "test images"), strict=True)
-        )
+        names = ("training images", "test images", "held-out images")
+        train, *others = (self._whole(split, what) for split, what in zip(self._found, names, strict=False))
+        for apart in others[1:]:
+            check_apart(apart.images, train.images, others[0].images, self.name)
         absent = self.classes - len(np.unique(train.labels))
         if absent:
             log.warning("%s: %d of the %d classes have no training image.", self.name, absent, self.classes)
         if c.train_images is not None:
-            train = _taken(train, checked_subset(train.labels, c.train_images, self.classes, self.name))
-        return train, test
+            args = c.train_images, self.classes, self.name, train.images.keys
+            train = _taken(train, checked_subset(train.labels, *args))
+        return train, *others
 
     def _whole(self, split: EncodedSplit, what: str) -> EncodedSplit:
         """The images that can be decoded, their labels checked."""
-        lowest, highest = int(split.labels.min()), int(split.labels.max())
-        if lowest < 0 or highest >= self.classes:
-            raise AutoslimError(
-                f"{self.name}: labels of {what} go from {lowest} to {highest}, but there are {self.classes} "
-                f"classes: expected 0 to {self.classes - 1}. Correct dataset.classes, dataset.label_offset "
-                "or the files."
-            )
+        check_labels(split.labels, self.classes, f"{self.name}: labels of {what}")
         if not self._choice.verify:
             return split
         broken = broken_images(split.images, split.state, self._choice.cache)

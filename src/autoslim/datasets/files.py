@@ -13,6 +13,7 @@ from autoslim.errors import AutoslimError
 IDX_NAMES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+    "holdout": ("holdout-images-idx3-ubyte", "holdout-labels-idx1-ubyte"),
 }
 
 
@@ -53,7 +54,7 @@ def read_folder(path: str | Path, name: str) -> tuple[Split, Split]:
     """
     path = Path(path).expanduser()
     if path.suffix == ".npz" and path.is_file():
-        return _read_npz(path)
+        return _train_and_test(path)
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
         raise AutoslimError(
@@ -61,8 +62,8 @@ def read_folder(path: str | Path, name: str) -> tuple[Split, Split]:
             "Correct dataset.path."
         )
     if (path / f"{name}.npz").is_file():
-        return _read_npz(path / f"{name}.npz")
-    if any(_idx_file(path, file_name) for names in IDX_NAMES.values() for file_name in names):
+        return _train_and_test(path / f"{name}.npz")
+    if any(_idx_file(path, file_name) for split in ("train", "test") for file_name in IDX_NAMES[split]):
         return _read_idx_pair(path, *IDX_NAMES["train"]), _read_idx_pair(path, *IDX_NAMES["test"])
     if layout := CIFAR_LAYOUTS.get(name):
         folder = path / layout.folder if (path / layout.folder).is_dir() else path
@@ -74,6 +75,36 @@ def read_folder(path: str | Path, name: str) -> tuple[Split, Split]:
     )
 
 
+def read_holdout(path: str | Path, name: str) -> Split:
+    """Read images that are held apart for the search from a file or a folder.
+
+    It is an .npz file with the arrays x and y (or x_holdout and y_holdout); a binary CIFAR file, for cifar10
+    and cifar100; or a folder with holdout.npz, with the two IDX files holdout-images-idx3-ubyte and
+    holdout-labels-idx1-ubyte, plain or .gz, or with binary CIFAR files (*.bin), in this order of preference.
+
+    Raises:
+        AutoslimError: the path or files are missing, or a file is damaged; names the file.
+    """
+    path = Path(path).expanduser()
+    layout = CIFAR_LAYOUTS.get(name)
+    if path.is_dir() and (path / "holdout.npz").is_file():
+        path = path / "holdout.npz"
+    if path.suffix == ".npz" and path.is_file():
+        return _read_npz(path, ("x", "y"), ("x_holdout", "y_holdout"))[0]
+    if path.is_dir() and any(_idx_file(path, file_name) for file_name in IDX_NAMES["holdout"]):
+        return _read_idx_pair(path, *IDX_NAMES["holdout"])
+    if layout and path.suffix == ".bin" and path.is_file():
+        return _read_cifar(path.parent, (path.name,), layout)
+    if layout and path.is_dir() and (files := sorted(file.name for file in path.glob("*.bin"))):
+        return _read_cifar(path, tuple(files), layout)
+    binary = ", or binary CIFAR files (*.bin)" if layout else ""
+    raise AutoslimError(
+        f"dataset.holdout_path={path} {'holds no such images' if path.exists() else 'does not exist'}: "
+        "expected an .npz file with the arrays x and y, or a folder with holdout.npz or the IDX files "
+        f"{' and '.join(IDX_NAMES['holdout'])}{binary}. Correct dataset.holdout_path."
+    )
+
+
 def _expected(name: str) -> str:
     """The accepted files in words."""
     formats = [f"{name}.npz", f"the IDX files {IDX_NAMES['train'][0]}[.gz] and its three companions"]
@@ -82,13 +113,21 @@ def _expected(name: str) -> str:
     return " or ".join(formats)
 
 
-def _read_npz(file: Path) -> tuple[Split, Split]:
-    wanted = ("x_train", "y_train", "x_test", "y_test")
+def _train_and_test(file: Path) -> tuple[Split, Split]:
+    train, test = _read_npz(file)
+    return train, test
+
+
+def _read_npz(
+    file: Path, wanted: tuple[str, ...] = ("x_train", "y_train", "x_test", "y_test"), *others: tuple[str, ...]
+) -> list[Split]:
+    """Pairs of images and labels under the names wanted, or under other names where those are not there."""
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(file):  # not a zip archive: np.load would take it for a pickle or an .npy file
             pass
         with np.load(file, allow_pickle=False) as archive:
+            wanted = next((names for names in others if set(names) <= set(archive.files)), wanted)
             missing = [key for key in wanted if key not in archive.files]
             if not missing:
                 arrays = {key: archive[key] for key in wanted}
@@ -102,10 +141,10 @@ def _read_npz(file: Path) -> tuple[Split, Split]:
             f"{file} has no {', '.join(missing)}: expected the arrays {', '.join(wanted)}. Write it again "
             "with numpy.savez_compressed."
         )
-    return (
-        _checked_split(arrays["x_train"], arrays["y_train"], f"{file} (x_train, y_train)"),
-        _checked_split(arrays["x_test"], arrays["y_test"], f"{file} (x_test, y_test)"),
-    )
+    return [
+        _checked_split(arrays[x], arrays[y], f"{file} ({x}, {y})")
+        for x, y in zip(wanted[::2], wanted[1::2], strict=True)
+    ]
 
 
 def _idx_file(folder: Path, file_name: str) -> Path | None:

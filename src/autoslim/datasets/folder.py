@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.encoded import Choice, EncodedDataset, EncodedSplit
-from autoslim.datasets.images import EncodedImages, on_host
+from autoslim.datasets.images import EncodedImages, hashes, on_host
 from autoslim.errors import AutoslimError
 
 TEST_NAMES = ("val", "validation", "test")
@@ -39,6 +40,11 @@ class FolderImages(EncodedImages):
     def name(self, index: int) -> str:
         """The path of the file."""
         return os.path.join(self.root, self.names[index])
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """A hash of each file's path within the folder, uint64 [N]: no file is read for it."""
+        return hashes(name.encode(errors="surrogateescape") for name in self.names)
 
     def reader(self) -> Callable[[Any], Any]:
         """index -> the content of the file."""
@@ -85,19 +91,20 @@ def image_folder(
     Raises:
         AutoslimError: for another layout, with the one expected.
     """
-    names, *splits = list_folder(path, test)
-    train, test_files = (
+    names, *listed = list_folder(path, test)
+    apart = [] if choice is None or choice.holdout is None else [_held_apart(choice.holdout, names)]
+    splits = [
         EncodedSplit(
             FolderImages(files.root, files.names, shape),
             files.labels,
             files_hash(files.names, files.sizes, files.times),
         )
-        for files in splits
-    )
-    parts = (part for files in splits for part in (files.names, files.sizes))
+        for files in (*listed, *apart)
+    ]
+    parts = (part for files in listed for part in (files.names, files.sizes))
     return EncodedDataset(
         name,
-        lambda: (train, test_files),
+        lambda: splits,
         shape,
         files_hash(names, *parts),
         class_names=names,
@@ -105,6 +112,7 @@ def image_folder(
         choice=choice,
         normalization=normalization,
         eval_crop=eval_crop,
+        holdout_fingerprint=files_hash(apart[0].names, apart[0].sizes) if apart else None,
     )
 
 
@@ -132,12 +140,7 @@ def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, .
             f"dataset.path={path}: its folder train holds {len(classes)} class folders: {LAYOUT}, with at "
             "least 2 classes. Put the images into one folder for each class."
         )
-    strangers = sorted(set(_folders(test_root)) - set(classes))
-    if strangers:
-        raise AutoslimError(
-            f"{test_root} has class folders that train has not: {', '.join(strangers[:5])}. Expected the "
-            f"same classes, such as {', '.join(classes[:3])}. Rename or remove them."
-        )
+    _check_classes(test_root, classes)
     found = _files(train, classes), _files(test_root, classes)
     for files in found:
         if not files.names:
@@ -145,19 +148,29 @@ def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, .
     return tuple(classes), *found
 
 
-def existing_folder(path: str | None, layout: str) -> Path:
-    """The folder at `dataset.path`.
+def _held_apart(path: str, classes: Sequence[str]) -> Files:
+    """The images below a folder of class folders, numbered as the training images' classes are."""
+    layout = "expected <class>/*.jpg (or .jpeg, .png), with the class folders of train"
+    root = existing_folder(path, layout, "dataset.holdout_path")
+    _check_classes(root, classes)
+    files = _files(root, classes)
+    if not files.names:
+        raise AutoslimError(f"dataset.holdout_path={path} holds no images: {layout}. {found_there(root)}")
+    return files
+
+
+def existing_folder(path: str | None, layout: str, key: str = "dataset.path") -> Path:
+    """The folder at `dataset.path`, or at another key.
 
     Raises:
         AutoslimError: if it is not given, or no folder.
     """
     if path is None:
-        raise AutoslimError(f"dataset.path is missing: {layout}. Set dataset.path to that folder.")
+        raise AutoslimError(f"{key} is missing: {layout}. Set {key} to that folder.")
     root = Path(path)
     if not root.is_dir():
         raise AutoslimError(
-            f"dataset.path={path} {'is a file' if root.exists() else 'does not exist'}: {layout}. Correct "
-            "dataset.path."
+            f"{key}={path} {'is a file' if root.exists() else 'does not exist'}: {layout}. Correct {key}."
         )
     return root
 
@@ -177,6 +190,15 @@ def files_hash(*parts: Any) -> str:
             digest.update("\0".join(part).encode(errors="surrogateescape"))
         digest.update(b"\1")
     return digest.hexdigest()
+
+
+def _check_classes(root: Path, classes: Sequence[str]) -> None:
+    strangers = sorted(set(_folders(root)) - set(classes))
+    if strangers:
+        raise AutoslimError(
+            f"{root} has class folders that train has not: {', '.join(strangers[:5])}. Expected the "
+            f"same classes, such as {', '.join(classes[:3])}. Rename or remove them."
+        )
 
 
 def _folders(path: Path) -> list[str]:

@@ -35,6 +35,7 @@ _KINDS = {"bytes_list": "bytes", "int64_list": "integer", "float_list": "float"}
 _FRAME = 16  # bytes of a record beside its content: length, and two check sums
 _BUFFER = 2**16
 _AT_ONCE = 4096
+_BUCKETS = 2**63 - 1  # of the hash of an image
 _STRING: dict[str, Any] = {"output_types": [tf.string], "output_shapes": [[]]}
 
 
@@ -44,6 +45,7 @@ class Records(NamedTuple):
     number: np.ndarray  # int32 [N], which file
     offset: np.ndarray  # int64 [N], where in it the record begins, bytes
     label: np.ndarray  # int64 [N], as it is written there
+    image: np.ndarray  # uint64 [N], a hash of the encoded image
 
 
 class RecordImages(EncodedImages):
@@ -55,6 +57,7 @@ class RecordImages(EncodedImages):
         offset: int64 [N], where in it its record begins, bytes.
         key: of the feature that holds the encoded image.
         shape: (height, width, channels) that the images come in.
+        keys: uint64 [N], a hash of each encoded image.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class RecordImages(EncodedImages):
         offset: np.ndarray,
         key: str,
         shape: tuple[int, int, int],
+        keys: np.ndarray,
     ) -> None:
         super().__init__(shape)
         self.files, self.file, self.offset, self.key = files, file, offset, key
+        self._keys = keys
 
     def __len__(self) -> int:
         return len(self.file)
@@ -74,6 +79,11 @@ class RecordImages(EncodedImages):
     def name(self, index: int) -> str:
         """The file, and where in it."""
         return f"{self.files[self.file[index]]}, record at byte {self.offset[index]}"
+
+    @property
+    def keys(self) -> np.ndarray:
+        """A hash of each encoded image, uint64 [N]."""
+        return self._keys
 
     def reader(self) -> Callable[[Any], Any]:
         """index -> the encoded image."""
@@ -121,7 +131,8 @@ class RecordImages(EncodedImages):
 
     def take(self, index: np.ndarray) -> RecordImages:
         """The images at `index`, int64 [n]."""
-        return RecordImages(self.files, self.file[index], self.offset[index], self.key, self.shape)
+        place = self.file[index], self.offset[index]
+        return RecordImages(self.files, *place, self.key, self.shape, self._keys[index])
 
 
 def tfrecord(
@@ -177,6 +188,7 @@ def tfrecord(
         choice=choice,
         normalization=normalization,
         eval_crop=eval_crop,
+        apart=_held_apart(choice.holdout) if choice and choice.holdout else (),
     )
 
 
@@ -194,42 +206,64 @@ def record_dataset(
     choice: Choice | None = None,
     normalization: str = "imagenet",
     eval_crop: float = 0.875,
+    apart: Sequence[str] = (),
 ) -> EncodedDataset:
-    """Images in the TFRecord files named; the arguments as in `tfrecord`.
+    """Images in the TFRecord files named; the arguments as in `tfrecord`, `apart` the files of held-out images.
 
     Raises:
         AutoslimError: a file that is damaged or lacks the keys.
     """
     choice = choice or Choice()
-    _check_keys(train[0], image_key, label_key)
+    for first in (train[0], *apart[:1]):
+        _check_keys(first, image_key, label_key)
 
     def split(files: Sequence[str]) -> EncodedSplit:
         status = [os.stat(file) for file in files]
         times = np.array([s.st_mtime_ns for s in status], np.int64)
         state = files_hash(files, np.array([s.st_size for s in status]), times, [image_key, label_key])
-        records = _kept(files, label_key, state, choice.cache)
+        records = _kept(files, image_key, label_key, state, choice.cache)
         if not len(records.label):
             raise AutoslimError(f"{files[0]} holds no records: {LAYOUT}, each with images. Write it again.")
-        images = RecordImages(files, records.number, records.offset, image_key, shape)
+        place = records.number, records.offset
+        images = RecordImages(files, *place, image_key, shape, records.image)
         return EncodedSplit(images, (records.label - label_offset).astype(np.int32), state)
 
-    files = [*train, *test]
-    sizes = np.array([os.path.getsize(file) for file in files], np.int64)
+    def fingerprint(files: Sequence[str]) -> str:
+        sizes = np.array([os.path.getsize(file) for file in files], np.int64)
+        return files_hash([os.path.basename(file) for file in files], sizes)
+
     return EncodedDataset(
         name,
-        lambda: (split(train), split(test)),
+        lambda: [split(files) for files in (train, test, apart) if files],
         shape,
-        files_hash([os.path.basename(file) for file in files], sizes),
+        fingerprint([*train, *test]),
         class_names=class_names,
         classes=classes,
         choice=choice,
         normalization=normalization,
         eval_crop=eval_crop,
+        holdout_fingerprint=fingerprint(apart) if apart else None,
     )
 
 
-def _files(root: Path, prefix: str) -> list[str]:
-    name = re.compile(rf"{re.escape(prefix)}([-.].*)?(\.tfrecords?|-\d+-of-\d+)")
+def _held_apart(path: str) -> list[str]:
+    """The file or the files of the folder at `dataset.holdout_path`."""
+    if Path(path).is_file():
+        return [path]
+    layout = "expected a TFRecord file, or a folder of them (*.tfrecord, or names as holdout-00000-of-00004)"
+    root = existing_folder(path, layout, "dataset.holdout_path")
+    files = _files(root, None)
+    if not files:
+        raise AutoslimError(
+            f"dataset.holdout_path={path} holds no TFRecord files: {layout}. {found_there(root)}"
+        )
+    return files
+
+
+def _files(root: Path, prefix: str | None) -> list[str]:
+    """The TFRecord files of a folder whose names begin with `prefix`, sorted; None: all."""
+    begin = ".*?" if prefix is None else re.escape(prefix)
+    name = re.compile(rf"{begin}([-.].*)?(\.tfrecords?|-\d+-of-\d+)")
     return sorted(str(path) for path in root.iterdir() if path.is_file() and name.fullmatch(path.name))
 
 
@@ -256,47 +290,52 @@ def _check_keys(file: str, image_key: str, label_key: str) -> None:
         )
 
 
-def _kept(files: Sequence[str], label_key: str, state: str, cache: Path | None) -> Records:
+def _kept(files: Sequence[str], image_key: str, label_key: str, state: str, cache: Path | None) -> Records:
     """Where the records are, as an earlier run found it, or found now and kept."""
     if cache is None:
-        return _find(files, label_key)
+        return _find(files, image_key, label_key)
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"records-{state}.npz"
     with FileLock(f"{path}.lock"):  # several workers begin together: one of them looks
         if path.exists():
             with np.load(path) as kept:
-                return Records(**kept)
-        records = _find(files, label_key)
+                if set(kept.files) == set(Records._fields):  # an older version kept less
+                    return Records(**kept)
+        records = _find(files, image_key, label_key)
         with replacing(path) as part:
             np.savez(part, **records._asdict())
     return records
 
 
-def _find(files: Sequence[str], label_key: str) -> Records:
-    """Read the files once for places and labels."""
+def _find(files: Sequence[str], image_key: str, label_key: str) -> Records:
+    """Read the files once for places, labels and hashes of the images."""
     log.info("Reading %d TFRecord files once for the places and labels of their records.", len(files))
 
-    def one(file: str) -> tuple[np.ndarray, np.ndarray]:
-        def place(record: Any) -> tuple[Any, Any]:
-            feature = {label_key: tf.io.FixedLenFeature([], tf.int64)}
-            return tf.strings.length(record), tf.io.parse_single_example(record, feature)[label_key]
+    def one(file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def place(record: Any) -> tuple[Any, Any, Any]:
+            feature = {
+                label_key: tf.io.FixedLenFeature([], tf.int64),
+                image_key: tf.io.FixedLenFeature([], tf.string),
+            }
+            found = tf.io.parse_single_example(record, feature)
+            image = tf.strings.to_hash_bucket_fast(found[image_key], _BUCKETS)
+            return tf.strings.length(record), found[label_key], image
 
         try:
             parts = list(tf.data.TFRecordDataset(file).map(place).batch(_AT_ONCE).as_numpy_iterator())
         except tf.errors.OpError as error:
             raise _damaged(file, error) from error
-        lengths = np.concatenate([part[0] for part in parts] or [np.zeros(0, np.int64)]).astype(np.int64)
-        labels = np.concatenate([part[1] for part in parts] or [np.zeros(0, np.int64)])
-        return np.cumsum(lengths + _FRAME) - lengths - _FRAME, labels
+        parts = parts or [(np.zeros(0, np.int64),) * 3]
+        lengths, labels, images = (
+            np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True)
+        )
+        return np.cumsum(lengths + _FRAME) - lengths - _FRAME, labels, images.astype(np.uint64)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         found = list(threads.map(one, files))
-    counts = [len(labels) for _, labels in found]
-    return Records(
-        np.repeat(np.arange(len(files), dtype=np.int32), counts),
-        np.concatenate([offset for offset, _ in found]),
-        np.concatenate([labels for _, labels in found]),
-    )
+    counts = [len(labels) for _, labels, _ in found]
+    number = np.repeat(np.arange(len(files), dtype=np.int32), counts)
+    return Records(number, *(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _damaged(file: str, error: tf.errors.OpError) -> AutoslimError:

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from autoslim.datasets.dataset import ArrayDataset
-from autoslim.datasets.files import Split, read_folder
+from autoslim.datasets.files import Split, read_folder, read_holdout
 from autoslim.datasets.holdout import checked_subset
+from autoslim.datasets.images import ArrayImages
 from autoslim.errors import AutoslimError, near
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def load(
     classes: int | None = None,
     normalization: str = "dataset",
     eval_crop: float = 1.0,
+    holdout: str | None = None,
 ) -> ArrayDataset:
     """Load a dataset into memory.
 
@@ -54,6 +56,8 @@ def load(
         shape: (height, width, channels) that the images must have; None: those of SOURCES.
         classes: labels must lie in [0, classes); None: the number in SOURCES.
         normalization, eval_crop: as in `Dataset`.
+        holdout: file or folder with images held apart for the search (see `read_holdout`); None: the training
+            images give them.
 
     Raises:
         AutoslimError: unknown name, files missing or damaged, no download, or images and labels unlike those
@@ -79,12 +83,18 @@ def load(
         log.warning("%s: %d of the %d classes have no training image.", train.source, absent, classes)
     images = train.images
     if train_images is not None:
-        index = checked_subset(train_labels, train_images, classes, train.source)
+        keys = ArrayImages(images).keys
+        index = checked_subset(train_labels, train_images, classes, train.source, keys)
         images, train_labels = images[index], train_labels[index]
     test_labels = test.labels.astype(np.int32)
-    return ArrayDataset(
+    data = ArrayDataset(
         name, images, train_labels, test.images, test_labels, classes, normalization, eval_crop
     )
+    if holdout is not None:
+        apart = read_holdout(holdout, name)
+        _check_shape_and_labels(apart, shape, classes)
+        data.hold_apart(apart.images, apart.labels)
+    return data
 
 
 def digits() -> ArrayDataset:

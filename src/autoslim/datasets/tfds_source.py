@@ -50,8 +50,15 @@ def tfds(
             f"dataset.name={name} has the splits {', '.join(info.splits)}: expected train and "
             f"{test or ' or '.join(TEST_NAMES)}. Set dataset.test_split to one of them."
         )
-    train, test_files = (
-        [str(file) for file in info.splits[split].filepaths] for split in ("train", test_split)
+    apart = choice.holdout if choice else None
+    if apart is not None and (apart not in info.splits or apart in ("train", test_split)):
+        raise AutoslimError(
+            f"dataset.holdout_path={apart}: expected a split of {name} that is neither trained nor tested on. "
+            f"Its splits are {', '.join(info.splits)}; train and {test_split} are taken."
+        )
+    train, test_files, apart_files = (
+        [str(file) for file in info.splits[split].filepaths] if split else []
+        for split in ("train", test_split, apart)
     )
     return record_dataset(
         name,
@@ -65,6 +72,7 @@ def tfds(
         choice=choice,
         normalization=normalization,
         eval_crop=eval_crop,
+        apart=apart_files,
     )
 
 

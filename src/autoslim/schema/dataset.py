@@ -71,6 +71,11 @@ class DatasetConfig(Options):
         most=0.5,
         unit="a share",
     )
+    holdout_path: str | None = key(
+        None,
+        "images kept apart for the search, none of them trained on; null: dataset.holdout of the training images",
+        affects_result=False,  # their fingerprint does, of the supernet and the search
+    )
     train_images: int | None = key(
         None, "largest number of training images, balanced over classes; null: all", least=1
     )

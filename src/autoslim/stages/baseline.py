@@ -53,10 +53,8 @@ def finish_network(
         teacher_macs: multiply-accumulates of a teacher's pass for one image.
     """
     batches = experiment.training_batches()
-    count = experiment.config.train.calibration_batches
-    passes = -(-count // batches.steps_per_epoch)
     graph, classes = ChannelGraph(model), experiment.data.class_names
-    calibrate(graph, batches.dataset(passes).take(count))
+    calibrate(graph, experiment.calibration_batches())
     if is_chief(experiment.strategy):
         model.save(folder.path / MODEL)
     experiment.save_weights(model, folder)

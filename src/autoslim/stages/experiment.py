@@ -71,7 +71,7 @@ class Experiment:
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the training images: (to train the supernet on, held out for the search)."""
+        """(Training images to train the supernet on, held-out images for the search); see `Dataset.split`."""
         return self.data.split(self.config.dataset.holdout, self.config.seed)
 
     def training_batches(self, index: np.ndarray | None = None) -> TrainingBatches:
@@ -84,16 +84,17 @@ class Experiment:
         return self.data.test(self.config.train.eval_batch_size)
 
     def holdout_batches(self) -> tf.data.Dataset:
-        """The held-out training images that the search scores on."""
-        return self.data.heldout(self.holdout_index(), self.config.slim.batch_size)
+        """The held-out images that the search scores on."""
+        return self.data.heldout(self.holdout_index(), self.config.slim.batch_size, self.config.seed)
+
+    def calibration_batches(self) -> tf.data.Dataset:
+        """Training images that batch-norm statistics are calibrated over, not augmented."""
+        t = self.config.train
+        return self.data.clean(t.batch_size, t.calibration_batches, self.config.seed)
 
     def holdout_index(self) -> np.ndarray:
-        """Indices of the training images that the search scores on."""
-        index, images = self.split[1], self.config.slim.images
-        if images is None or images >= len(index):
-            return index
-        labels = self.data.train_labels[index]
-        return index[datasets.balanced_subset(labels, images, self.config.seed)]
+        """Indices of the held-out images that the search scores on, the classes in their shares."""
+        return self.data.holdout_order(self.split[1], self.config.seed)[: self.config.slim.images]
 
     def normalization(self) -> dict[str, list[float]]:
         """Per-channel constants: a network's input is (pixels / 255 - mean) / std."""
@@ -176,7 +177,7 @@ class Experiment:
         widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
         key = {
             **self._common,
-            "holdout": self.config.dataset.holdout,
+            "holdout": self.data.holdout_fingerprint or self.config.dataset.holdout,
             "slim": widths,
             "supernet": self.config.supernet.affecting_result(),
         }

@@ -27,8 +27,11 @@ def open_dataset(config: DatasetConfig, cache: Path) -> datasets.Dataset:
         "eval_crop": config.eval_crop,
     }
     if config.source == "arrays":
-        return datasets.load(config.name, config.path, train_images=config.train_images, **common)
-    common["choice"] = datasets.Choice(config.train_images, config.verify, config.max_broken, cache)
+        common |= {"train_images": config.train_images, "holdout": config.holdout_path}
+        return datasets.load(config.name, config.path, **common)
+    common["choice"] = datasets.Choice(
+        config.train_images, config.verify, config.max_broken, cache, config.holdout_path
+    )
     common["test"] = config.test_split
     if config.source == "image_folder":
         return datasets.image_folder(config.path, name=config.name, **common)
