@@ -152,14 +152,14 @@ def _beyond(experiment: Experiment, count: int) -> Any:
     used, c = experiment.data, experiment.config.dataset
     assert c.train_images is not None
     every = datasets.load(c.name, c.path)
-    subset = datasets.balanced_subset(every.train_labels, c.train_images, 0)
+    subset = datasets.balanced_subset(every.train_labels, c.train_images, 0, every.train.keys)
     assert isinstance(used, datasets.ArrayDataset)
     if not np.array_equal(every.train_images[subset], used.train_images):
         raise AutoslimError(
             f"The {c.train_images} training images of {c.name} are not the subset expected, so that no image "
             "can be said to be fresh. Leave out --train-images."
         )
-    larger = datasets.balanced_subset(every.train_labels, c.train_images + count, 0)
+    larger = datasets.balanced_subset(every.train_labels, c.train_images + count, 0, every.train.keys)
     index = np.setdiff1d(larger, subset)
     size = -(-len(index) // -(-len(index) // experiment.config.slim.batch_size))
     return datasets.evaluation_batches(

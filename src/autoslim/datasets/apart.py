@@ -51,9 +51,9 @@ def check_apart(holdout: ImageStore, train: ImageStore, test: ImageStore, name: 
         if shared > MOST_SHARED * len(holdout):
             raise AutoslimError(
                 f"{name}: about {shared} of the {len(holdout)} images of dataset.holdout_path are {what} "
-                f"images too, such as {holdout.name(int(mine[0]))}. Expected images that no network is trained "
-                "or tested on. Give others, or leave dataset.holdout_path out: then a share of the training "
-                "images is held out."
+                f"images too, such as {holdout.name(int(mine[0]))}. Expected images that no network is "
+                "trained or tested on. Give others, or leave dataset.holdout_path out: then a share of the "
+                "training images is held out."
             )
 
 

@@ -224,9 +224,9 @@ class Dataset(ABC):
         if min(batch_size, len(index)) < classes and not self._warned:
             self._warned = True
             log.warning(
-                "%s: held-out batches of %d images cannot hold the %d classes (slim.batch_size=%d, %d held-out "
-                "images). Each batch is normalised by its own statistics, so that scores are worse and noisier "
-                "than with all classes in it. Raise slim.batch_size to %d or more, as far as memory allows.",
+                "%s: held-out batches of %d images cannot hold the %d classes (slim.batch_size=%d, %d "
+                "held-out images). Each batch is normalised by its own statistics, so scores are worse and "
+                "noisier than with all classes in it. Raise slim.batch_size to %d or more, if memory allows.",
                 self.name,
                 min(batch_size, len(index)),
                 classes,

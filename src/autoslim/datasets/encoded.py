@@ -53,7 +53,7 @@ class EncodedDataset(Dataset):
         classes: labels lie in [0, classes); None: as many as class names, or else the highest label + 1.
         choice: which of the images are used.
         normalization, eval_crop: as in `Dataset`.
-        holdout_fingerprint: hash of the names and sizes of files held apart for the search; None: there are none.
+        holdout_fingerprint: hash of the names and sizes of files held apart; None: there are none.
     """
 
     def __init__(

@@ -208,7 +208,7 @@ def record_dataset(
     eval_crop: float = 0.875,
     apart: Sequence[str] = (),
 ) -> EncodedDataset:
-    """Images in the TFRecord files named; the arguments as in `tfrecord`, `apart` the files of held-out images.
+    """Images in the TFRecord files named, `apart` those of held-out images; the rest as in `tfrecord`.
 
     Raises:
         AutoslimError: a file that is damaged or lacks the keys.

@@ -53,8 +53,8 @@ def tfds(
     apart = choice.holdout if choice else None
     if apart is not None and (apart not in info.splits or apart in ("train", test_split)):
         raise AutoslimError(
-            f"dataset.holdout_path={apart}: expected a split of {name} that is neither trained nor tested on. "
-            f"Its splits are {', '.join(info.splits)}; train and {test_split} are taken."
+            f"dataset.holdout_path={apart}: expected a split of {name} that no network is trained or tested "
+            f"on. Its splits are {', '.join(info.splits)}; train and {test_split} are taken."
         )
     train, test_files, apart_files = (
         [str(file) for file in info.splits[split].filepaths] if split else []

@@ -73,7 +73,7 @@ class DatasetConfig(Options):
     )
     holdout_path: str | None = key(
         None,
-        "images kept apart for the search, none of them trained on; null: dataset.holdout of the training images",
+        "where images held apart for the search lie, laid out as the source's; null: dataset.holdout applies",
         affects_result=False,  # their fingerprint does, of the supernet and the search
     )
     train_images: int | None = key(
