@@ -1,4 +1,4 @@
-"""Held-out images: which they are and in which order depends on the images and the seed, not on the source."""
+"""Held-out images: which they are, and in which order, depends on the images and the seed alone."""
 
 import logging
 from functools import partial
