@@ -109,7 +109,7 @@ class TrainConfig(LoopOptions):
         500, "images per step where no gradient is needed", affects_result=False, least=1
     )
     calibration_batches: int = key(
-        20, "batches of training images, not augmented, over which batch-norm statistics are recomputed", least=1
+        20, "batches of training images, not augmented, to recompute batch-norm statistics", least=1
     )
     deterministic: bool = key(True, "the same bits from the same seed on the same machine")
     strategy: str = key(
