@@ -121,7 +121,7 @@ def test_a_search_on_sorted_images_equals_the_one_on_shuffled_images():
     paths = []
     for data in sorted_and_shuffled():
         held = data.heldout(data.split(0.3)[1], 6)
-        paths.append(autoslim.search(graph, levels, held, targets=[0.5]).to_dict())
+        paths.append(autoslim.search(graph, levels, held, target=[0.5]).to_dict())
     assert paths[0] == paths[1]
 
 
