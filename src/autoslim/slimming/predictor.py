@@ -1,0 +1,133 @@
+"""How much each width of each group costs in loss: an additive model of scored networks.
+
+A supernet's score of one network errs by more than the differences that matter. A sum over groups of
+functions of the width, fitted to a few hundred random networks, averages that error away, and one fit serves
+every budget and every resource (`slimming.solver`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+from scipy.stats import spearmanr
+
+from autoslim.errors import AutoslimError
+from autoslim.slimming.levels import Levels
+from autoslim.slimming.solver import PairwiseCost
+
+PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the ridge, from which cross-validation chooses
+FOLDS = 5
+FEWEST = 20  # networks to fit a predictor to
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fitted model: drop(widths) = sum over groups of drops[g][place of the width among its levels].
+
+    Drops are 0 at full width and never fall when a group narrows.
+    """
+
+    drops: tuple[np.ndarray, ...]  # [G], float64 [levels of g]
+    networks: int  # that it was fitted to
+    error: float  # root mean square of the error on networks left out of the fit
+    correlation: float  # Spearman's, of predicted and observed drops of networks left out of the fit
+    penalty: float  # of the ridge, chosen by cross-validation
+
+    @property
+    def cost(self) -> PairwiseCost:
+        """As what `solver.solve` minimises."""
+        return PairwiseCost(0.0, self.drops, {})
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """Predicted drops of networks given by the places of their widths, int [..., G]: float64 [...]."""
+        return self.cost(places)
+
+
+def fit_predictor(levels: Levels, places: np.ndarray, drops: np.ndarray) -> Predictor:
+    """Fit the additive model to networks' drops by ridge regression, monotone in every width.
+
+    The unknowns are the steps from each level to the next narrower one, none below 0. The ridge pulls them
+    towards 0; its penalty is chosen by cross-validation, in which every network is predicted by a model that
+    did not see it.
+
+    Args:
+        levels: the widths that each group may take.
+        places: of the networks' widths among the levels, int [N, G].
+        drops: loss of each network less that of the full one on the same images, float [N].
+
+    Raises:
+        AutoslimError: for fewer than 20 networks, or drops that are not finite.
+    """
+    drops = np.asarray(drops, np.float64)
+    if len(drops) < FEWEST or not np.isfinite(drops).all():
+        raise AutoslimError(
+            f"A predictor is fitted to at least {FEWEST} networks with finite losses; got {len(drops)}, "
+            f"{int((~np.isfinite(drops)).sum())} of them not finite. Score more networks, or train the "
+            "supernet with a lower learning rate."
+        )
+    design = _design(levels, np.asarray(places))
+    folds = np.arange(len(drops)) % FOLDS
+    predicted = {penalty: _left_out(design, drops, folds, penalty) for penalty in PENALTIES}
+    errors = {p: float(np.sqrt(np.mean((found - drops) ** 2))) for p, found in predicted.items()}
+    penalty = min(errors, key=lambda p: errors[p])
+    steps = _fit(design, drops, penalty)
+    varied = np.ptp(predicted[penalty]) > 0 and np.ptp(drops) > 0
+    correlation = float(spearmanr(predicted[penalty], drops).statistic) if varied else 0.0
+    return Predictor(_tables(levels, steps), len(drops), errors[penalty], correlation, penalty)
+
+
+def sampled_places(levels: Levels, seed: int) -> Iterator[np.ndarray]:
+    """Random networks to fit a predictor to, as places of widths among the levels: int [G] each.
+
+    Half of them draw every group's level evenly; half draw levels around a common width, so that narrow and
+    wide networks, which an even draw never gives, are among them.
+    """
+    last = np.array([len(widths) - 1 for widths in levels.widths])
+    number = 0
+    while True:
+        generator = np.random.default_rng([seed, number])
+        if number % 2:
+            share = generator.random() + generator.uniform(-0.35, 0.35, len(last))
+            yield np.clip(np.rint(share * last), 0, last).astype(int)
+        else:
+            yield generator.integers(0, last + 1)
+        number += 1
+
+
+def _design(levels: Levels, places: np.ndarray) -> np.ndarray:
+    """A column for each step of each group, from a level to the next narrower: 1 where it was taken."""
+    columns = [
+        (places[:, group] <= step).astype(np.float64)
+        for group, widths in enumerate(levels.widths)
+        for step in range(len(widths) - 1)
+    ]
+    return np.stack(columns, 1) if columns else np.zeros((len(places), 0))
+
+
+def _fit(design: np.ndarray, drops: np.ndarray, penalty: float) -> np.ndarray:
+    """Steps of at least 0 that explain the drops, float64 [columns]."""
+    ridge = np.sqrt(penalty) * np.eye(design.shape[1])
+    padded = np.concatenate([drops, np.zeros(design.shape[1])])
+    return nnls(np.concatenate([design, ridge]), padded)[0]
+
+
+def _left_out(design: np.ndarray, drops: np.ndarray, folds: np.ndarray, penalty: float) -> np.ndarray:
+    """Each network's drop as predicted by a fit to the other folds: float64 [N]."""
+    found = np.empty(len(drops))
+    for fold in range(FOLDS):
+        out = folds == fold
+        found[out] = design[out] @ _fit(design[~out], drops[~out], penalty)
+    return found
+
+
+def _tables(levels: Levels, steps: np.ndarray) -> tuple[np.ndarray, ...]:
+    tables, start = [], 0
+    for widths in levels.widths:
+        count = len(widths) - 1
+        below = steps[start : start + count]
+        tables.append(np.append(np.cumsum(below[::-1])[::-1], 0.0))
+        start += count
+    return tuple(tables)
