@@ -4,7 +4,7 @@
 
 Class folders (train/<class>/*, val/<class>/*), the same images as record files, CIFAR-10's binary files and
 a network that a user trained before. The independent side uses plain Keras, Pillow and NumPy: it decodes,
-crops, resizes and normalises images itself, counts arithmetic layer by layer, and scores networks with Keras's
+crops, resizes and normalises images itself, counts arithmetic layer by layer, scores networks with Keras's
 own batch statistics. Prints a table of expected, measured and verdict; exits with 1 where one does not hold.
 """
 
