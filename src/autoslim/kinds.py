@@ -24,6 +24,7 @@ KINDS = {
     "random": Kind("random", "#009E73", "^", "random"),
     "evolution": Kind("evolution", "#CC79A7", "v", "evolution"),
     "sensitivity": Kind("sensitivity", "#E69F00", "P", "sensitivity"),
+    "predictor": Kind("predictor", "#882255", "h", "predictor"),
     "channels": Kind("hand-made", "#56B4E9", "*"),
     "other": Kind("other", "#9AA5B1", "."),
 }

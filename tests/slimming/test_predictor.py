@@ -1,11 +1,15 @@
 """The additive predictor recovers a constructed additive truth, and says how far it can be believed."""
 
+import itertools
+
 import numpy as np
 import pytest
+from nets import graph
 
 from autoslim.errors import AutoslimError
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.predictor import fit_predictor, sampled_places
+from autoslim.slimming.search import search
 
 LEVELS = Levels(((2, 4, 6, 8), (8,), (4, 8, 16), (1, 2, 3, 4, 5)))
 SIZES = [len(widths) for widths in LEVELS.widths]
@@ -61,3 +65,61 @@ def test_samples_are_a_function_of_the_seed_and_hold_narrow_and_wide_networks():
     assert (networks(50, 1) != networks(50, 2)).any()
     means = (networks(400) / np.maximum(np.array(SIZES) - 1, 1)).sum(1) / 3
     assert means.min() < 0.1 and means.max() > 0.9
+
+
+class AdditiveScores:
+    """Held-out scores that are a sum over groups of functions of the width, the same on every image."""
+
+    def __init__(self, graph, levels, drops):
+        self._graph, self._levels, self._drops = graph, levels, drops
+        self.sizes, self.images, self.macs, self.scored = (8,), 8, 0, 0
+
+    def losses(self, candidates):
+        places = [
+            [w.index(int(x)) for w, x in zip(self._levels.widths, row, strict=True)] for row in candidates
+        ]
+        return 1.0 + sum(table[np.array(places)[:, group]] for group, table in enumerate(self._drops))
+
+    def __call__(self, candidates, base=None):
+        losses = np.repeat(self.losses(candidates)[:, None], self.images, 1).astype(np.float32)
+        return losses, np.zeros_like(losses)
+
+    def score(self, batches, candidates, base=None):
+        return self(candidates, base)
+
+    def price(self, candidates, base=None):
+        return self._graph.cost(candidates).flops * self.images, 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_method_finds_the_best_of_all_networks_under_joint_limits(seed):
+    big = graph(widths=(8, 6, 8), seed=seed)
+    levels = Levels.spaced(big, 4, 0.25, 1)
+    generator = np.random.default_rng(seed)
+    drops = tuple(
+        np.append(np.sort(generator.exponential(0.3, len(w) - 1))[::-1], 0.0) for w in levels.widths
+    )
+    scores, full = AdditiveScores(big, levels, drops), big.cost()
+    every = np.array(list(itertools.product(*levels.widths)), np.int32)
+    cost = big.cost(every)
+    for limits in ({}, {"params": 0.6 * full.params}, {"params": 0.7 * full.params, "memory": 2200.0}):
+        within = cost.flops <= 0.5 * full.flops
+        for name, amount in limits.items():
+            within &= getattr(cost, name) <= amount
+        assert within.any()
+        path = search(
+            big, levels, scores, method="predictor", target=0.5, limits=limits, passes=60, seed=seed
+        )
+        found = np.array(path.at(0.5, limits).widths, np.int32)
+        best = scores.losses(every[within]).min()
+        assert scores.losses(found[None])[0] <= best + 0.01
+
+
+def test_live_memory_is_linear_and_its_largest_is_the_peak():
+    big = graph()
+    widths = np.stack([big.full, big.uniform(0.5)])
+    live = big.live_memory(widths)
+    np.testing.assert_array_equal(live.max(-1), big.cost(widths).memory)
+    steps = np.stack([big.full - k * (big.full > 4) * [not g.frozen for g in big.groups] for k in range(3)])
+    rows = big.live_memory(steps)
+    np.testing.assert_array_equal(rows[0] - rows[1], rows[1] - rows[2])

@@ -20,7 +20,11 @@ from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 
 RIVALS = sorted(set(METHODS) - {"greedy"})
-OWN = {"random": {"seed": 3, "passes": 12}, "evolution": {"seed": 3, "passes": 12}}
+OWN = {
+    "random": {"seed": 3, "passes": 12},
+    "evolution": {"seed": 3, "passes": 12},
+    "predictor": {"seed": 3, "passes": 30},
+}
 TARGETS = (0.7, 0.4)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
-from autoslim.graph.cost import Cost, LayerCost, layer_costs, total_cost
+from autoslim.graph.cost import Cost, LayerCost, layer_costs, live_memory, total_cost
 from autoslim.graph.materialize import materialize
 from autoslim.graph.options import RunOptions
 from autoslim.graph.run import Replaced, Statistics, forward
@@ -92,6 +93,13 @@ class ChannelGraph(Structure):
                 operation or a layer's argument. Nothing counts pooling, sums, products or preprocessing.
         """
         return total_cost(self, self.full if widths is None else self.check(widths), convention)
+
+    def live_memory(self, widths: Any = None) -> np.ndarray:
+        """Bytes of the activations alive at the input and each node, for one image: int64 [..., nodes + 1].
+
+        Each is linear in the widths int [..., G] (None: full); `Cost.memory` is the largest.
+        """
+        return live_memory(self, self.full if widths is None else self.check(widths))
 
     def layer_costs(self, widths: Any = None, convention: str = "macs") -> list[LayerCost]:
         """Cost of each layer at widths int [G] (None: full), in topological order."""

@@ -82,7 +82,7 @@ def total_cost(graph: Structure, widths: np.ndarray, convention: str) -> Cost:
         counted: set[int] = set()
         return sum(_node_params(graph, node, widths, convention, counted) for node in graph.trace.nodes)
 
-    memory = of("memory", lambda: _peak_memory(graph, widths))
+    memory = of("memory", lambda: live_memory(graph, widths).max(-1))
     return Cost(of("flops", flops), of("params", params), memory, unknown=unknown)
 
 
@@ -198,21 +198,22 @@ def _node_params(graph: Structure, node: Node, widths: np.ndarray, convention: s
     return params
 
 
-def _peak_memory(graph: Structure, widths: np.ndarray) -> Any:
-    """Peak bytes of the activations that live at the same time."""
+def live_memory(graph: Structure, widths: np.ndarray) -> np.ndarray:
+    """See `ChannelGraph.live_memory`."""
+    widths = widths.astype(np.int64)
     traced = graph.trace
     size: dict[int, Any] = {}
     for value, shape in zip(traced.inputs, traced.input_shapes, strict=True):
         size[value] = _bytes(graph, value, shape, widths)
     live: Any = sum(size.values())
-    peak = live
+    rows = [live]
     for node in traced.nodes:
         for value, shape in zip(node.outputs, node.output_shapes, strict=True):
             size[value] = _bytes(graph, value, shape, widths)
             live = live + size[value]
-        peak = np.maximum(peak, live)
+        rows.append(live)
         live = live - sum(size[value] for value in traced.ends[node.index])
-    return peak
+    return np.stack(rows, -1)
 
 
 def _bytes(graph: Structure, value: int, shape: tuple[int | None, ...], widths: np.ndarray) -> Any:

@@ -13,6 +13,7 @@ from autoslim.schema.checks import Options, gather, group, key, need
 
 RESOURCES = ("flops", "params", "memory", "latency")
 CONVENTIONS = ("macs", "with_norm", "all")
+DRAWING = ("random", "evolution", "predictor")  # methods that score random networks
 
 
 def _limit(doc: str) -> Any:
@@ -79,7 +80,7 @@ class DrawingOptions(Options):
     section: ClassVar[str] = "slim"
 
     passes: float = key(
-        100.0, "full-network passes over the held-out images that random and evolution may spend in all"
+        100.0, f"full-network passes over the held-out images that {', '.join(DRAWING)} may spend in all"
     )
 
 
@@ -113,7 +114,7 @@ class SearchOptions(GreedyOptions, DrawingOptions):
         super().__post_init__()
         least = 1 + len(self.targets)
         need(
-            least <= self.passes < math.inf or self.method not in ("random", "evolution"),
+            least <= self.passes < math.inf or self.method not in DRAWING,
             "slim.passes",
             self.passes,
             f"at least {least}, one for the full network and one for each target",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from autoslim.schema import DrawingOptions, GreedyOptions
 from autoslim.slimming.greedy import greedy
+from autoslim.slimming.predictor import predictor_steps
 from autoslim.slimming.problem import Problem, Step, follow
 from autoslim.slimming.rivals.evolution import evolution_steps
 from autoslim.slimming.rivals.sampling import random_steps
@@ -40,5 +41,6 @@ METHODS = {
     "uniform": Method(_by(uniform_steps)),
     "random": Method(_by(random_steps), DrawingOptions),
     "evolution": Method(_by(evolution_steps), DrawingOptions),
+    "predictor": Method(_by(predictor_steps), DrawingOptions),
     "sensitivity": Method(_by(sensitivity_steps), path=True),
 }

@@ -7,20 +7,30 @@ every budget and every resource (`slimming.solver`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 from autoslim.errors import AutoslimError
+from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.solver import PairwiseCost
+from autoslim.slimming.points import widths_key
+from autoslim.slimming.problem import Problem, Step, each_target
+from autoslim.slimming.solver import Limit, PairwiseCost, linear_rows, solve, tabulate
+
+log = logging.getLogger(__name__)
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the ridge, from which cross-validation chooses
 FOLDS = 5
 FEWEST = 20  # networks to fit a predictor to
+IDLE = 100  # draws in a row without a new network, after which there are taken to be no others
+GAP = 1e-4  # of a solution's proven bound, above which the log says that it may not be the best
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,79 @@ class Predictor:
         return self.cost(places)
 
 
+def predictor_steps(problem: Problem) -> Iterator[Step]:
+    """For each target the network of least predicted loss within the budget, exactly.
+
+    Random networks (`sampled_places`) are scored until `passes` are spent, but for what the networks found
+    will take; the additive model is fitted to their scores, and one mixed-integer programme for each target
+    finds the best widths under the target and all limits together.
+    """
+    problem.refuse_unreachable()
+    if all(problem.budget.within(problem.levels.largest, target) for target in problem.options.targets):
+        return
+    predictor = _fitted(problem)
+    log.info(
+        "predictor: fitted to %d networks; on networks left out its error is %.4f, Spearman's correlation "
+        "%.3f",
+        predictor.networks,
+        predictor.error,
+        predictor.correlation,
+    )
+    costs: dict[str, list[PairwiseCost]] = {}
+
+    def find(target: float, left: int) -> np.ndarray:
+        limits = _limits(problem.budget, problem.levels, target, costs)
+        found = solve(problem.levels, predictor.cost, limits)
+        if found.gap > GAP:
+            log.warning("predictor: the network for %g is within %.2g of the best", target, found.gap)
+        return found.widths
+
+    yield from each_target(problem, find)
+
+
+def _fitted(problem: Problem) -> Predictor:
+    """The model of networks scored until the passes are spent."""
+    levels, options = problem.levels, problem.options
+    reserve = len(options.targets) * problem.whole
+    (whole,) = problem.scores(levels.largest[None])
+    places, drops, seen, idle = [], [], {widths_key(levels.largest)}, 0
+    for draw in sampled_places(levels, problem.seed):
+        widths = np.array([w[i] for w, i in zip(levels.widths, draw, strict=True)], np.int32)
+        if widths_key(widths) in seen:
+            idle += 1
+            if idle == IDLE:
+                break
+            continue
+        idle = 0
+        if problem.spent + problem.price(widths) + reserve > options.passes * problem.whole:
+            break
+        (score,) = problem.scores(widths[None])
+        seen.add(widths_key(widths))
+        places.append(draw)
+        drops.append(problem.badness(score) - problem.badness(whole))
+    return fit_predictor(levels, np.array(places).reshape(-1, len(levels.widths)), np.array(drops))
+
+
+def _limits(
+    budget: Budget, levels: Levels, target: float, costs: dict[str, list[PairwiseCost]]
+) -> list[Limit]:
+    """The target and all limits, for the solver; tabulated costs are kept in `costs`."""
+    amounts = dict(budget.limits)
+    share = target * float(budget.full.of(budget.resource))
+    amounts[budget.resource] = min(share, amounts.get(budget.resource, share))
+    for name in amounts:
+        if name not in costs:
+            if name == "memory":
+                costs[name] = linear_rows(budget.graph.live_memory, levels)
+            else:
+                costs[name] = [tabulate(partial(_amount, budget, name), levels, name)]
+    return [Limit(name, costs[name], amount) for name, amount in amounts.items()]
+
+
+def _amount(budget: Budget, name: str, widths: np.ndarray) -> Any:
+    return budget.cost(widths).of(name)
+
+
 def fit_predictor(levels: Levels, places: np.ndarray, drops: np.ndarray) -> Predictor:
     """Fit the additive model to networks' drops by ridge regression, monotone in every width.
 
@@ -65,7 +148,7 @@ def fit_predictor(levels: Levels, places: np.ndarray, drops: np.ndarray) -> Pred
     if len(drops) < FEWEST or not np.isfinite(drops).all():
         raise AutoslimError(
             f"A predictor is fitted to at least {FEWEST} networks with finite losses; got {len(drops)}, "
-            f"{int((~np.isfinite(drops)).sum())} of them not finite. Score more networks, or train the "
+            f"{int((~np.isfinite(drops)).sum())} of them not finite. Raise slim.passes, or train the "
             "supernet with a lower learning rate."
         )
     design = _design(levels, np.asarray(places))

@@ -81,13 +81,38 @@ def tabulate(cost: Callable[[np.ndarray], Any], levels: Levels, name: str = "cos
     return found
 
 
+def linear_rows(costs: Callable[[np.ndarray], Any], levels: Levels) -> list[PairwiseCost]:
+    """Several costs that are each a sum over groups, equal ones once.
+
+    Args:
+        costs: widths int32 [K, G] -> amounts [K, N], such as the memory alive at each of N layers.
+        levels: the widths that each group may take.
+    """
+    base = [0] * len(levels.widths)
+    constant = _rows(costs, levels, [base])[0]
+    single = [
+        _rows(costs, levels, [_at(base, {g: i}) for i in range(len(widths))]) - constant
+        for g, widths in enumerate(levels.widths)
+    ]
+    found: dict[bytes, PairwiseCost] = {}
+    for row, amount in enumerate(constant):
+        tables = tuple(table[:, row] for table in single)
+        found.setdefault(
+            np.concatenate([[amount], *tables]).tobytes(), PairwiseCost(float(amount), tables, {})
+        )
+    return list(found.values())
+
+
+def _rows(costs: Callable[[np.ndarray], Any], levels: Levels, places: Sequence[Sequence[int]]) -> np.ndarray:
+    widths = [[choices[i] for choices, i in zip(levels.widths, row, strict=True)] for row in places]
+    return np.asarray(costs(np.array(widths, np.int32)), np.float64)
+
+
 def _amounts(
     cost: Callable[[np.ndarray], Any], levels: Levels, places: Sequence[Sequence[int]]
 ) -> np.ndarray:
     """The cost of networks given by the places of their widths: float64 [K]."""
-    widths = [[choices[i] for choices, i in zip(levels.widths, row, strict=True)] for row in places]
-    array = np.array(widths, np.int32).reshape(-1, len(levels.widths))
-    return np.asarray(cost(array), np.float64).reshape(len(array))
+    return _rows(cost, levels, places) if len(places) else np.zeros(0)
 
 
 def _at(base: Sequence[int], changes: Mapping[int, int]) -> list[int]:
