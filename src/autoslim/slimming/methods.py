@@ -41,6 +41,6 @@ METHODS = {
     "uniform": Method(_by(uniform_steps)),
     "random": Method(_by(random_steps), DrawingOptions),
     "evolution": Method(_by(evolution_steps), DrawingOptions),
-    "predictor": Method(_by(predictor_steps), DrawingOptions),
     "sensitivity": Method(_by(sensitivity_steps), path=True),
+    "predictor": Method(_by(predictor_steps), DrawingOptions),
 }
