@@ -1,9 +1,11 @@
-"""The bill of a run: the arithmetic of its stages in units of one baseline training."""
+"""The bill of a run: arithmetic and time of its stages, in units of one baseline training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from autoslim.reporting import units
 
 UNIT = (
     "One unit is the arithmetic of one baseline training: the full network's multiply-accumulates, three "
@@ -25,6 +27,11 @@ class Bill:
 
     stages: Mapping[str, float]  # label of the stage, such as "supernet" or "retrain 0.5" -> its cost
     joint: bool = False  # whether the networks were retrained as one, so that none has a cost of its own
+    seconds: Mapping[str, float] = field(
+        default_factory=dict
+    )  # label -> wall-clock; unknown ones are left out
+    unit_seconds: float | None = None  # wall-clock of one baseline training; None: it was not run
+    hardware: tuple[str, ...] = ()  # on which the times were taken, each once
 
     def networks(self) -> dict[str, list[str]]:
         """For each slim network the stages that found and trained it; joint ones stand together."""
@@ -38,14 +45,38 @@ class Bill:
         """What these stages cost together."""
         return sum(self.stages[label] for label in labels)
 
-    def lines(self) -> list[str]:
-        """A line for each slim network: what finding and training it cost, beside one baseline training.
+    def time(self, labels: list[str]) -> str:
+        """What these stages took together, as "1:30, 0.45 of the baseline's time"; "-" where it is unknown.
 
-        >>> Bill({"supernet": 0.3, "search": 0.1, "retrain 0.5": 0.25}).lines()
-        ['bill, retrain 0.5: 0.650 baseline trainings (supernet 0.300 + search 0.100 + retrain 0.5 0.250)']
+        >>> bill = Bill({"supernet": 0.3, "search": 0.1}, False, {"supernet": 80, "search": 10}, 200)
+        >>> bill.time(["supernet", "search"])
+        "1:30, 0.450 of the baseline's"
+        """
+        if any(label not in self.seconds for label in labels):
+            return "-"
+        spent = sum(self.seconds[label] for label in labels)
+        share = f"{spent / self.unit_seconds:.3f}" if self.unit_seconds else "-"
+        return f"{units.duration(spent)}, {share} of the baseline's"
+
+    def about_time(self) -> str:
+        """What the times hold, and on what they were taken."""
+        text = "Time: wall-clock of the whole stage, evaluation and interrupted attempts included"
+        if self.hardware:
+            text += f", on {' and on '.join(self.hardware)}"
+        text += "; whether the machine was busy with other work is not known."
+        if len(self.hardware) > 1:
+            text += " Times on different hardware can't be compared."
+        return text
+
+    def lines(self) -> list[str]:
+        """A line for each slim network: what finding and training it cost, in arithmetic and in time.
+
+        >>> Bill({"supernet": 0.4, "retrain 0.5": 0.25}).lines()
+        ['bill, retrain 0.5: 0.650 baseline trainings (supernet 0.400 + retrain 0.5 0.250); time -']
         """
         lines = []
         for name, labels in self.networks().items():
             parts = " + ".join(f"{label} {self.stages[label]:.3f}" for label in labels)
-            lines.append(f"bill, {name}: {self.total(labels):.3f} baseline trainings ({parts})")
+            spent = f"{self.total(labels):.3f} baseline trainings ({parts})"
+            lines.append(f"bill, {name}: {spent}; time {self.time(labels)}")
         return lines

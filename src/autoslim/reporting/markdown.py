@@ -33,6 +33,7 @@ def report_markdown(
     test_images: int,
     resource: str = "flops",
     convention: str = "macs",
+    training: str = "",
     trajectory: Trajectory | None = None,
     kind: str = "autoslim",
     passes: Mapping[str, float] | None = None,
@@ -55,6 +56,7 @@ def report_markdown(
         test_images: how many images top-1 was measured on.
         resource: what the targets limit.
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
+        training: sentences on how the networks were trained, where that differs.
         trajectory: of the search.
         kind: of the networks that it found, a key of `kinds.KINDS`.
         passes: kind -> what its search spent, in full-network passes over the held-out images.
@@ -70,7 +72,7 @@ def report_markdown(
     ordered = in_order(list(results))
     parts = [
         f"# {arch} on {dataset}, seed {seed}",
-        _results(ordered, full, test_images, resource, convention),
+        _results(ordered, full, test_images, resource, convention, training),
         side_by_side(ordered, full, resource, correct or {}, kind, passes),
         _latency(ordered),
         _figures(figures or {}, folder),
@@ -85,7 +87,12 @@ def report_markdown(
 
 
 def _results(
-    results: Sequence[NetworkResult], full: Cost, images: int, resource: str, convention: str
+    results: Sequence[NetworkResult],
+    full: Cost,
+    images: int,
+    resource: str,
+    convention: str,
+    training: str,
 ) -> str:
     baseline = next((r for r in results if r.kind == "baseline"), None)
     rows = []
@@ -116,7 +123,8 @@ def _results(
         f"{COUNTED[convention]} "
         "Memory: peak of live activations for one image in float32."
     )
-    return f"## Results\n\n{table(head, rows)}\n\n{notes}"
+    told = f"\n\n{training}" if training else ""
+    return f"## Results\n\n{table(head, rows)}\n\n{notes}{told}"
 
 
 def _latency(results: Sequence[NetworkResult]) -> str:
@@ -173,13 +181,17 @@ def _exchanged(trajectory: Trajectory) -> str:
 def _bill(bill: Bill) -> str:
     if not bill.stages:
         return ""
-    rows = [[stage, f"{spent:.3f}"] for stage, spent in bill.stages.items()]
-    rows.append(["**all**", f"**{bill.total(list(bill.stages)):.3f}**"])
-    found = [f"- {' + '.join(labels)}: {bill.total(labels):.3f}" for labels in bill.networks().values()]
-    text = UNIT
+    rows = [[stage, f"{spent:.3f}", bill.time([stage])] for stage, spent in bill.stages.items()]
+    stages = list(bill.stages)
+    rows.append(["**all**", f"**{bill.total(stages):.3f}**", bill.time(stages)])
+    found = [
+        f"- {' + '.join(labels)}: {bill.total(labels):.3f} (time {bill.time(labels)})"
+        for labels in bill.networks().values()
+    ]
+    text = f"{UNIT} {bill.about_time()}"
     if found:
         text += " To find and train a slim network, beside 1 for the baseline:\n\n" + "\n".join(found)
-    return f"## The bill\n\n{table(['stage', 'baseline trainings'], rows)}\n\n{text}"
+    return f"## The bill\n\n{table(['stage', 'baseline trainings', 'time'], rows)}\n\n{text}"
 
 
 def _channels(groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autoslim.kinds import KINDS, place_of
 
@@ -62,6 +63,19 @@ class NetworkResult:
         }
 
 
-def in_order(results: list[NetworkResult]) -> list[NetworkResult]:
+class Ordered(Protocol):
+    """What has a place in tables: a `NetworkResult` and its kin."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def target(self) -> float | None: ...
+
+
+N = TypeVar("N", bound=Ordered)
+
+
+def in_order(networks: Sequence[N]) -> list[N]:
     """The full network first, then by target from large to small, and for one target by kind."""
-    return sorted(results, key=lambda r: (-(r.target if r.target is not None else 2.0), place_of(r.kind)))
+    return sorted(networks, key=lambda n: (-(n.target if n.target is not None else 2.0), place_of(n.kind)))

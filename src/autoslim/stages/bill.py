@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from autoslim.reporting.bill import Bill
+from autoslim.stages.origin import origin
 
 if TYPE_CHECKING:
     from autoslim.datasets import BatchSource
@@ -42,19 +43,36 @@ def bill(experiment: Experiment, finished: Mapping[str, Mapping[str, Any]]) -> B
     whenever they were run.
     """
     one = unit(experiment)
-    results = {label: result for label, result in finished.items() if label != "joint"}  # its parts are there
+    results = {
+        label: result for label, result in finished.items() if not label.startswith("joint")
+    }  # its parts are there
     if any(label.startswith("retrain") for label in finished):
         results = {**_found_before(experiment), **results}
-    spent = {label: result["macs"] / one for label, result in results.items() if "macs" in result}
-    return Bill(spent, experiment.config.retrain.joint)
+    results = {label: result for label, result in results.items() if "macs" in result}
+    reference = results.get("baseline") or _baseline_before(experiment)
+    timed = [result for result in (*results.values(), reference) if "seconds" in result]
+    return Bill(
+        {label: result["macs"] / one for label, result in results.items()},
+        experiment.config.retrain.joint,
+        {label: float(result["seconds"]) for label, result in results.items() if "seconds" in result},
+        reference.get("seconds"),
+        tuple(dict.fromkeys(str(result.get("hardware")) for result in timed)),
+    )
+
+
+def _baseline_before(experiment: Experiment) -> Mapping[str, Any]:
+    """The result of this configuration's baseline training, if it was ever run."""
+    folder = experiment.baseline_folder()
+    return folder.result() if folder.done else {}
 
 
 def _found_before(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Results of the supernet and the search that this configuration's slim networks come from."""
-    retrain, searched = experiment.config.retrain, experiment.config.slim.channels is None
-    folders = []
+    retrain, channels = experiment.config.retrain, experiment.config.slim.channels
+    found = origin(experiment) if channels else None
+    searched, folders = channels is None or found is not None, []
     if searched or "supernet" in (retrain.init, retrain.teacher):
         folders.append(experiment.supernet_folder())
     if searched:
-        folders.append(experiment.search_folder())
+        folders.append(found.folder if found else experiment.search_folder())
     return {folder.stage: folder.result() for folder in folders if folder.done}

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +14,14 @@ from autoslim.errors import AutoslimError
 from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
 from autoslim.exporting.runtimes import call_keras
-from autoslim.kinds import KINDS, kind_of
 from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
+from autoslim.reporting.network import in_order
 from autoslim.reporting.terminal import progress
-from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.network import Network
 from autoslim.stages.preflight import reached
 from autoslim.stages.store import NETWORK_STAGES, StageFolder, write_atomically
-from autoslim.stages.trained import load_network
-from autoslim.stages.wanted import retrain_folders, wanted
+from autoslim.stages.wanted import baseline, uniform, wanted
 
 FOLDER = "export"  # within the folder of each network
 
@@ -31,13 +30,6 @@ NOTHING = (
     "done, or among the stages: stages=[baseline,supernet,search,retrain,uniform,export] (what is done is "
     "reused)."
 )
-
-
-class Network(NamedTuple):
-    """A trained network that is done."""
-
-    label: str  # "baseline", "AutoSlim 0.5", "uniform 0.5"
-    folder: StageFolder
 
 
 def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
@@ -53,26 +45,16 @@ def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
 
 def done_networks(experiment: Experiment) -> list[Network]:
     """The networks of this configuration that are trained: the baseline first, then by target."""
-    slim = experiment.config.slim
-    found = [Network("baseline", experiment.baseline_folder())]
-    networks = wanted(experiment, None if slim.channels else reached(experiment))
-    folders = retrain_folders(experiment, networks)
-    for (label, target, _), folder in zip(networks, folders, strict=True):
-        if folder is not None:
-            found.append(Network(f"{KINDS[kind_of(slim.method)].label} {label}", folder))
-        even = _uniform(experiment, target)
-        if even is not None:
-            found.append(
-                Network(f"{KINDS['uniform'].label} {label}", experiment.network_folder("uniform", even))
-            )
-    done = [network for network in found if network.folder.done]
-    return list({network.folder.path: network for network in done}.values())
+    trajectory = None if experiment.config.slim.channels else reached(experiment)
+    found = [baseline(experiment), *wanted(experiment, trajectory), *uniform(experiment, refuse=False)]
+    done = [network for network in in_order(found) if network.done]
+    return list({network.trained_in.path: network for network in done}.values())
 
 
 def export_folder(experiment: Experiment, networks: Sequence[Network]) -> StageFolder:
     """The folder of the comparison of these networks' files."""
     key = {
-        "networks": [[network.label, network.folder.path.name] for network in networks],
+        "networks": [[network.label, network.trained_in.path.name] for network in networks],
         "export": dataclasses.asdict(experiment.config.export),
     }
     return StageFolder(experiment.root, "export", key)
@@ -101,7 +83,7 @@ def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[N
     rows: list[dict[str, Any]] = []
     with progress("export", total=len(networks), unit="network") as advance:
         for network in networks:
-            with network.folder.locked(experiment.lock_wait):
+            with network.trained_in.locked(experiment.lock_wait):
                 rows += _exported(network, folder, formats, calibration, images, labels)
             advance()
     count = None if calibration is None else len(calibration)
@@ -119,18 +101,18 @@ def _exported(
     labels: np.ndarray,
 ) -> list[dict[str, Any]]:
     """The rows of one network, with `CSV_FIELDS`; paths are relative to the comparison's folder."""
-    model = load_network(network.folder)
+    model = network.model()
     try:
         found = export(
             model,
-            network.folder.path / FOLDER,
+            network.trained_in.path / FOLDER,
             formats,
             calibration=calibration,
             images=images,
             labels=labels,
         )
     except AutoslimError as error:
-        raise AutoslimError(f"{network.label}, {network.folder.path}: {error}") from error
+        raise AutoslimError(f"{network.label}, {network.trained_in.path}: {error}") from error
     answers = logits_of(call_keras(model), images).argmax(-1)
     rows = []
     for exported in found:
@@ -139,14 +121,6 @@ def _exported(
         row["path"] = Path(os.path.relpath(exported.path, folder.path)).as_posix()
         rows.append({name: row[name] for name in CSV_FIELDS})
     return rows
-
-
-def _uniform(experiment: Experiment, target: float) -> np.ndarray | None:
-    """Widths at the same ratio everywhere; None where no ratio meets the target."""
-    try:
-        return uniform_widths(experiment.budget, target)
-    except AutoslimError:
-        return None
 
 
 def _test_images(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from autoslim.stages.baseline import finish_network
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.channels import write_widths
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.network import Network
 from autoslim.stages.retrain import initial_full_model
 from autoslim.stages.store import StageFolder
 from autoslim.training.distribution import is_multi_worker
@@ -19,15 +18,7 @@ from autoslim.training.evaluate import evaluate
 from autoslim.training.joint import JointNetwork, train_joint
 
 
-class Part(NamedTuple):
-    """One of the networks, which becomes a plain one in a folder of its own."""
-
-    label: str  # its target
-    widths: np.ndarray  # int32 [G]
-    folder: StageFolder
-
-
-def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Part]) -> dict[str, Any]:
+def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Network]) -> dict[str, Any]:
     """Train the networks as one on all training images; resumes from the last checkpoint.
 
     Then each of them that is not done is calibrated and evaluated, and written as stage `retrain` writes one.
@@ -39,7 +30,7 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Part]
     """
     config = experiment.config
     graph = experiment.graph_of(initial_full_model(experiment))
-    model = JointNetwork(graph, [part.widths for part in parts])
+    model = JointNetwork(graph, [part.known_widths for part in parts])
     batches = experiment.training_batches()
     history = train_joint(
         model,
@@ -47,45 +38,52 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Part]
         config.retrain,
         config.optimizer,
         config.train,
-        names=[part.label for part in parts],
+        names=[part.name for part in parts],
         folder=folder.path,
         evaluate=lambda: _on_test_images(experiment, model, parts),
     )
+    flops = [int(graph.cost(part.known_widths).flops) for part in parts]
     for place, part in enumerate(parts):
-        with part.folder.locked(experiment.lock_wait):
-            if is_multi_worker(experiment.strategy) or not part.folder.done:
+        part.trained_in.clock = folder.share_of_time(flops[place] / sum(flops))
+        with part.trained_in.locked(experiment.lock_wait):
+            if is_multi_worker(experiment.strategy) or not part.trained_in.done:
                 _finish_part(experiment, model, place, part, history)
-    flops = sum(int(graph.cost(part.widths).flops) for part in parts)
     return folder.finish(
         {
-            "networks": {part.label: str(part.folder.path) for part in parts},
-            **billed(experiment, TRAINING * flops * trained_images(batches, len(history))),
+            "networks": {part.name: str(part.trained_in.path) for part in parts},
+            **billed(experiment, TRAINING * sum(flops) * trained_images(batches, len(history))),
             "history": history,
         }
     )
 
 
-def _on_test_images(experiment: Experiment, model: JointNetwork, parts: Sequence[Part]) -> dict[str, float]:
+def _on_test_images(
+    experiment: Experiment, model: JointNetwork, parts: Sequence[Network]
+) -> dict[str, float]:
     """Metrics of the networks as they are in mid-training, for the curves."""
     metrics: dict[str, float] = {}
     for place, part in enumerate(parts):
         found = evaluate(partial(model.run, place=place), experiment.test_batches())
-        metrics |= {f"test/{part.label}_loss": found.loss, f"test/{part.label}_top1": found.top1}
+        metrics |= {f"test/{part.name}_loss": found.loss, f"test/{part.name}_top1": found.top1}
     return metrics
 
 
 def _finish_part(
-    experiment: Experiment, model: JointNetwork, place: int, part: Part, history: Sequence[dict[str, float]]
+    experiment: Experiment,
+    model: JointNetwork,
+    place: int,
+    part: Network,
+    history: Sequence[dict[str, float]],
 ) -> None:
     """Write one of the networks as a plain one; its history and its bill are its own part of all."""
     with experiment.strategy.scope():
         small = model.materialize(place)
-    write_widths(experiment, part.folder, part.widths)
+    write_widths(experiment, part.trained_in, part.known_widths)
     own = [
         {
             "epoch": epoch["epoch"],
-            **{f"train/{name}": epoch[f"{part.label}/{name}"] for name in ("loss", "top1")},
+            **{f"train/{name}": epoch[f"{part.name}/{name}"] for name in ("loss", "top1")},
         }
         for epoch in history
     ]
-    finish_network(experiment, part.folder, small, own)
+    finish_network(experiment, part.trained_in, small, own)

@@ -7,33 +7,32 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.verify import lost_images_told
-from autoslim.kinds import kind_of
 from autoslim.reporting.exports import export_table
 from autoslim.reporting.terminal import heading, results_table, show, where
 from autoslim.schema import Config
-from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.baseline import run_baseline
 from autoslim.stages.bill import bill
 from autoslim.stages.describe import run_describe
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.export import check_export, done_networks, export_folder, is_exported, run_export
-from autoslim.stages.joint import Part, run_joint
+from autoslim.stages.joint import run_joint
+from autoslim.stages.network import Network, distinct
 from autoslim.stages.preflight import check_before, reached, search_result
 from autoslim.stages.report import run_report
 from autoslim.stages.retrain import run_retrain
 from autoslim.stages.search import run_search
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder, writing
 from autoslim.stages.supernet import run_supernet
-from autoslim.stages.trained import Trained, trained
-from autoslim.stages.wanted import Wanted, distinct, joint_folder, retrain_folders, wanted
+from autoslim.stages.trained import shown
+from autoslim.stages.wanted import baseline, joint_folder, uniform, wanted
 from autoslim.training.distribution import is_chief, is_multi_worker, peers_watched, wait_for_all
 
 log = logging.getLogger(__name__)
@@ -90,16 +89,16 @@ class _Run:
         self.experiment = experiment
         self.config = experiment.config
         self.outcome = Outcome()
-        self.trained: list[Trained] = []
+        self.trained: list[Network] = []
         self.finished: dict[str, dict[str, Any]] = {}  # stage and target, as "retrain 0.5" -> result.json
         self.trajectory: Trajectory | None = None
 
     def baseline(self) -> None:
         """Train the full network."""
-        folder = self.experiment.baseline_folder()
-        result = self._stage(folder, "", lambda: run_baseline(self.experiment, folder), NETWORK_FIELDS)
-        full = self.experiment.plan.full
-        self.trained.append(trained(self.experiment, "baseline", None, full, folder, result))
+        network = baseline(self.experiment)
+        folder = network.trained_in
+        self._stage(folder, "", lambda: run_baseline(self.experiment, folder), NETWORK_FIELDS)
+        self.trained.append(network)
 
     def supernet(self) -> None:
         """Train one network for all widths, unless nobody needs it."""
@@ -137,19 +136,11 @@ class _Run:
 
     def retrain(self) -> None:
         """Train the networks that the search found, or the one that `slim.channels` names."""
-        kind = kind_of(self.config.slim.method)
-        networks = self._wanted()
-        self._together(networks)
-        folders = retrain_folders(self.experiment, networks)
-        for (label, _, widths), folder in zip(networks, folders, strict=True):
-            assert widths is not None and folder is not None
-            self._network(kind, label, widths, folder)
+        self._train(self._wanted())
 
     def uniform(self) -> None:
-        """Train networks of the same budgets with every group at the same ratio."""
-        for label, target, _ in wanted(self.experiment, None):
-            widths = uniform_widths(self.experiment.budget, target)
-            self._network("uniform", label, widths, self.experiment.network_folder("uniform", widths))
+        """Train networks of the same budgets with every group at the same ratio, by the same recipe."""
+        self._train(uniform(self.experiment))
 
     def report(self) -> None:
         """Compare the networks of this run."""
@@ -178,7 +169,7 @@ class _Run:
     def finish(self) -> None:
         """The final table, and where everything lies."""
         full = self.experiment.budget.full
-        results = [one.network for one in self.trained]
+        results = [shown(self.experiment, network) for network in self.trained]
         self.outcome.rows = [result.row(full) for result in results]
         if results:
             heading("results")
@@ -214,7 +205,8 @@ class _Run:
                 if together or not enough():  # another process may have run it
                     heading(label, str(folder.path))
                     start = time.monotonic()
-                    result = work()
+                    with folder.timed():
+                        result = work()
                     log.info("%s took %.0f s", label, time.monotonic() - start)
                     if together:
                         wait_for_all(self.experiment.strategy)  # all that the next stage reads is written
@@ -234,7 +226,7 @@ class _Run:
         self.finished[label] = result
         return result
 
-    def _wanted(self) -> list[Wanted]:
+    def _wanted(self) -> list[Network]:
         """The networks to retrain.
 
         Raises:
@@ -251,33 +243,31 @@ class _Run:
             )
         return networks
 
-    def _together(self, networks: list[Wanted]) -> None:
+    def _train(self, networks: list[Network]) -> None:
+        """Train networks by one recipe, each unless this run has done so under the same name."""
+        self._together(networks)
+        for network in networks:
+            if not any((n.kind, n.target) == (network.kind, network.target) for n in self.trained):
+                self._network(network)
+
+    def _together(self, networks: list[Network]) -> None:
         """Train the networks as one, where that is asked for: each is then found done in its folder."""
         folder = joint_folder(self.experiment, networks)
         if folder is None:
             return
-        parts = [
-            Part(label, widths, self.experiment.network_folder("retrain", widths, folder))
-            for label, widths in distinct(networks).items()
-        ]
+        parts = distinct(networks)
         self._stage(
             folder,
-            "",
+            "uniform" if networks[0].kind == "uniform" else "",
             lambda: run_joint(self.experiment, folder, parts),
-            done=lambda: folder.done and all(part.folder.done for part in parts),
+            done=lambda: folder.done and all(part.done for part in parts),
         )
 
-    def _network(self, kind: str, label: str, widths: np.ndarray, folder: StageFolder) -> None:
-        """Train a network, unless this run has done so under the same name."""
-        if any((one.network.kind, one.network.target) == (kind, float(label)) for one in self.trained):
-            return
-        result = self._stage(
-            folder,
-            label,
-            lambda: run_retrain(self.experiment, folder, widths, f"{folder.stage} {label}"),
-            NETWORK_FIELDS,
-        )
-        self.trained.append(trained(self.experiment, kind, float(label), widths, folder, result))
+    def _network(self, network: Network) -> None:
+        """Train a network alone, or find it done."""
+        work = partial(run_retrain, self.experiment, network)
+        self._stage(network.trained_in, network.name, work, NETWORK_FIELDS)
+        self.trained.append(network)
 
 
 _STAGES: dict[str, Callable[[_Run], None]] = {

@@ -25,15 +25,16 @@ from autoslim.reporting.trust import FEWEST
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import bill
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.network import Network
 from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
-from autoslim.stages.trained import Trained
+from autoslim.stages.trained import shown
 from autoslim.stages.trust import judged
 
 
 def run_report(
     experiment: Experiment,
-    trained: list[Trained],
+    trained: list[Network],
     finished: dict[str, dict[str, Any]],
     trajectory: Trajectory | None,
 ) -> Path:
@@ -47,7 +48,7 @@ def run_report(
     """
     config = experiment.config
     key = {
-        "networks": sorted(Path(one.network.folder).name for one in trained),
+        "networks": sorted(one.trained_in.path.name for one in trained),
         "search": experiment.search_folder().path.name if trajectory else None,
         "resource": config.slim.resource,
     }
@@ -60,22 +61,24 @@ def run_report(
 def _write(
     experiment: Experiment,
     folder: StageFolder,
-    trained: list[Trained],
+    trained: list[Network],
     finished: dict[str, dict[str, Any]],
     trajectory: Trajectory | None,
 ) -> None:
     config = experiment.config
     resource = config.slim.resource
-    kind, others = kind_of(config.slim.method), rivals(experiment)
-    shown = _with_rivals(trained, others)
-    own, results = [one.network for one in trained], [one.network for one in shown]
+    others = rivals(experiment)
+    kind = _front(trained, kind_of(config.slim.method))
+    networks = _with_rivals(trained, others)
+    results = [shown(experiment, network) for network in networks]
+    own = results[: len(trained)]
     first = trained[0].result
     test_images = first["test_images"]
     known = {result.folder: (result.label, result.kind) for result in reversed(results)}
-    networks, images = judged(experiment, folder, known)
+    judgements, images = judged(experiment, folder, known)
     figures = _figures(experiment, own, results, test_images, trajectory)
-    if len(networks) >= FEWEST:
-        figures["trust"] = supernet_against_retrained(networks)
+    if len(judgements) >= FEWEST:
+        figures["trust"] = supernet_against_retrained(judgements)
     paths = {name: save_png(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
     titles = {
         "accuracy": f"Accuracy against {resource}",
@@ -93,12 +96,13 @@ def _write(
         test_images=test_images,
         resource=resource,
         convention=config.slim.convention,
+        training=_training(experiment, own),
         trajectory=trajectory,
         kind=kind,
         passes={rival.kind: rival.passes for rival in others}
         | ({kind: trajectory.passes} if trajectory else {}),
-        judged=(networks, images),
-        correct={one.network.label: np.array(list(one.result["right"])) == "1" for one in shown},
+        judged=(judgements, images),
+        correct={n.label: np.array(list(n.result["right"])) == "1" for n in networks},
         bill=bill(experiment, finished),
         groups=_groups(experiment),
         figures={titles[name]: path for name, path in paths.items()},
@@ -134,11 +138,37 @@ def _figures(
     return figures
 
 
-def _with_rivals(trained: list[Trained], others: list[Rival]) -> list[Trained]:
+def _with_rivals(trained: list[Network], others: list[Rival]) -> list[Network]:
     """This run's networks, and those of other methods that are not among them."""
-    named = {(one.network.kind, one.network.target) for one in trained}
+    named = {(one.kind, one.target) for one in trained}
     found = [one for rival in others for one in rival.networks]
-    return [*trained, *(one for one in found if (one.network.kind, one.network.target) not in named)]
+    return [*trained, *(one for one in found if (one.kind, one.target) not in named)]
+
+
+def _training(experiment: Experiment, results: list[NetworkResult]) -> str:
+    """Which differences between the networks are of their training, not of their channels alone."""
+    b, r = experiment.config.baseline, experiment.config.retrain
+    if all(KINDS[result.kind].full for result in results):
+        return ""
+    start = "the supernet's weights" if r.init == "supernet" else "fresh weights"
+    text = (
+        "All slim networks, also the uniform ones and those of other methods, were trained by one recipe, "
+        f"from {start} (epochs: {r.epochs})"
+    )
+    text += ", the networks of one method jointly" if r.joint else ""
+    text += "" if r.teacher == "none" else f", with the {r.teacher} as teacher"
+    if any(KINDS[result.kind].full for result in results):
+        text += (
+            f". The full network has a recipe of its own (epochs: {b.epochs}): its difference from a "
+            "slim network is of the training and the channels together"
+        )
+    return text + "."
+
+
+def _front(networks: list[Network], kind: str) -> str:
+    """The kind that the others are compared with: what was retrained, else what the method finds."""
+    retrained = [n.kind for n in networks if n.target is not None and n.kind != "uniform"]
+    return retrained[0] if retrained else kind
 
 
 def _groups(experiment: Experiment) -> list[tuple[str, int]]:

@@ -12,22 +12,19 @@ from autoslim.graph import ChannelGraph
 from autoslim.stages.baseline import finish_network, on_test_images
 from autoslim.stages.channels import write_widths
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import StageFolder
+from autoslim.stages.network import Network
 from autoslim.training.fit import fit
 
 
-def run_retrain(
-    experiment: Experiment, folder: StageFolder, widths: np.ndarray, label: str
-) -> dict[str, Any]:
-    """Train the network at `widths` on all training images; resumes from the last checkpoint.
+def run_retrain(experiment: Experiment, network: Network) -> dict[str, Any]:
+    """Train a small network on all training images; resumes from the last checkpoint.
 
     Args:
         experiment: of the run.
-        folder: of this network.
-        widths: int32 [G], of the full network's groups.
-        label: for the progress bar.
+        network: whose widths are known.
     """
     config, r = experiment.config, experiment.config.retrain
+    folder, widths = network.trained_in, network.known_widths
     model = initial_model(experiment, widths)
     write_widths(experiment, folder, widths)
     batches = experiment.training_batches()
@@ -40,7 +37,7 @@ def run_retrain(
         teacher=teacher_of(experiment),
         folder=folder.path,
         evaluate=lambda: on_test_images(experiment, model),
-        description=label,
+        description=f"{folder.stage} {network.name}",
     )
     teacher_macs = 0 if r.teacher == "none" else int(experiment.plan.cost().flops)
     return finish_network(experiment, folder, model, history, teacher_macs)

@@ -12,10 +12,10 @@ import yaml
 from autoslim.errors import AutoslimError
 from autoslim.kinds import METHODS, kind_of
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.network import Network
 from autoslim.stages.search import load_trajectory
-from autoslim.stages.store import NETWORK_FIELDS, RESULT, StageFolder
-from autoslim.stages.trained import Trained, trained
-from autoslim.stages.wanted import retrain_folders, wanted
+from autoslim.stages.store import RESULT, StageFolder
+from autoslim.stages.wanted import wanted
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Rival(NamedTuple):
 
     kind: str  # of its networks, a key of `kinds.KINDS`
     passes: float  # full-network passes over the held-out images that it spent
-    networks: list[Trained]
+    networks: list[Network]
 
 
 def rivals(experiment: Experiment) -> list[Rival]:
@@ -67,19 +67,15 @@ def _comparable(own: StageFolder, path: Path, targets: Sequence[float]) -> str |
 
 def _rival(experiment: Experiment, method: str, path: Path) -> Rival | None:
     """One method's networks for this run's targets, as far as they are retrained."""
-    kind, s, networks = kind_of(method), experiment.config.slim, []
+    s, networks = experiment.config.slim, []
     try:
         trajectory = load_trajectory(experiment, path)
         if trajectory is None or not trajectory.reaches(min(s.targets), s.limits.given):
             return None
-        found = wanted(experiment, trajectory)
-        for (_, target, widths), folder in zip(
-            found, retrain_folders(experiment, found, method), strict=True
-        ):
-            if widths is not None and folder is not None and folder.done:
-                result = folder.result(NETWORK_FIELDS)
-                networks.append(trained(experiment, kind, target, widths, folder, result))
+        for network in wanted(experiment, trajectory, method):
+            if network.done and network.result:
+                networks.append(network)
     except AutoslimError as error:
         log.warning("The search in %s is left out of the report: %s", path, error)
         return None
-    return Rival(kind, trajectory.passes, networks)
+    return Rival(kind_of(method), trajectory.passes, networks)

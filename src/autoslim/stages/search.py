@@ -22,9 +22,8 @@ from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.scored import ScoreFile
-from autoslim.stages.store import StageFolder, write_atomically, writes
+from autoslim.stages.store import TRAJECTORY, StageFolder, write_atomically, writes
 
-TRAJECTORY = "trajectory.json"
 SCORED = "scored.jsonl"  # the networks that a method has scored, one a line
 
 

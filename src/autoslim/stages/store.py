@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -17,12 +17,15 @@ import yaml
 from filelock import FileLock, Timeout
 
 from autoslim.errors import AutoslimError
+from autoslim.stages.clock import elapsed, hardware
 from autoslim.writing import write_whole
 
 log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 MODEL = "model.keras"  # of a stage that trains one network
+ELAPSED = "elapsed.json"  # seconds that a stage has taken so far, over all calls
+TRAJECTORY = "trajectory.json"  # of a search
 CHANNELS = "channels.yaml"  # that network's, {group name: width}
 NETWORK_STAGES = ("baseline", "retrain", "uniform")  # that train one network each
 HASH_LENGTH = 10
@@ -60,6 +63,7 @@ class StageFolder:
         self.stage = stage
         self.key = key
         self.path = Path(root) / f"{stage}-{stage_hash(key)}"
+        self.clock: Callable[[], float] | None = None  # seconds that the stage has taken; set while it runs
 
     @property
     def done(self) -> bool:
@@ -88,9 +92,22 @@ class StageFolder:
         return result
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Write the result, atomically: from then on the stage is done."""
+        """Write the result, atomically, with the seconds it took: from then on the stage is done."""
+        if self.clock is not None:
+            result = {**result, "seconds": round(self.clock(), 1), "hardware": hardware()}
         write_atomically(self.path / RESULT, json.dumps(result, indent=1))
         return result
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Within the block count the stage's seconds, those of earlier calls that were stopped included."""
+        with elapsed(self.path / ELAPSED, writes()) as self.clock:
+            yield
+
+    def share_of_time(self, share: float) -> Callable[[], float] | None:
+        """The clock of a part of this stage, by its share of the work."""
+        clock = self.clock
+        return None if clock is None else lambda: share * clock()
 
     @contextmanager
     def locked(self, wait: float | None) -> Iterator[StageFolder]:

@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
-import numpy as np
 import yaml
 
 from autoslim.reporting.trust import Judged
 from autoslim.slimming.points import Widths, score_of, widths_key
 from autoslim.slimming.scorer import Scorer
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.network import Network
 from autoslim.stages.scored import ScoreFile
 from autoslim.stages.store import CHANNELS, NETWORK_FIELDS, RESULT, StageFolder, stage_hash
 from autoslim.training.distribution import is_multi_worker
 
 
-class Retrained(NamedTuple):
-    """A retrained network."""
-
-    folder: StageFolder
-    widths: np.ndarray  # int32 [G]
-    top1: float  # share of test images that are right
-
-
-def retrained(experiment: Experiment) -> list[Retrained]:
+def retrained(experiment: Experiment) -> list[Network]:
     """All networks of the project's folder that were retrained from this supernet by this recipe.
 
     A folder is of this recipe if its channels, with this configuration, lead to its own name.
     """
-    together = experiment.config.retrain.joint
-    joints = _joints(experiment) if together else [None]
-    found: dict[Widths, Retrained] = {}
-    for stage in ("retrain", "uniform")[: 1 if together else 2]:
+    joints = _joints(experiment) if experiment.config.retrain.joint else [None]
+    found: dict[Widths, Network] = {}
+    for stage in ("retrain", "uniform"):
         for path in sorted(experiment.root.glob(f"{stage}-*/{RESULT}")):
             try:
                 channels = yaml.safe_load((path.parent / CHANNELS).read_text())
                 widths = experiment.plan.widths_from(channels)
-                folders = [experiment.network_folder(stage, widths, joint) for joint in joints]
-                for folder in folders:
-                    if folder.path == path.parent:
-                        top1 = float(folder.result(NETWORK_FIELDS)["top1"])
-                        found.setdefault(widths_key(widths), Retrained(folder, widths, top1))
+                for folder in [experiment.network_folder(stage, widths, joint) for joint in joints]:
+                    if folder.path == path.parent and folder.result(NETWORK_FIELDS):
+                        share = float(experiment.budget.share(experiment.budget.cost(widths)))
+                        found.setdefault(widths_key(widths), Network("other", share, widths, folder))
             except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
                 continue  # damaged, or of another kind of network
     return list(found.values())
@@ -80,7 +69,7 @@ def judged(
     s = experiment.config.slim
     basis = {"supernet": experiment.supernet_folder().path.name, "images": s.images, "batch": s.batch_size}
     file = ScoreFile(report.path / f"supernet-{stage_hash(basis)}.jsonl")
-    lacking = [n.widths for n in networks if widths_key(n.widths) not in file.known]
+    lacking = [n.known_widths for n in networks if widths_key(n.known_widths) not in file.known]
     if lacking:
         graph = experiment.graph_of(experiment.load_weights(experiment.supernet_folder()))
         scorer = Scorer(graph, experiment.holdout_batches())
@@ -89,8 +78,8 @@ def judged(
             file.add(widths_key(widths), score_of(losses[0], right[0]))
     found = []
     for network in networks:
-        path = str(network.folder.path)
-        name, kind = labels.get(path, (network.folder.path.name, "other"))
-        share = float(experiment.budget.share(experiment.budget.cost(network.widths)))
-        found.append(Judged(name, kind, share, file.known[widths_key(network.widths)].loss, network.top1))
+        path = network.trained_in.path
+        name, kind = labels.get(str(path), (path.name, network.kind))
+        loss = file.known[widths_key(network.known_widths)].loss
+        found.append(Judged(name, kind, network.target or 1.0, loss, float(network.result["top1"])))
     return found, len(experiment.holdout_index())
