@@ -66,7 +66,7 @@ def test_time_of_networks_trained_jointly_is_that_of_the_training(joint: Outcome
 def test_a_file_of_this_supernets_search_is_known_by_its_widths(
     joint: Outcome, output: Path, tmp_path: Path
 ) -> None:
-    """Wherever it lies and whatever it is called; with another width it is hand-made, without a search's bill."""
+    """Wherever it lies; with another width it is hand-made, and no search is on its bill."""
     (found,) = Path(joint.folders["search"]).glob("channels_0.5.yaml")
     channels = yaml.safe_load(found.read_text())
     mine = tmp_path / "mine.yaml"
