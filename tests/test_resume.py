@@ -30,7 +30,6 @@ SMALL = [
     "slim.lazy=true",
     "slim.refresh=3",
     "slim.exchange=1",
-    "slim.confidence=0.6",
     "optimizer.learning_rate=0.02",
 ]
 

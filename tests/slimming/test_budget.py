@@ -98,7 +98,9 @@ def test_a_budget_is_met_when_all_limits_are():
 def test_uniform_keeps_within_all_limits():
     channels = graph()
     limits = {"params": 0.5 * channels.cost().params}
-    cost = channels.cost(uniform_widths(Budget(channels, limits=limits), 0.9))
+    cost = channels.cost(
+        uniform_widths(Budget(channels, limits=limits), Levels.spaced(channels, 4, 0.25, 1), 0.9)
+    )
     assert cost.params <= limits["params"] and cost.flops < 0.9 * channels.cost().flops
 
 

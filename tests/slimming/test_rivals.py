@@ -156,9 +156,10 @@ def test_spending_is_what_the_scorer_spent(big, levels, method, scorer, found):
     """The scorer counts what it runs; whole networks, each once, are no more than that."""
     macs, images = scorer.macs, scorer.scored
     trajectory, scored = found(method, big, levels)
-    spent = sum(point.macs for point in trajectory.points)
+    spent = trajectory.macs
     assert spent == scorer.macs - macs
-    assert sum(point.scored for point in trajectory.points) == scorer.scored - images
+    points = [*trajectory.points, *(point for w in trajectory.widenings for point in w.points)]
+    assert sum(point.scored for point in points) == scorer.scored - images
     whole = sum(20 * big.cost(np.array(widths)).flops for widths in scored)
     assert spent < whole if method == "sensitivity" else spent == whole
 
@@ -205,7 +206,7 @@ def test_a_full_network_that_is_not_finite(big, levels):
 
 def test_uniform_is_the_widest_uniform_network(big, levels, found):
     trajectory, _ = found("uniform", big, levels)
-    expected = [tuple(uniform_widths(Budget(big), target)) for target in TARGETS]
+    expected = [tuple(uniform_widths(Budget(big), levels, target)) for target in TARGETS]
     assert [point.widths for point in trajectory.points[1:]] == expected
 
 

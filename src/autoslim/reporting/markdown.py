@@ -168,8 +168,14 @@ def _search(trajectory: Trajectory | None, kind: str) -> str:
         "network over these images. With the supernet's own weights the held-out top-1 went from "
         f"{100 * trajectory.points[0].top1:.2f} % to {100 * last.top1:.2f} %"
         f"{f' (on {last.images:,} of the images)' if 0 < last.images < trajectory.images else ''}."
-        f"{_exchanged(trajectory)}"
+        f"{_given_back(trajectory)}{_exchanged(trajectory)}"
     )
+
+
+def _given_back(trajectory: Trajectory) -> str:
+    """How many levels of what the way down left of each target's budget were given back."""
+    kept = ", ".join(f"{len(w.points)} for {w.target:g}" for w in trajectory.widenings if w.points)
+    return f" Levels given back, as the budget had room for them: {kept}." if kept else ""
 
 
 def _exchanged(trajectory: Trajectory) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,6 @@ from autoslim.graph import ChannelGraph, Cost
 
 RESOURCES = ("flops", "params", "memory", "latency")
 UNITS = {"flops": "multiply-accumulates", "params": "weights", "memory": "bytes", "latency": "ms"}
-
-
-def check_targets(targets: Sequence[float], resource: str) -> None:
-    """Refuse what is no shares of a resource to keep.
-
-    Raises:
-        AutoslimError: for none, or one outside (0, 1].
-    """
-    if not targets or not all(0 < target <= 1 for target in targets):
-        raise AutoslimError(
-            f"targets={tuple(targets)}: expected shares of the full network's {resource}, in (0, 1]."
-        )
 
 
 class Budget:
@@ -96,6 +84,77 @@ class Budget:
         for name, amount in self.limits.items():
             met = met & (np.asarray(cost.of(name)) <= amount)
         return met if met.ndim else bool(met)
+
+    def bounds(self, target: float) -> dict[str, float]:
+        """{resource: largest amount} of every budget: the target's, and the limits."""
+        found = {self.resource: target * float(self.full.of(self.resource))}
+        for name, amount in self.limits.items():
+            found[name] = min(amount, found.get(name, amount))
+        return found
+
+    def amounts(self, widths: Any, target: float) -> list[tuple[str, float, np.ndarray]]:
+        """What networks at widths [..., G] use of every budget: (resource, bound, amounts float64 [..., M]).
+
+        M is 1, and for memory, which is a maximum, the number of moments at which activations live.
+        """
+        cost, found = self.cost(widths), []
+        for name, bound in self.bounds(target).items():
+            if name == "memory":
+                amounts = self.graph.live_memory(widths).astype(float)
+            else:
+                amounts = np.asarray(cost.of(name), float)[..., None]
+            found.append((name, bound, amounts))
+        return found
+
+    def saved(self, now: np.ndarray, candidates: np.ndarray, target: float) -> np.ndarray:
+        """How much nearer to a target and the limits each candidate is than the network it comes from.
+
+        The sum over the violated budgets of what is saved there, each as a share of its bound and counted up
+        to the excess; of memory, the mean over the moments that are above its bound. With a target alone
+        nothing is cut off, so that the path down is the same for every target.
+
+        Args:
+            now: widths int32 [G].
+            candidates: widths int32 [K, G], nowhere wider.
+            target: share of the full network's resource to keep.
+
+        Returns:
+            float64 [K], 0 where a step saves nothing of a violated budget.
+        """
+        if not self.steered:
+            amounts = np.asarray(self.cost(candidates).of(self.resource), float)
+            full = float(self.full.of(self.resource))
+            return np.maximum(0.0, (self.cost(now).of(self.resource) - amounts) / full)
+        total = np.zeros(len(candidates))
+        before, after = self.amounts(now, target), self.amounts(candidates, target)
+        for (_, bound, one), (_, _, each) in zip(before, after, strict=True):
+            over = one > bound
+            if over.any():
+                saved = np.minimum(one[over] - each[:, over], one[over] - bound)
+                total += np.maximum(saved, 0.0).mean(-1) / bound
+        return total
+
+    def spent(self, now: np.ndarray, candidates: np.ndarray, target: float) -> np.ndarray:
+        """How much of what is left of the budgets each candidate takes: float64 [K].
+
+        The sum over the budgets of what is added as a share of what is left there: scarce ones count most.
+
+        Args:
+            now: widths int32 [G], within all budgets.
+            candidates: widths int32 [K, G], nowhere narrower.
+            target: share of the full network's resource to keep.
+        """
+        total = np.zeros(len(candidates))
+        before, after = self.amounts(now, target), self.amounts(candidates, target)
+        for (_, bound, one), (_, _, each) in zip(before, after, strict=True):
+            left = bound - one.max(-1)
+            total += np.maximum(each.max(-1) - one.max(-1), 0.0) / max(left, 1e-12 * bound)
+        return total
+
+    @property
+    def steered(self) -> bool:
+        """Whether the way down depends on the target: with limits, and for memory, which is a maximum."""
+        return bool(self.limits) or self.resource == "memory"
 
     def refuse_unreachable(self, smallest: np.ndarray, target: float) -> None:
         """Refuse a target or limit below what the network costs at its `smallest` widths int32 [G].

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from autoslim.errors import AutoslimError
+from autoslim.slimming.choosing import Candidates, chosen_among
 from autoslim.slimming.exchange import exchanges
-from autoslim.slimming.levels import Levels
+from autoslim.slimming.giving_back import given_back
 from autoslim.slimming.points import as_point, path_from, score_of
 from autoslim.slimming.problem import Problem
-from autoslim.slimming.selection import everything, halving, refreshed
 from autoslim.slimming.trajectory import Trajectory
-from autoslim.slimming.trial import Judging, Trial
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +29,9 @@ def greedy(
 ) -> Trajectory:
     """Slim until the smallest target is met; one pass serves every larger target on the way.
 
+    A step is one group a level narrower, among those that save something of a violated budget. Then, for
+    each target, what is left of its budget is given back (`slimming.giving_back`), and exchanges are tried.
+
     Args:
         problem: with the greedy search's options.
         start: a trajectory to go on with, of the same problem.
@@ -40,7 +42,7 @@ def greedy(
     """
     problem.refuse_unreachable()
     trajectory = _first(problem) if start is None else _going_on(start, problem)
-    for phase in (narrowings, exchanges):
+    for phase in (narrowings, given_back, exchanges):
         for longer in phase(problem, trajectory):
             trajectory = longer
             if on_point:
@@ -52,12 +54,17 @@ def narrowings(problem: Problem, trajectory: Trajectory) -> Iterator[Trajectory]
     """The path after each step down, until it reaches the smallest target."""
     targets, limits = problem.options.targets, problem.budget.limits
     while not trajectory.reaches(min(targets), limits):
+        target = next(target for target in targets if not trajectory.reaches(target, limits))
         now = np.array(trajectory.points[-1].widths, np.int32)
-        groups, candidates = narrower_candidates(problem.levels, now)
+        groups, candidates = problem.levels.one_narrower(now)
         if not groups:
             _ended_early(trajectory, targets, limits)
             break
-        trajectory = _slim_one(problem, trajectory, groups, candidates)
+        saved = problem.budget.saved(now, candidates, target)
+        # Where nothing saves, as where latency does not fall with one group, all candidates are tried.
+        chosen = np.flatnonzero(saved > 0) if saved.any() else np.arange(len(groups))
+        steps = Candidates(tuple(groups[i] for i in chosen), candidates[chosen], saved[chosen])
+        trajectory = _slim_one(problem, trajectory, steps)
         yield trajectory
 
 
@@ -88,79 +95,14 @@ def _going_on(start: Trajectory, problem: Problem) -> Trajectory:
     return start
 
 
-def _slim_one(
-    problem: Problem, trajectory: Trajectory, groups: Sequence[int], candidates: np.ndarray
-) -> Trajectory:
-    """The path with one more point: the best of the candidates [K, G], each narrower in its of `groups`."""
-    options, scorer, budget = problem.options, problem.scorer, problem.budget
+def _slim_one(problem: Problem, trajectory: Trajectory, candidates: Candidates) -> Trajectory:
+    """The path with one more point: the best of the candidates."""
+    scorer = problem.scorer
     step, now = len(trajectory.points), np.array(trajectory.points[-1].widths, np.int32)
-    macs, scored = scorer.macs, scorer.scored
-    amounts = np.asarray(budget.cost(candidates).of(budget.resource), float)
-    saved = (budget.cost(now).of(budget.resource) - amounts) / trajectory.full(budget.resource)
-    judging = Judging(options.score, options.per_cost, options.search != "naive")
-    trial = Trial(scorer, now, candidates, saved, judging, drops=options.lazy)
-    best = decided(problem, trial, amounts, _known(problem, trajectory, groups, step), step)
-    losses, right = trial.scores(best)
-    spent = {
-        "macs": scorer.macs - macs,
-        "naive_macs": int(budget.graph.cost(candidates).flops.sum()) * scorer.images,
-        "scored": scorer.scored - scored,
-    }
-    point = as_point(budget, candidates[best], groups[best], score_of(losses, right), len(losses), spent)
-    return trajectory.then(point, _queue(trajectory, groups, trial) if options.lazy else ())
-
-
-def decided(problem: Problem, trial: Trial, amounts: np.ndarray, known: np.ndarray, step: int) -> int:
-    """The best candidate of a step, as `GreedyOptions` says.
-
-    Args:
-        problem: with the options.
-        trial: of the candidates.
-        amounts: cost of each [K], which decides between equals.
-        known: last known drop of each [K], NaN: none; all are re-scored unless `lazy`.
-        step: number of the step, from 1: where in the batches a step begins is a function of it.
-    """
-    options, batches = problem.options, len(problem.scorer.sizes)
-    share = max(1, round(options.first * batches))
-    order = [((step - 1) * share + i) % batches for i in range(batches)]
-    first = share if options.search == "halving" else batches
-    contenders = np.arange(len(amounts))
-    if options.lazy:
-        contenders = refreshed(lambda chosen: trial.drops(chosen, order[:first]), known, amounts)
-    if options.search == "halving":
-        return halving(trial.badness, contenders, order, amounts, first)
-    return everything(trial.badness, contenders, order, amounts)
-
-
-def _known(problem: Problem, trajectory: Trajectory, groups: Sequence[int], step: int) -> np.ndarray:
-    """Last known drop of each candidate, NaN where it is to be re-scored: [K]."""
-    options = problem.options
-    if not options.lazy or not trajectory.queue or (step - 1) % options.refresh == 0:
-        return np.full(len(groups), np.nan)
-    drops = [trajectory.queue[group] for group in groups]
-    return np.array([np.nan if drop is None else drop for drop in drops])
-
-
-def _queue(trajectory: Trajectory, groups: Sequence[int], trial: Trial) -> tuple[float | None, ...]:
-    """Last known drop of every group after a step: those that were scored are known again."""
-    queue = list(trajectory.queue or [None] * len(trajectory.groups))
-    for candidate, group in enumerate(groups):
-        if trial.seen(candidate):
-            queue[group] = float(trial.drops([candidate])[0])
-    return tuple(queue)
-
-
-def narrower_candidates(levels: Levels, widths: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """Every group one level narrower, where it has one: (groups [K], widths int32 [K, G])."""
-    groups, candidates = [], []
-    for group, width in enumerate(widths):
-        level = levels.narrower(group, int(width))
-        if level is not None:
-            candidate = widths.copy()
-            candidate[group] = level
-            groups.append(group)
-            candidates.append(candidate)
-    return groups, np.reshape(np.array(candidates, np.int32), (len(groups), len(widths)))
+    before = scorer.macs, scorer.scored
+    choice = chosen_among(problem, now, candidates, trajectory.queue, step)
+    point = choice.point(problem, candidates, before, len(candidates.widths))
+    return trajectory.then(point, choice.queue)
 
 
 def _ended_early(trajectory: Trajectory, targets: Sequence[float], limits: Mapping[str, float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ class Levels:
     """Per channel group the widths that it may take, distinct and ascending; the last is its full width."""
 
     widths: tuple[tuple[int, ...], ...]  # [G], each of its own length
+    divisor: int = 1  # of which widths are multiples, full ones aside
 
     def __post_init__(self) -> None:
         for group, widths in enumerate(self.widths):
@@ -52,7 +54,8 @@ class Levels:
                 f"count={count}, min_width={min_width}, divisor={divisor}, step={step}: expected at least 2 "
                 "levels, a smallest width in (0, 1], a divisor of at least 1, a step of at least 1 or None."
             )
-        levels = cls(tuple(_group_levels(group, count, min_width, divisor, step) for group in graph.groups))
+        widths = tuple(_group_levels(group, count, min_width, divisor, step) for group in graph.groups)
+        levels = cls(widths, divisor)
         if all(len(widths) == 1 for widths in levels.widths):
             sizes = [group.size for group in graph.slimmable]
             raise AutoslimError(
@@ -86,11 +89,34 @@ class Levels:
         """The next level of a group above `width`, or None at the largest."""
         return next((level for level in self.widths[group] if level > width), None)
 
+    def one_narrower(self, widths: np.ndarray) -> tuple[list[int], np.ndarray]:
+        """Every group one level narrower, where it has one: (groups [K], widths int32 [K, G])."""
+        return _one_changed(widths, self.narrower)
+
+    def one_wider(self, widths: np.ndarray) -> tuple[list[int], np.ndarray]:
+        """Every group one level wider, where it has one: (groups [K], widths int32 [K, G])."""
+        return _one_changed(widths, self.wider)
+
     def uniform(self, ratio: float) -> np.ndarray:
         """Every group at the level nearest to `ratio` of its size: int32 [G]."""
         return np.array(
             [min(widths, key=lambda w: (abs(w - ratio * widths[-1]), w)) for widths in self.widths], np.int32
         )
+
+
+def _one_changed(
+    widths: np.ndarray, change: Callable[[int, int], int | None]
+) -> tuple[list[int], np.ndarray]:
+    """Every group at `change(group, width)`, where that is not None: (groups [K], widths int32 [K, G])."""
+    groups, candidates = [], []
+    for group, width in enumerate(widths):
+        level = change(group, int(width))
+        if level is not None:
+            candidate = np.array(widths, np.int32)
+            candidate[group] = level
+            groups.append(group)
+            candidates.append(candidate)
+    return groups, np.reshape(np.array(candidates, np.int32), (len(groups), len(widths)))
 
 
 def _group_levels(

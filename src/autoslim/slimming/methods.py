@@ -11,7 +11,7 @@ from autoslim.slimming.predictor import predictor_steps
 from autoslim.slimming.problem import Problem, Step, follow
 from autoslim.slimming.rivals.evolution import evolution_steps
 from autoslim.slimming.rivals.sampling import random_steps
-from autoslim.slimming.rivals.sensitivity import sensitivity_steps
+from autoslim.slimming.rivals.sensitivity import sensitivity
 from autoslim.slimming.rivals.uniform import uniform_steps
 from autoslim.slimming.trajectory import Trajectory
 
@@ -24,7 +24,7 @@ class Method(NamedTuple):
 
     find: Find
     options: type | None = None  # dataclass of the options that it alone has
-    path: bool = False  # one search serves every target on its way; else a network depends on all targets
+    path: bool = False  # one path serves every target on its way; else a network depends on all targets
 
 
 def _by(steps: Callable[[Problem], Iterator[Step]]) -> Find:
@@ -41,6 +41,6 @@ METHODS = {
     "uniform": Method(_by(uniform_steps)),
     "random": Method(_by(random_steps), DrawingOptions),
     "evolution": Method(_by(evolution_steps), DrawingOptions),
-    "sensitivity": Method(_by(sensitivity_steps), path=True),
+    "sensitivity": Method(sensitivity, path=True),
     "predictor": Method(_by(predictor_steps), DrawingOptions),
 }

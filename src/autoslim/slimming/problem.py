@@ -131,11 +131,11 @@ def follow(
     Raises:
         AutoslimError: if the full network's loss is not finite; and what the method raises.
     """
-    first = _point(problem, problem.levels.largest, None, (0, 0))
+    first = as_scored(problem, problem.levels.largest, None, (0, 0))
     trajectory = path_from(problem.budget, first, problem.images)
     before = problem.spent, problem.scored
     for widths, group in steps:
-        trajectory = trajectory.then(_point(problem, widths, group, before))
+        trajectory = trajectory.then(as_scored(problem, widths, group, before))
         before = problem.spent, problem.scored
         if on_point:
             on_point(trajectory)
@@ -155,7 +155,7 @@ def each_target(problem: Problem, find: Callable[[float, int], np.ndarray]) -> I
             yield last, None
 
 
-def _point(problem: Problem, widths: np.ndarray, group: int | None, before: tuple[int, int]) -> Point:
+def as_scored(problem: Problem, widths: np.ndarray, group: int | None, before: tuple[int, int]) -> Point:
     """A network on the path; `before`: arithmetic spent and networks scored before this step."""
     (score,) = problem.scores(np.asarray(widths, np.int32)[None])
     spent = {

@@ -46,6 +46,17 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Widening:
+    """How what the path left of a target's budget was given back to the groups, a level at a time."""
+
+    target: float
+    points: tuple[Point, ...] = ()  # after each widening
+    done: bool = False  # nothing wider fits and helps
+    macs: int = 0  # multiply-accumulates spent on a widening that was not kept
+    queue: tuple[float | None, ...] = ()  # last known change of the score by widening each group
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """A greedy path from the full network down, and what it was measured on."""
 
@@ -57,7 +68,8 @@ class Trajectory:
     images: int  # held-out images
     points: tuple[Point, ...]  # the full network first
     full_latency: float | None = None  # predicted milliseconds, where it was asked for
-    queue: tuple[float | None, ...] = ()  # last known drop of each group, where the search is lazy
+    queue: tuple[float | None, ...] = ()  # last known drop of the score by each group's next step
+    widenings: tuple[Widening, ...] = ()  # one for each target whose budget was given back
     exchanges: tuple[Exchange, ...] = ()  # one for each target for which exchanges were tried
 
     def full(self, resource: str) -> float:
@@ -67,14 +79,22 @@ class Trajectory:
     def at(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> Point:
         """The network for `target`, a share of the resource, within all `limits`.
 
-        It is the first point of the path that keeps within them, or what exchanges made of it.
+        It is the first point of the path that keeps within them, or what widenings and exchanges made of it.
 
         Raises:
             AutoslimError: if the path does not reach so far.
         """
-        kept = self.exchange(target).points
-        if kept and _within(kept[-1], target, limits):
-            return kept[-1]
+        for kept in (self.exchange(target).points, self.widening(target).points):
+            if kept and _within(kept[-1], target, limits):
+                return kept[-1]
+        return self.first_within(target, limits)
+
+    def first_within(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> Point:
+        """The first point of the path within `target` and all `limits`.
+
+        Raises:
+            AutoslimError: if the path does not reach so far.
+        """
         for point in self.points:
             if _within(point, target, limits):
                 return point
@@ -87,6 +107,15 @@ class Trajectory:
     def reaches(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> bool:
         """Whether a point of the path keeps within the budget."""
         return any(_within(point, target, limits) for point in self.points)
+
+    def widening(self, target: float) -> Widening:
+        """How a target's budget was given back so far."""
+        return next((w for w in self.widenings if w.target == target), Widening(target))
+
+    def widened(self, widening: Widening) -> Trajectory:
+        """The path with this in the place of the widenings for the same target."""
+        others = tuple(w for w in self.widenings if w.target != widening.target)
+        return dataclasses.replace(self, widenings=(*others, widening))
 
     def exchange(self, target: float) -> Exchange:
         """The exchanges that were tried for a target."""
@@ -117,10 +146,12 @@ class Trajectory:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates that the search has spent, exchanges included."""
-        spent = sum(point.macs for exchange in self.exchanges for point in exchange.points)
-        spent += sum(exchange.macs for exchange in self.exchanges)
-        return spent + sum(point.macs for point in self.points)
+        """Multiply-accumulates that the search has spent, widenings and exchanges included."""
+        spent = sum(point.macs for point in self.points)
+        moves: tuple[Widening | Exchange, ...] = (*self.widenings, *self.exchanges)
+        for move in moves:
+            spent += move.macs + sum(point.macs for point in move.points)
+        return spent
 
     @property
     def share_of_naive(self) -> float:
@@ -142,10 +173,15 @@ class Trajectory:
     def from_dict(cls, data: dict[str, Any]) -> Trajectory:
         """From what `to_dict` returned."""
         exchanges = [{**e, "points": _points(e["points"])} for e in data.get("exchanges", ())]
+        widenings = [
+            {**w, "points": _points(w["points"]), "queue": tuple(w["queue"])}
+            for w in data.get("widenings", ())
+        ]
         changed = {
             "groups": tuple(data["groups"]),
             "points": _points(data["points"]),
             "queue": tuple(data.get("queue", ())),
+            "widenings": tuple(Widening(**w) for w in widenings),
             "exchanges": tuple(Exchange(**e) for e in exchanges),
         }
         return cls(**{**data, **changed})
@@ -153,19 +189,20 @@ class Trajectory:
     def to_csv(self) -> str:
         """One row a point: step, groups changed, costs, scores, spending, and the width of every group.
 
-        Rows of exchanges follow the path's; `exchange` is their target, and empty on the path.
+        Rows of widenings and of exchanges follow the path's; `widening` or `exchange` is their target.
         """
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         figures = [f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group", "widened")]
-        writer.writerow(["step", "exchange", "group", "widened", *figures, *self.groups])
-        rows: list[tuple[int, float | str, Point]] = [(i, "", point) for i, point in enumerate(self.points)]
-        for exchange in self.exchanges:
-            rows += [(i, exchange.target, point) for i, point in enumerate(exchange.points, 1)]
-        for step, target, point in rows:
+        writer.writerow(["step", "widening", "exchange", "group", "widened", *figures, *self.groups])
+        rows: list[tuple[int, float | str, float | str, Point]]
+        rows = [(i, "", "", point) for i, point in enumerate(self.points)]
+        rows += [(i, w.target, "", point) for w in self.widenings for i, point in enumerate(w.points, 1)]
+        rows += [(i, "", e.target, point) for e in self.exchanges for i, point in enumerate(e.points, 1)]
+        for step, widening, exchange, point in rows:
             changed = ["" if g is None else self.groups[g] for g in (point.group, point.widened)]
             amounts = [getattr(point, name) for name in figures]
-            writer.writerow([step, target, *changed, *amounts, *point.widths])
+            writer.writerow([step, widening, exchange, *changed, *amounts, *point.widths])
         return out.getvalue()
 
 

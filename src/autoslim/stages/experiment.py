@@ -197,7 +197,7 @@ class Experiment:
             | ({"limits": s.limits.given} if s.limits.given else {}),
             "options": {name: getattr(s, name) for name in own},
         }
-        if not method.path:
+        if not method.path or self.budget.steered:
             key["targets"] = list(s.targets)
         if self.latency is not None:
             key["device"] = self.latency.device

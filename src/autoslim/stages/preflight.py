@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoslim.errors import AutoslimError
+from autoslim.slimming.methods import METHODS
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.channels import channels_widths
@@ -45,7 +46,7 @@ def _check_targets(experiment: Experiment, stages: Sequence[str]) -> None:
     if {"supernet", "search", "retrain"} & set(stages) and not even:
         experiment.budget.refuse_unreachable(experiment.levels.smallest, min(s.targets))
     if "uniform" in stages or (even and "search" in stages):
-        uniform_widths(experiment.budget, min(s.targets))
+        uniform_widths(experiment.budget, experiment.levels, min(s.targets))
 
 
 def _check_earlier_stages(experiment: Experiment, stages: Sequence[str]) -> None:
@@ -77,7 +78,7 @@ def reached(experiment: Experiment) -> Trajectory | None:
     s = experiment.config.slim
     if trajectory is None or not trajectory.reaches(min(s.targets), s.limits.given):
         return None
-    return None if _missing_exchanges(experiment, trajectory) else trajectory
+    return None if _missing_moves(experiment, trajectory) else trajectory
 
 
 def search_result(experiment: Experiment) -> Trajectory:
@@ -100,17 +101,21 @@ def search_result(experiment: Experiment) -> Trajectory:
             f"The search in {folder.path} reached {trajectory.points[-1].share:.3f} of the full "
             f"{s.resource}, not {min(s.targets):g}. Add search to stages: it goes on from there."
         )
-    if missing := _missing_exchanges(experiment, trajectory):
+    if missing := _missing_moves(experiment, trajectory):
         raise AutoslimError(
-            f"The search in {folder.path} has not tried slim.exchange={s.exchange} for slim.target="
-            f"{','.join(missing)}. Add search to stages: it goes on from there."
+            f"The search in {folder.path} has not given back the budget's rest, or tried slim.exchange="
+            f"{s.exchange}, for slim.target={','.join(missing)}. Add search to stages: it goes on from there."
         )
     return trajectory
 
 
-def _missing_exchanges(experiment: Experiment, trajectory: Trajectory) -> list[str]:
-    """Targets for which the exchanges that were asked for are still to be tried."""
+def _missing_moves(experiment: Experiment, trajectory: Trajectory) -> list[str]:
+    """Targets whose budget is still to be given back, or for which exchanges are still to be tried."""
     s = experiment.config.slim
-    moves = s.exchange if s.method == "greedy" else 0
+    moves, gives = s.exchange if s.method == "greedy" else 0, METHODS[s.method].path
     met = [target for target in s.targets if trajectory.reaches(target, s.limits.given)]
-    return [f"{target:g}" for target in met if not trajectory.exchanged(target, moves)]
+    return [
+        f"{target:g}"
+        for target in met
+        if not trajectory.exchanged(target, moves) or (gives and not trajectory.widening(target).done)
+    ]

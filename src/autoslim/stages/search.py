@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import UserDict
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
+from autoslim.slimming.giving_back import budget_use
 from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
@@ -23,6 +26,8 @@ from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.scored import ScoreFile
 from autoslim.stages.store import TRAJECTORY, StageFolder, write_atomically, writes
+
+log = logging.getLogger(__name__)
 
 SCORED = "scored.jsonl"  # the networks that a method has scored, one a line
 
@@ -110,8 +115,21 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
             "share_of_naive": None if math.isnan(trajectory.share_of_naive) else trajectory.share_of_naive,
             **billed(experiment, trajectory.macs),
             "channels": channels,
+            "budgets": _budgets(experiment, trajectory),
         }
     )
+
+
+def _budgets(experiment: Experiment, trajectory: Trajectory) -> dict[str, list[str]]:
+    """Target -> what its network uses of each budget; said in the log too."""
+    found, limits = {}, experiment.config.slim.limits.given
+    for target in experiment.config.slim.targets:
+        if trajectory.reaches(target, limits):
+            widths = np.array(trajectory.at(target, limits).widths, np.int32)
+            found[f"{target:g}"] = budget_use(experiment.budget, experiment.levels, widths, target)
+            for line in found[f"{target:g}"]:
+                log.info("search %g: %s", target, line)
+    return found
 
 
 def _log_point(writer: Any, trajectory: Trajectory) -> None:

@@ -59,7 +59,7 @@ def uniform(experiment: Experiment, refuse: bool = True) -> list[Network]:
     s, networks = experiment.config.slim, []
     for target in [channels_share(experiment)] if s.channels else s.targets:
         try:
-            widths = uniform_widths(experiment.budget, target)
+            widths = uniform_widths(experiment.budget, experiment.levels, target)
             networks.append(Network("uniform", _rounded(target) if s.channels else target, widths, None))
         except AutoslimError:
             if refuse:

@@ -98,7 +98,7 @@ def fitted(
     """
     network = _narrowed(budget, levels, widths, target, generator)
     while network is not None:
-        wider = _one_wider(levels, network)
+        _, wider = levels.one_wider(network)
         fits = np.flatnonzero(np.atleast_1d(budget.within(wider, target))) if len(wider) else ()
         if not len(fits):
             break
@@ -122,15 +122,3 @@ def _narrowed(
         return next((network for network in way if budget.within(network, target)), None)
     within = np.flatnonzero(budget.within(np.stack(way), target))
     return way[within[0]] if len(within) else None
-
-
-def _one_wider(levels: Levels, widths: np.ndarray) -> np.ndarray:
-    """Every group one level wider, where it has one: int32 [K, G]."""
-    found = []
-    for group, width in enumerate(widths):
-        place = levels.widths[group].index(width) + 1
-        if place < len(levels.widths[group]):
-            following = widths.copy()
-            following[group] = levels.widths[group][place]
-            found.append(following)
-    return np.array(found, np.int32).reshape(-1, len(widths))

@@ -1,7 +1,8 @@
-"""Uniform slimming: every group at the same ratio of its channels."""
+"""Uniform slimming: every group at the same ratio of its channels, as nearly as the divisor allows."""
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.slimming.budget import Budget
+from autoslim.slimming.levels import Levels
 from autoslim.slimming.problem import Problem, Step, each_target
 
 
@@ -16,30 +18,53 @@ def uniform_steps(problem: Problem) -> Iterator[Step]:
     """The widest uniform network within each target.
 
     Raises:
-        AutoslimError: if even one channel per group costs more.
+        AutoslimError: if the narrowest costs more.
     """
-    return each_target(problem, lambda target, _: uniform_widths(problem.budget, target))
+    return each_target(problem, lambda target, _: uniform_widths(problem.budget, problem.levels, target))
 
 
-def uniform_widths(budget: Budget, target: float) -> np.ndarray:
-    """The widest network with every group at the same ratio that keeps within a budget: int32 [G].
+def uniform_widths(budget: Budget, levels: Levels, target: float) -> np.ndarray:
+    """The widest network within a budget with every group at nearly the same ratio: int32 [G].
+
+    It is the last one within the budget on `uniform_path`, on which one group after another goes up by one
+    multiple of the divisor. So rounding leaves unused no more than the next group's step, and wider targets
+    give networks that are nowhere narrower.
 
     Raises:
-        AutoslimError: if even one channel per group costs more.
+        AutoslimError: if even the smallest multiple in every group costs more.
     """
-    ratios = np.linspace(0.0, 1.0, 2001)
-    every = np.stack([budget.graph.uniform(ratio) for ratio in ratios])
-    _, first = np.unique(every, axis=0, return_index=True)
-    widths = every[np.sort(first)]  # ascending in every group
+    path = uniform_path(budget, levels)
     if budget.limits_latency:  # times need not fall with the widths: from the widest down
-        descending = range(len(widths), 0, -1)
-        wider = next((i for i in descending if budget.within(widths[i - 1], target)), 0)
+        descending = range(len(path), 0, -1)
+        fitting = next((i for i in descending if budget.within(path[i - 1], target)), 0)
     else:
-        wider = bisect_left(range(len(widths)), True, key=lambda i: not budget.within(widths[i], target))
-    if wider == 0:
+        fitting = bisect_left(range(len(path)), True, key=lambda i: not budget.within(path[i], target))
+    if fitting == 0:
         raise AutoslimError(
-            f"Cannot reach {budget.resource} <= {target:g} uniformly: with one channel in every group the "
-            f"network still costs {budget.share(budget.cost(widths[0])):.3f} of the full one's "
-            f"{budget.resource}, or is above another limit. Raise slim.target or slim.limits."
+            f"Cannot reach {budget.resource} <= {target:g} uniformly: with the smallest multiple of "
+            f"slim.divisor={levels.divisor} in every group the network still costs "
+            f"{budget.share(budget.cost(path[0])):.3f} of the full one's {budget.resource}, or is above "
+            "another limit. Raise slim.target or slim.limits, or lower slim.divisor."
         )
-    return widths[wider - 1]
+    return path[fitting - 1]
+
+
+def uniform_path(budget: Budget, levels: Levels) -> np.ndarray:
+    """Networks from the narrowest to the full one, each with one group one multiple wider: int32 [N, G].
+
+    Widths are multiples of the divisor and of the group's own unit, or full, as those that a search may
+    choose. A group goes from one multiple to the next when the ratio passes the middle between them, so that
+    each is always at the multiple nearest to the ratio; of groups that pass at the same ratio the first goes
+    first. Only when every group has its smallest level does one go beyond it.
+    """
+    steps, narrowest = [], []
+    for group in budget.graph.groups:
+        grid, least = math.lcm(levels.divisor, group.unit), levels.widths[group.index][0]
+        multiples = [group.size] if group.frozen else [*range(grid, group.size, grid), group.size]
+        narrowest.append(multiples[0])
+        for below, above in zip(multiples, multiples[1:], strict=False):
+            steps.append((above > least, (below + above) / 2 / group.size, group.index, above))
+    path = np.repeat(np.array(narrowest, np.int32)[None], len(steps) + 1, axis=0)
+    for place, (_, _, group_index, above) in enumerate(sorted(steps), 1):
+        path[place:, group_index] = above
+    return path
