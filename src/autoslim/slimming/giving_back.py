@@ -66,8 +66,21 @@ def with_point(so_far: Widening, point: Point, queue: tuple[float | None, ...] =
     return dataclasses.replace(so_far, points=(*so_far.points, point), queue=queue)
 
 
-def budget_use(budget: Budget, levels: Levels, widths: np.ndarray, target: float) -> list[str]:
+def budget_use(
+    budget: Budget,
+    levels: Levels,
+    widths: np.ndarray,
+    target: float,
+    otherwise: str = "wider levels hurt on the held-out images",
+) -> list[str]:
     """What a network uses of each of its budgets, and why more than one level's worth is left unused.
+
+    Args:
+        budget: of the network.
+        levels: the widths that each group may take.
+        widths: int32 [G] of the network.
+        target: share of the full network's resource to keep.
+        otherwise: the reason where wider levels fit.
 
     Returns:
         A line for each budget, such as "flops: 0.497 of at most 0.5".
@@ -84,7 +97,7 @@ def budget_use(budget: Budget, levels: Levels, widths: np.ndarray, target: float
             fit = added <= bound - used
             over = [n for n, b, a in every if (a.max(-1) > b)[fit].any()]
             alone = not budget.within(wider[fit], target).any()
-            reason = f"every wider level goes over {' or '.join(over)}" if alone else "wider levels hurt"
+            reason = f"every wider level goes over {' or '.join(over)}" if alone else otherwise
             line += f"; the rest stays unused: {reason}"
         elif not groups:
             line += "; every group has its full width"

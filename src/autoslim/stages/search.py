@@ -17,6 +17,7 @@ import tensorflow as tf
 from autoslim.errors import AutoslimError
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.giving_back import budget_use
+from autoslim.slimming.methods import METHODS
 from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
@@ -123,10 +124,12 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
 def _budgets(experiment: Experiment, trajectory: Trajectory) -> dict[str, list[str]]:
     """Target -> what its network uses of each budget; said in the log too."""
     found, limits = {}, experiment.config.slim.limits.given
+    method = experiment.config.slim.method
+    reason = [] if METHODS[method].path else [f"{method} leaves it"]
     for target in experiment.config.slim.targets:
         if trajectory.reaches(target, limits):
             widths = np.array(trajectory.at(target, limits).widths, np.int32)
-            found[f"{target:g}"] = budget_use(experiment.budget, experiment.levels, widths, target)
+            found[f"{target:g}"] = budget_use(experiment.budget, experiment.levels, widths, target, *reason)
             for line in found[f"{target:g}"]:
                 log.info("search %g: %s", target, line)
     return found
