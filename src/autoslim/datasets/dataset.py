@@ -269,6 +269,15 @@ class Dataset(ABC):
         batches = list(self._in_order(store, labels, _IMAGES_AT_ONCE, index))
         return np.concatenate([x.numpy() for x, _ in batches]), labels[index]
 
+    def sample_pixels(self, count: int, *, train: bool, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
+        """The images of `sample` as they are stored: uint8 [h, w, C] each, whole, and labels int32 [n]."""
+        store = self.train if train else self.test_set
+        labels = self.train_labels if train else self.test_labels
+        index = self._some(store, labels, count, seed)
+        read = store.reader()
+        whole = (store.window(read(tf.constant(k, tf.int64)), _whole) for k in index)
+        return [image.numpy() for image in whole], labels[index]
+
     @staticmethod
     def _some(store: ImageStore, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         """Indices of at most `count` images, balanced and mixed over the classes."""
@@ -286,6 +295,11 @@ class Dataset(ABC):
         return evaluation_batches(
             store, labels, batch_size, self.mean, self.std, index=index, crop=self.eval_crop, even=even
         )
+
+
+def _whole(height: Any, width: Any) -> Any:
+    """The box of a whole image."""
+    return tf.stack([0, 0, height, width])
 
 
 class ArrayDataset(Dataset):

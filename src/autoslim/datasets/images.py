@@ -17,6 +17,8 @@ import tensorflow as tf
 
 Box = Callable[[Any, Any], Any]  # (height, width) of the whole image -> int32 [4]: top, left, height, width
 
+JPEG_MARGIN = 2  # columns; colours are stored at half the size
+
 
 class ImageStore(Protocol):
     """Images of one split."""
@@ -114,16 +116,22 @@ class EncodedImages(ABC):
         """Decode the part of an image that `box` chooses, with the channels of `shape`.
 
         Grey becomes colour or colour grey, transparency is dropped, and a camera's orientation mark is not
-        heeded. JPEG is decoded as most readers do, by the accurate transform: TensorFlow's own default, the
-        fast one, gives pixels that differ by some levels.
+        heeded. JPEGs are decoded to the levels that other decoders give, Pillow's among them: by the accurate
+        cosine transform, and with some columns more, without which the colours of the last one would differ.
         """
         channels = self.shape[-1]
 
         def jpeg() -> Any:
             size = tf.io.extract_jpeg_shape(stored)
-            return tf.image.decode_and_crop_jpeg(
-                stored, box(size[0], size[1]), channels=channels, dct_method="INTEGER_ACCURATE"
+            part = box(size[0], size[1])
+            wider = tf.minimum(part[3] + JPEG_MARGIN, size[1] - part[1])
+            image = tf.image.decode_and_crop_jpeg(
+                stored,
+                tf.stack([part[0], part[1], part[2], wider]),
+                channels=channels,
+                dct_method="INTEGER_ACCURATE",
             )
+            return image[:, : part[3]]
 
         def other() -> Any:
             image = tf.io.decode_image(stored, channels, expand_animations=False)

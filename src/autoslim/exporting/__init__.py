@@ -1,6 +1,7 @@
 """Files for deployment, each checked by the runtime that will use it."""
 
+from autoslim.exporting.deployment import Deployment, Preprocessing
 from autoslim.exporting.exporter import Exported, export
 from autoslim.exporting.formats import FORMATS, check_formats
 
-__all__ = ["FORMATS", "Exported", "check_formats", "export"]
+__all__ = ["FORMATS", "Deployment", "Exported", "Preprocessing", "check_formats", "export"]

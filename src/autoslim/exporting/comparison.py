@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.exporting.formats import INT8_AGREEMENT, INT8_LOSS, Format
+from autoslim.exporting.deployment import Images
+from autoslim.exporting.formats import INSIDE_SHARE, INT8_AGREEMENT, INT8_LOSS, Format
 from autoslim.exporting.runtimes import Runtime
 
 IMAGES_AT_ONCE = 100
 
 
-def logits_of(run: Runtime, images: np.ndarray) -> np.ndarray:
-    """Logits float32 [N, classes] of images [N, H, W, C], batch by batch."""
+def logits_of(run: Runtime, images: Images) -> np.ndarray:
+    """Logits float32 [N, classes] of images: [N, H, W, C], batch by batch, or [h, w, C] each, one by one."""
+    if not isinstance(images, np.ndarray):
+        return np.concatenate([run(image[None]) for image in images])
     parts = [run(images[k : k + IMAGES_AT_ONCE]) for k in range(0, len(images), IMAGES_AT_ONCE)]
     return np.concatenate(parts)
 
@@ -55,13 +58,14 @@ def compare(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray | None
     )
 
 
-def demand(name: str, kind: Format, found: Comparison) -> None:
+def demand(name: str, kind: Format, found: Comparison, inside: bool = False) -> None:
     """Refuse a file that is not the Keras model.
 
     Args:
         name: of the format.
         kind: the format, with its tolerance.
         found: how the file compares.
+        inside: whether the preprocessing is in the file: `INSIDE_SHARE` is allowed then.
 
     Raises:
         AutoslimError: naming format, difference and tolerance.
@@ -69,11 +73,12 @@ def demand(name: str, kind: Format, found: Comparison) -> None:
     if kind.share is None:
         _demand_answers(name, found)
         return
-    allowed = kind.share * found.scale
+    share = max(kind.share, INSIDE_SHARE) if inside else kind.share
+    allowed = share * found.scale
     if not found.largest_difference <= allowed:
         raise AutoslimError(
             f"{name}: its logits differ from the Keras model's by up to {found.largest_difference:.3g}; "
-            f"expected at most {allowed:.3g} ({kind.share:g} of their scale, {found.scale:.3g}). The file "
+            f"expected at most {allowed:.3g} ({share:g} of their scale, {found.scale:.3g}). The file "
             "was not kept. A layer is not translated faithfully: leave this format out, or replace the layer."
         )
 

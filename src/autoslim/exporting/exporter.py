@@ -14,10 +14,13 @@ import numpy as np
 
 from autoslim.errors import AutoslimError, first_line
 from autoslim.exporting.comparison import Comparison, compare, demand, logits_of
+from autoslim.exporting.deployment import Deployment, Images, beside
 from autoslim.exporting.formats import FORMATS, check_formats
-from autoslim.exporting.images import check_inputs
+from autoslim.exporting.images import Inputs, check_inputs
 from autoslim.exporting.latency import latencies
+from autoslim.exporting.metadata import INTO, text_of
 from autoslim.exporting.runtimes import call_keras
+from autoslim.exporting.snippets import snippet
 from autoslim.exporting.writers import Source
 from autoslim.startup import quiet
 
@@ -43,9 +46,10 @@ def export(
     folder: str | os.PathLike[str],
     formats: str | Sequence[str],
     *,
-    calibration: np.ndarray | None = None,
-    images: np.ndarray | None = None,
+    calibration: Images | None = None,
+    images: Images | None = None,
     labels: np.ndarray | None = None,
+    deployment: Deployment | None = None,
 ) -> list[Exported]:
     """Write `model` in each format, and check each file by running it.
 
@@ -61,6 +65,10 @@ def export(
         images: float32 [M, H, W, C], normalised likewise, to check on. None: the calibration images, or 32
             images of noise where there are none.
         labels: integers [M], the images' classes, for top-1.
+        deployment: how images become the model's input, and what classes there are: written next to each
+            file (model.onnx.json, and model.onnx.py, a program that runs the file on image files) and inside
+            it. With `inside=True` files crop, resize and normalise: `calibration` and `images` are uint8
+            [h, w, C] each then. None: nothing is known and nothing is written.
 
     Returns:
         One record for each format, in order.
@@ -70,11 +78,11 @@ def export(
             written; for a conversion that fails; and for a file whose answers differ from the Keras model's.
     """
     names = check_formats(formats)
-    inputs = check_inputs(model, names, calibration, images, labels)
+    inputs = check_inputs(model, names, calibration, images, labels, deployment)
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise AutoslimError(f"{folder} is a file: expected the name of a folder to write the export to.")
-    reference = logits_of(call_keras(model), inputs.images)
+    reference = logits_of(call_keras(model), inputs.prepared)
     if not np.isfinite(reference).all():
         raise AutoslimError(
             f"The logits of model {model.name!r} are not all finite on these images: nothing can be "
@@ -83,15 +91,21 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-        source = Source(model, inputs.calibration, Path(temporary))
+        source = Source(model, inputs.calibration, Path(temporary), deployment)
         for name in names:
             made = Path(temporary) / FORMATS[name].filename
             with quiet():
                 _convert(name, source, made)
-                found[name] = _check(name, made, inputs.images, reference, inputs.labels)
-            _put(made, folder / made.name)
+                found[name] = _check(name, made, inputs, reference, source.deployment is not None)
+            extra = []
+            if deployment is not None:
+                extra = _described(name, made, deployment, found[name], reference.shape[1])
+                with quiet():  # once more, as it is now
+                    _check(name, made, inputs.first, reference[:1], source.deployment is not None)
+            for path in (made, *extra):
+                _put(path, folder / path.name)
     paths = {name: folder / FORMATS[name].filename for name in names}
-    times = latencies(paths, inputs.images[:1])
+    times = latencies(paths, inputs.images[0][None])
     return [
         Exported(
             name,
@@ -127,11 +141,22 @@ def _convert(name: str, source: Source, path: Path) -> None:
         ) from error
 
 
-def _check(
-    name: str, path: Path, images: np.ndarray, reference: np.ndarray, labels: np.ndarray | None
-) -> Comparison:
+def _described(name: str, made: Path, deployment: Deployment, found: Comparison, classes: int) -> list[Path]:
+    """Put what must be known into a file and next to it; returns the files next to it."""
+    metadata = deployment.metadata(name, classes, found.top1, found.images)
+    if name in INTO:
+        INTO[name](made, metadata)
+    about, program = beside(made, ".json"), beside(made, ".py")
+    about.write_text(text_of(metadata), encoding="utf-8")
+    file = f"str(Path(__file__).with_name({made.name!r}))"
+    program.write_text(snippet(name, file, deployment, classes), encoding="utf-8")
+    return [about, program]
+
+
+def _check(name: str, path: Path, inputs: Inputs, reference: np.ndarray, inside: bool) -> Comparison:
+    labels = inputs.labels
     try:
-        logits = logits_of(FORMATS[name].open(path), images)
+        logits = logits_of(FORMATS[name].open(path), inputs.images)
     except Exception as error:  # runtimes raise anything
         raise AutoslimError(
             f"{name}: the file was written, but its runtime cannot run it ({_in_short(error)}). It was not "
@@ -141,7 +166,7 @@ def _check(
         found = compare(logits, reference, labels)
     except AutoslimError as error:
         raise AutoslimError(f"{name}: {error}") from error
-    demand(name, FORMATS[name], found)
+    demand(name, FORMATS[name], found, inside)
     return found
 
 

@@ -36,6 +36,13 @@ Rounding to 11 bits moves each weight by up to 5e-4 of itself; over a network th
 scale, and a few times as much on processors that compute in float16 too.
 """
 
+INSIDE_SHARE = 1e-2
+"""The same in float32 where the file crops and resizes.
+
+A pixel that falls halfway between two levels may be rounded to either. Another window or kernel moves most
+pixels, and shows at 0.1 of the scale.
+"""
+
 INT8_AGREEMENT = 0.95
 """Smallest share of images for which a quantised network names the class that the Keras model names.
 
@@ -58,14 +65,19 @@ class Format(NamedTuple):
     packages: tuple[str, ...] = ()  # modules beyond TensorFlow without which it does not work
     calibrated: bool = False  # whether writing it needs images
     float32: bool = True  # whether the model must compute in float32
+    any_size: bool = True  # whether, with the preprocessing inside, it takes images of any size
 
 
 FORMATS: dict[str, Format] = {
     "keras": Format("model.keras", write_keras, open_keras, FLOAT32_SHARE, float32=False),
     "saved_model": Format("saved_model", write_saved_model, open_saved_model, FLOAT32_SHARE, float32=False),
     "litert": Format("model.tflite", write_litert, open_litert, FLOAT32_SHARE),
-    "litert_float16": Format("model_float16.tflite", write_litert_float16, open_litert, FLOAT16_SHARE),
-    "litert_int8": Format("model_int8.tflite", write_litert_int8, open_litert, None, calibrated=True),
+    "litert_float16": Format(
+        "model_float16.tflite", write_litert_float16, open_litert, FLOAT16_SHARE, any_size=False
+    ),
+    "litert_int8": Format(
+        "model_int8.tflite", write_litert_int8, open_litert, None, calibrated=True, any_size=False
+    ),
     "onnx": Format(
         "model.onnx",
         write_onnx,
@@ -103,6 +115,21 @@ def check_formats(formats: str | Sequence[str]) -> tuple[str, ...]:
                 "pip install 'autoslim[export]'"
             )
     return names
+
+
+def check_sizes(formats: Sequence[str], key: str = "input_size") -> None:
+    """Refuse formats that take images of one size only, where the preprocessing is inside and none is given.
+
+    Raises:
+        AutoslimError: naming the first such format and what to give.
+    """
+    for name in formats:
+        if not FORMATS[name].any_size:
+            raise AutoslimError(
+                f"{name} cannot crop and resize images of any size: expected {key}=[height, width], the size "
+                "of the images that the file will be given. Set it, leave this format out, or leave the "
+                "preprocessing outside."
+            )
 
 
 def _installed(package: str) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.exporting.formats import FORMATS
+from autoslim.exporting.deployment import Deployment, Images, Preprocessing
+from autoslim.exporting.formats import FORMATS, check_sizes
 
 if TYPE_CHECKING:
     import keras
@@ -21,13 +22,24 @@ NOISE_IMAGES = 32
 class Inputs:
     """What files are calibrated with and checked on."""
 
-    calibration: np.ndarray | None  # float32 [N, H, W, C]
-    images: np.ndarray  # float32 [M, H, W, C]
+    calibration: Images | None  # as the file takes them: N of float32 or uint8 [H, W, C]
+    images: Images  # likewise
     labels: np.ndarray | None  # integers [M]
+    prepared: np.ndarray  # the images as the network takes them, float32 [M, H, W, C]
+
+    @property
+    def first(self) -> Inputs:
+        """The first image alone, without its label."""
+        return Inputs(None, self.images[:1], None, self.prepared[:1])
 
 
 def check_inputs(
-    model: keras.Model, formats: Sequence[str], calibration: Any, images: Any, labels: Any
+    model: keras.Model,
+    formats: Sequence[str],
+    calibration: Any,
+    images: Any,
+    labels: Any,
+    deployment: Deployment | None = None,
 ) -> Inputs:
     """The images to calibrate with and to check on; see `export`.
 
@@ -36,6 +48,10 @@ def check_inputs(
     """
     shape = _input_shape(model)
     _check_precision(model, formats)
+    if deployment is not None:
+        _check_shape(deployment.preprocessing, shape)
+        if deployment.inside:
+            return _check_pixels(formats, calibration, images, labels, deployment)
     if calibration is None:
         for name in formats:
             if FORMATS[name].calibrated:
@@ -50,7 +66,51 @@ def check_inputs(
             raise AutoslimError("labels were given without images: give images=..., or leave labels out.")
         images = _noise(shape) if calibration is None else calibration
     images = _fitting(images, shape, "images")
-    return Inputs(calibration, images, None if labels is None else _class_indices(labels, len(images)))
+    labels = None if labels is None else _class_indices(labels, len(images))
+    return Inputs(calibration, images, labels, images)
+
+
+def _check_shape(how: Preprocessing, shape: tuple[int | None, ...]) -> None:
+    if len(shape) != 3 or any(want not in (None, have) for want, have in zip(shape, how.shape, strict=True)):
+        raise AutoslimError(
+            f"The preprocessing makes images of shape {list(how.shape)}, and the model takes "
+            f"[{_named(shape)}]: expected the same."
+        )
+
+
+def _check_pixels(
+    formats: Sequence[str], calibration: Any, images: Any, labels: Any, deployment: Deployment
+) -> Inputs:
+    """Images for a file that takes pixels."""
+    if deployment.input_size is None:
+        check_sizes(formats)
+    if calibration is None and any(FORMATS[name].calibrated for name in formats):
+        raise AutoslimError(
+            "litert_int8 needs calibration images: give calibration=..., some 200 training images, uint8 "
+            "[h, w, channels] each."
+        )
+    if images is None:
+        raise AutoslimError(
+            "The preprocessing goes inside the files, and no images were given to check it on: give "
+            "images=..., uint8 [h, w, channels] each."
+        )
+    channels = deployment.preprocessing.shape[2]
+    for name, some in (("calibration", calibration), ("images", images)):
+        for image in () if some is None else some:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:
+                raise AutoslimError(
+                    f"{name} holds an image of shape {list(image.shape)} and type {image.dtype}; expected "
+                    f"uint8 [h, w, {channels}]: the preprocessing goes inside the files."
+                )
+    if len(images) == 0:
+        raise AutoslimError("images is empty: expected at least one, to check the files on.")
+    taken = deployment.inputs(list(images))
+    return Inputs(
+        None if calibration is None else deployment.inputs(list(calibration)),
+        taken,
+        None if labels is None else _class_indices(labels, len(taken)),
+        deployment.preprocessing.prepared(taken),
+    )
 
 
 def _input_shape(model: Any) -> tuple[int | None, ...]:

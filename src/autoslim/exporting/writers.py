@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoslim.exporting.deployment import Deployment, Images
+from autoslim.exporting.inside import with_preprocessing
+
 if TYPE_CHECKING:
     import keras
 
@@ -21,14 +24,33 @@ class Source:
 
     Args:
         model: functional, one input and one output.
-        calibration: float32 [N, H, W, C], as the model takes them; None: no format needs them.
+        calibration: float32 [N, H, W, C], as the model takes them, or uint8 pixels, as
+            `Deployment.inputs` returns them; None: no format needs them.
         folder: for what is needed on the way only.
+        deployment: given if the preprocessing goes inside: calibration images are uint8 then.
     """
 
-    def __init__(self, model: keras.Model, calibration: np.ndarray | None, folder: Path) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: keras.Model,
+        calibration: Images | None,
+        folder: Path,
+        deployment: Deployment | None = None,
+    ) -> None:
+        self.network = model
         self.calibration = calibration
         self._folder = folder
+        self.deployment = deployment if deployment is not None and deployment.inside else None
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """What is written: the network, with its preprocessing where that goes inside."""
+        if self.deployment is None:
+            return self.network
+        model = with_preprocessing(self.network, self.deployment)
+        size = self.deployment.input_size or self.deployment.preprocessing.shape[:2]
+        model(np.zeros((1, *size, self.deployment.preprocessing.shape[2]), np.uint8), training=False)
+        return model
 
     @cached_property
     def saved_model(self) -> Path:
@@ -36,6 +58,10 @@ class Source:
         path = self._folder / "source"
         self.model.export(str(path), format="tf_saved_model", verbose=False)
         return path
+
+    def beside(self, name: str) -> Path:
+        """A path for what is needed on the way."""
+        return self._folder / name
 
 
 def write_keras(source: Source, path: Path) -> None:
@@ -67,13 +93,21 @@ def write_litert_int8(source: Source, path: Path) -> None:
     """A LiteRT file that computes in int8 throughout; input and output stay float32, converted at the edges.
 
     Ranges of activations come from the calibration images. An operation that has no int8 form is an error of
-    the converter, not a silent return to float32.
+    the converter, not a silent return to float32. With the preprocessing inside the input is uint8.
     """
     import tensorflow as tf
 
-    converter = _converter(source)
+    if source.deployment is None:
+        converter = _converter(source)
+        converter.representative_dataset = lambda: _one_by_one(source.calibration)
+    else:
+        model = with_preprocessing(source.network, source.deployment, quantised=True)
+        folder = source.beside("quantised")
+        model.export(str(folder), format="tf_saved_model", verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+        converter.representative_dataset = lambda: _whole_range(source.calibration)
+        converter.inference_input_type = tf.uint8
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: _one_by_one(source.calibration)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     path.write_bytes(converter.convert())
 
@@ -94,7 +128,17 @@ def _converter(source: Source) -> Any:
     return tf.lite.TFLiteConverter.from_saved_model(str(source.saved_model))
 
 
-def _one_by_one(images: np.ndarray | None) -> Iterator[list[np.ndarray]]:
+def _one_by_one(images: Images | None) -> Iterator[list[np.ndarray]]:
     assert images is not None
     for index in range(len(images)):
-        yield [images[index : index + 1]]
+        yield [images[index][None]]
+
+
+def _whole_range(images: Images | None) -> Iterator[list[np.ndarray]]:
+    """Pixels in float32, and one image with both ends of their range: a level of the input is one of 256."""
+    assert images is not None
+    for (image,) in _one_by_one(images):
+        yield [image.astype(np.float32)]
+    ends = images[0][None].astype(np.float32)
+    ends[:, 0, 0], ends[:, -1, -1] = 0, 255
+    yield [ends]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -56,13 +56,22 @@ def export_table(rows: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
-def export_markdown(rows: Sequence[dict[str, Any]], images: int, calibration: int | None) -> str:
+def export_markdown(
+    rows: Sequence[dict[str, Any]],
+    images: int,
+    calibration: int | None,
+    programs: Mapping[str, str] | None = None,
+    *,
+    inside: bool = False,
+) -> str:
     """The text of export.md.
 
     Args:
         rows: one for each file, with `CSV_FIELDS`.
         images: how many test images the files were run on.
         calibration: how many training images int8 was calibrated with; None: no format needed any.
+        programs: format -> the program that runs a file of it on image files.
+        inside: whether files crop, resize and normalise by themselves.
     """
     notes = [
         f"Each file was run by its own runtime on {images:,} test images, balanced over the classes; top-1 "
@@ -73,7 +82,27 @@ def export_markdown(rows: Sequence[dict[str, Any]], images: int, calibration: in
     if calibration is not None:
         notes.append(f"int8 was calibrated with {calibration:,} training images.")
     files = "\n".join(f"- {row['network']}, {row['format']}: `{row['path']}`" for row in rows)
-    return f"# Exported files\n\n{table(HEAD, _cells(rows), TEXT_COLUMNS)}\n\n{' '.join(notes)}\n\n{files}\n"
+    parts = [f"# Exported files\n\n{table(HEAD, _cells(rows), TEXT_COLUMNS)}\n\n{' '.join(notes)}", files]
+    if programs:
+        parts.append(_running(programs, inside))
+    return "\n\n".join(parts) + "\n"
+
+
+def _running(programs: Mapping[str, str], inside: bool) -> str:
+    where = (
+        "The files take uint8 pixels: they crop, resize and normalise by themselves."
+        if inside
+        else "The files take images that are cropped, resized and normalised."
+    )
+    text = (
+        f"## Running a file\n\n{where} Next to each file stands what must be known of it, as JSON, and the "
+        "program below, such as `model.onnx.py`: `python model.onnx.py image.jpg` prints the class of an "
+        "image. It gives the top-1 reported, and needs NumPy, Pillow and the runtime. LiteRT files also hold "
+        "the JSON as deployment.json (`unzip -p model.tflite deployment.json`), ONNX files in "
+        "metadata_props, SavedModel folders in assets.extra. The paths are relative to this folder."
+    )
+    shown = [f"### {name}\n\n```python\n{code}```" for name, code in programs.items()]
+    return "\n\n".join([text, *shown])
 
 
 def export_csv(rows: Sequence[dict[str, Any]]) -> str:

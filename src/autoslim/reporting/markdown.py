@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,7 @@ def report_markdown(
     bill: Bill | None = None,
     groups: Sequence[tuple[str, int]] = (),
     figures: Mapping[str, str | os.PathLike[str]] | None = None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
+    program: Callable[[str], str] | None = None,
     command: str = "",
     folder: str | os.PathLike[str] | None = None,
 ) -> str:
@@ -65,7 +64,7 @@ def report_markdown(
         bill: of the stages.
         groups: (name, channels at full width) in the network's order.
         figures: title -> path of a PNG file.
-        mean, std: [C] of the pixels on a scale of 0 to 1, as the networks were trained with.
+        program: expression for the path of a network -> the program that runs it on image files.
         command: the command line that made all this.
         folder: of the report: figures are embedded by their path from there.
     """
@@ -80,7 +79,7 @@ def report_markdown(
         trust(judged[0], resource, judged[1]),
         _bill(bill or Bill({})),
         _channels(groups, ordered),
-        _loading(ordered, mean, std, kind),
+        _loading(ordered, program, kind),
         _command(command),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -211,37 +210,33 @@ def _channels(groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult
     return f"## Channels\n\n{table(head, rows)}"
 
 
-def _loading(results: Sequence[NetworkResult], mean: Sequence[float], std: Sequence[float], kind: str) -> str:
+def _loading(results: Sequence[NetworkResult], program: Callable[[str], str] | None, kind: str) -> str:
     models = [r for r in results if "model" in r.files]
     if not models:
         return ""
     first = next((r for r in models if r.kind == kind), models[0])
-    lines = ["import keras", "import numpy as np", ""]
-    lines.append(f'model = keras.saving.load_model("{_posix(first.files["model"])}")')
-    if len(mean):
-        lines.append(f'mean = np.array([{_constants(mean)}], "float32")')
-        lines.append(f'std = np.array([{_constants(std)}], "float32")')
-        lines.append("images = (x / 255 - mean) / std  # x: uint8 [N, H, W, C]")
-        lines.append("classes = model.predict(images).argmax(-1)  # the model returns logits")
-    code = "\n".join(lines)
+    path = _posix(first.files["model"])
+    code = (
+        f'import keras\n\nmodel = keras.saving.load_model("{path}")  # returns logits\n'
+        if program is None
+        else program(repr(path))
+    )
     files = [
         [r.label, *(f"`{_posix(r.files[k])}`" if k in r.files else "-" for k in ("model", "channels"))]
         for r in models
     ]
     files_table = table(["network", "model", "channels"], files, text_columns=3)
-    return (
-        "## Loading a network\n\n"
-        f"Plain Keras models; autoslim is not needed to load them.\n\n```python\n{code}\n```\n\n{files_table}"
-    )
+    text = "Plain Keras models; autoslim is not needed to load them."
+    if program is not None:
+        text += (
+            " `classify` does all from an image file to its class, and gives the top-1 reported above. It "
+            "needs Pillow."
+        )
+    return f"## Loading a network\n\n{text}\n\n```python\n{code}```\n\n{files_table}"
 
 
 def _posix(path: str) -> str:
     return Path(path).as_posix()
-
-
-def _constants(values: Sequence[float]) -> str:
-    """Numbers in as many digits as float32 needs."""
-    return ", ".join(f"{float(value):.9g}" for value in values)
 
 
 def _command(command: str) -> str:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
+from autoslim.exporting.deployment import Images
+from autoslim.exporting.formats import check_sizes
 from autoslim.exporting.runtimes import call_keras
+from autoslim.exporting.snippets import SHOWN_CLASSES, snippet
 from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
 from autoslim.reporting.network import in_order
 from autoslim.reporting.terminal import progress
+from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.preflight import reached
@@ -38,7 +42,10 @@ def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
     Raises:
         AutoslimError: for a missing package, or where there is and will be no network.
     """
-    check_formats(experiment.config.export.formats)
+    config = experiment.config.export
+    names = check_formats(config.formats)
+    if config.preprocessing == "inside" and config.input_size is None:
+        check_sizes(names, "export.input_size")
     if not set(NETWORK_STAGES) & set(stages) and not done_networks(experiment):
         raise AutoslimError(NOTHING)
 
@@ -77,28 +84,60 @@ def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[N
     """
     if not networks:
         raise AutoslimError(NOTHING)
-    formats = experiment.config.export.formats
-    images, labels = _test_images(experiment)
-    calibration = _calibration_images(experiment) if any(FORMATS[f].calibrated for f in formats) else None
+    given = _images(experiment)
     rows: list[dict[str, Any]] = []
     with progress("export", total=len(networks), unit="network") as advance:
         for network in networks:
             with network.trained_in.locked(experiment.lock_wait):
-                rows += _exported(network, folder, formats, calibration, images, labels)
+                rows += _exported(experiment, network, folder, given)
             advance()
-    count = None if calibration is None else len(calibration)
+    count = None if given.calibration is None else len(given.calibration)
+    tested = len(given.labels)
+    deployment = deployment_of(experiment)
+    programs = {
+        name: snippet(name, file, deployment, experiment.data.classes, shown=SHOWN_CLASSES)
+        for name, file in _chosen(rows).items()
+    }
     write_atomically(folder.path / "export.csv", export_csv(rows))
-    write_atomically(folder.path / "export.md", export_markdown(rows, len(images), count))
-    return folder.finish({"rows": rows, "test_images": len(images), "calibration_images": count})
+    write_atomically(
+        folder.path / "export.md",
+        export_markdown(rows, tested, count, programs, inside=deployment.inside),
+    )
+    return folder.finish({"rows": rows, "test_images": tested, "calibration_images": count})
+
+
+def _chosen(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Format -> the file that a program is shown for, as an expression: of the first slimmed network."""
+    slim = [row for row in rows if row["network"] != "baseline"] or rows
+    first = [row for row in slim if row["network"] == slim[0]["network"]]
+    return {row["format"]: repr(row["path"]) for row in first}
+
+
+class Given(NamedTuple):
+    """Images to check and to calibrate with."""
+
+    images: Images  # as files take them: normalised float32 [H, W, C], or uint8 [h, w, C]
+    calibration: Images | None  # likewise; None: no format needs them
+    normalised: np.ndarray  # the same images as the Keras models take them, float32 [N, H, W, C]
+    labels: np.ndarray  # int32 [N]
+
+
+def _images(experiment: Experiment) -> Given:
+    """Test images and training images (not augmented), balanced over the classes."""
+    export, seed = experiment.config.export, experiment.config.seed
+    data = experiment.data
+    sample: Callable[..., tuple[Images, np.ndarray]] = data.sample
+    if export.preprocessing == "inside":
+        sample = data.sample_pixels
+    calibration = None
+    if any(FORMATS[name].calibrated for name in export.formats):
+        calibration = sample(export.calibration_images, train=True, seed=seed)[0]
+    images, labels = sample(export.images, train=False, seed=seed)
+    return Given(images, calibration, data.sample(export.images, train=False, seed=seed)[0], labels)
 
 
 def _exported(
-    network: Network,
-    folder: StageFolder,
-    formats: Sequence[str],
-    calibration: np.ndarray | None,
-    images: np.ndarray,
-    labels: np.ndarray,
+    experiment: Experiment, network: Network, folder: StageFolder, given: Given
 ) -> list[dict[str, Any]]:
     """The rows of one network, with `CSV_FIELDS`; paths are relative to the comparison's folder."""
     model = network.model()
@@ -106,30 +145,19 @@ def _exported(
         found = export(
             model,
             network.trained_in.path / FOLDER,
-            formats,
-            calibration=calibration,
-            images=images,
-            labels=labels,
+            experiment.config.export.formats,
+            calibration=given.calibration,
+            images=given.images,
+            labels=given.labels,
+            deployment=deployment_of(experiment, network.trained_in.result(("top1", "test_images"))),
         )
     except AutoslimError as error:
         raise AutoslimError(f"{network.label}, {network.trained_in.path}: {error}") from error
-    answers = logits_of(call_keras(model), images).argmax(-1)
+    answers = logits_of(call_keras(model), given.normalised).argmax(-1)
     rows = []
     for exported in found:
         row = {**dataclasses.asdict(exported), "network": network.label}
-        row["keras_top1"] = float(np.mean(answers == labels))
+        row["keras_top1"] = float(np.mean(answers == given.labels))
         row["path"] = Path(os.path.relpath(exported.path, folder.path)).as_posix()
         rows.append({name: row[name] for name in CSV_FIELDS})
     return rows
-
-
-def _test_images(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised test images float32 [N, H, W, C], balanced over the classes, and their labels."""
-    config = experiment.config
-    return experiment.data.sample(config.export.images, train=False, seed=config.seed)
-
-
-def _calibration_images(experiment: Experiment) -> np.ndarray:
-    """Normalised training images float32 [N, H, W, C], balanced over the classes, not augmented."""
-    config = experiment.config
-    return experiment.data.sample(config.export.calibration_images, train=True, seed=config.seed)[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from autoslim.exporting.snippets import SHOWN_CLASSES, snippet
 from autoslim.graph import Cost
 from autoslim.kinds import KINDS, kind_of
 from autoslim.reporting.figures import (
@@ -24,6 +27,7 @@ from autoslim.reporting.tensorboard import write_report
 from autoslim.reporting.trust import FEWEST
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import bill
+from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.rivals import Rival, rivals
@@ -106,8 +110,7 @@ def _write(
         bill=bill(experiment, finished),
         groups=_groups(experiment),
         figures={titles[name]: path for name, path in paths.items()},
-        mean=first["normalization"]["mean"],
-        std=first["normalization"]["std"],
+        program=functools.partial(_program, experiment),
         command=_command(),
         folder=folder.path,
     )
@@ -174,6 +177,12 @@ def _front(networks: list[Network], kind: str) -> str:
 def _groups(experiment: Experiment) -> list[tuple[str, int]]:
     """(name, channels at full width) of the groups that can be slimmed."""
     return [(group.name, group.size) for group in experiment.plan.slimmable]
+
+
+def _program(experiment: Experiment, file: str) -> str:
+    """The program that runs a network's Keras file on image files."""
+    network = dataclasses.replace(deployment_of(experiment), inside=False, input_size=None)
+    return snippet("keras", file, network, experiment.data.classes, shown=SHOWN_CLASSES)
 
 
 def _command() -> str:
