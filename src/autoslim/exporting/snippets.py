@@ -79,7 +79,7 @@ model = keras.saving.load_model(FILE, compile=False)
 
 def run(x):
     """Logits [classes] of one image."""
-    return np.asarray(model(x, training=False))[0]
+    return model.predict_on_batch(x)[0]
 '''
 
 _SAVED_MODEL = '''
