@@ -98,12 +98,17 @@ def test_a_missing_package_is_named_before_training(tmp_path, monkeypatch):
 def test_the_keys():
     assert compose(["export.formats=[onnx,keras,onnx]"]).export.formats == ["onnx", "keras"]
     for override, message in {
-        "export.formats=[onxx]": "unknown export format 'onxx'. Did you mean onnx? There are: keras, "
+        "export.formats=[onxx]": "unknown export.formats 'onxx'. Did you mean onnx? There are: keras, "
         "saved_model, litert, litert_float16, litert_int8, onnx.",
         "export.formats=[]": "export.formats=[] is out of range: some of: keras, saved_model, litert, "
         "litert_float16, litert_int8, onnx.",
-        "export.images=0": "export.images=0 is out of range: at least 1.",
-        "export.calibration_images=0": "export.calibration_images=0 is out of range: at least 1.",
+        "export.images=0": "export.images=0 is out of range: a whole number of 1 or more.",
+        "export.calibration_images=0": "export.calibration_images=0 is out of range: a whole number of 1 or "
+        "more.",
+        "export.input_size=[8,8]": "export.input_size=[8, 8] is out of range: files take the size of "
+        "dataset.shape unless export.preprocessing=inside.",
+        "export.preprocessing=insid": "unknown export.preprocessing 'insid'. Did you mean inside? There are: "
+        "outside, inside.",
     }.items():
         with pytest.raises(AutoslimError) as error:
             compose([override])

@@ -153,7 +153,7 @@ def fitted(image: np.ndarray, shape: tuple[int, int, int], share: float) -> np.n
     with tf.device("CPU:0"):
         top, left, height, width = central_box(shape, share)(*image.shape[:2]).numpy()
         part = tf.constant(image[top : top + height, left : left + width])
-        return np.asarray(resized(part, shape, antialias=True))
+        return np.asarray(resized(part, shape))
 
 
 def beside(path: Path, ending: str) -> Path:
