@@ -1,6 +1,5 @@
 """Build the network that a dotted path names, one of ours or a user's own function, and check the result."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import keras
 
 from autoslim.errors import AutoslimError
+from autoslim.importing import function_at
 
 
 def build(target: str, input_shape: Sequence[int], classes: int, /, **args: Any) -> keras.Model:
@@ -28,7 +28,7 @@ def build(target: str, input_shape: Sequence[int], classes: int, /, **args: Any)
     >>> build("autoslim.archs.resnet", (32, 32, 3), 10, depth=8).output_shape
     (None, 10)
     """
-    function = _import(target)
+    function = function_at(target, "arch._target_", "a Keras functional model")
     shape = tuple(input_shape)
     bound = _bind(target, function, shape, classes, args)
     try:
@@ -43,36 +43,6 @@ def build(target: str, input_shape: Sequence[int], classes: int, /, **args: Any)
         ) from error
     _check_model(target, model, shape, classes)
     return model
-
-
-def _import(target: str) -> Callable[..., Any]:
-    module_name, _, name = target.rpartition(".")
-    if not module_name or not name:
-        raise AutoslimError(
-            f"arch._target_={target} is not a dotted path: expected module and function, such as "
-            "my.module.net."
-        )
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may fail with anything
-        raise AutoslimError(
-            f"arch._target_={target}: cannot import {module_name} ({type(error).__name__}: {error}). "
-            "Expected the dotted path of a function. Check its spelling, and that the folder that holds it "
-            "is in PYTHONPATH."
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        found = "has no" if function is None else f"holds a {type(function).__name__}, not a function, as"
-        functions = [
-            key
-            for key, value in vars(module).items()
-            if inspect.isfunction(value) and not key.startswith("_")
-        ]
-        raise AutoslimError(
-            f"arch._target_={target}: {module_name} {found} {name}. Expected a function that returns a Keras "
-            f"functional model. Functions there: {', '.join(sorted(functions)) or 'none'}."
-        )
-    return function
 
 
 def _bind(

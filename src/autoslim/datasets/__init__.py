@@ -2,6 +2,7 @@
 
 from autoslim.datasets.augmentation import Augmentation
 from autoslim.datasets.batches import BatchSource, GivenBatches, TrainingBatches, evaluation_batches
+from autoslim.datasets.custom import custom
 from autoslim.datasets.dataset import ArrayDataset, Dataset
 from autoslim.datasets.encoded import Choice, EncodedDataset
 from autoslim.datasets.folder import image_folder
@@ -25,6 +26,7 @@ __all__ = [
     "balanced_subset",
     "cifar10",
     "cifar100",
+    "custom",
     "digits",
     "evaluation_batches",
     "fashion_mnist",

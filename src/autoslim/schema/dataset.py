@@ -1,13 +1,13 @@
 """The images."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from autoslim.schema.checks import Options, key, need, one_of
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100")
 NORMALIZATIONS = ("dataset", "unit", "symmetric", "pixels", "imagenet")
-SOURCES = ("arrays", "image_folder", "tfrecord", "tfds")
+SOURCES = ("arrays", "image_folder", "tfrecord", "tfds", "custom")
 CROPS = ("none", "resized")
 OPERATIONS = 14  # of RandAugment
 
@@ -30,6 +30,10 @@ class DatasetConfig(Options):
     section: ClassVar[str] = "dataset"
 
     source: str = key("arrays", f"where images lie: {', '.join(SOURCES)}", words=SOURCES)
+    _target_: str | None = key(
+        None, "of custom: dotted path of a function that returns ((x, y), (x_test, y_test)), pixels uint8"
+    )
+    args: dict[str, Any] = key({}, "of custom: keyword arguments of the function")
     name: str = key(
         "digits",
         f"of arrays, one of {', '.join(DATASETS)}; of tfds, its name there; else any, for folder names",
@@ -45,9 +49,9 @@ class DatasetConfig(Options):
     image_key: str = key("image/encoded", "of tfrecord: the feature with the encoded image")
     label_key: str = key("image/class/label", "of tfrecord: the feature with the label, an integer")
     label_offset: int = key(0, "of tfrecord: the first class's label; 1 in the usual files of ImageNet")
-    shape: list[int] = key(
+    shape: list[int] | None = key(
         [8, 8, 1],
-        "height, width, channels of an image, pixels; files are resized to it",
+        "height, width, channels of an image, pixels; files are resized to it; null: of custom, its own",
         length=3,
         least=1,
         expected="expected [height, width, channels], each at least 1",
@@ -149,7 +153,11 @@ class DatasetConfig(Options):
         if self.source == "arrays":
             one_of("dataset.name", self.name, DATASETS)
             need(self.classes is not None, "dataset.classes", "null", "only image files can be counted")
+        if self.source == "custom":
+            self._check_custom()
         else:
+            need(self.shape is not None, "dataset.shape", "null", "[height, width, channels]")
+        if self.shape is not None and self.source not in ("arrays", "custom"):
             need(self.shape[2] in (1, 3), "dataset.shape", self.shape, "files give 1 (grey) or 3 channels")
         need(bool(self.name.strip()), "dataset.name", repr(self.name), named)
         need(
@@ -158,3 +166,11 @@ class DatasetConfig(Options):
             self.train_images,
             "at least one per class",
         )
+
+    def _check_custom(self) -> None:
+        """A function of the user's own reads everything: keys of files say nothing to it."""
+        need(bool(self._target_), "dataset._target_", "null", "the dotted path of a function")
+        for name in ("path", "holdout_path", "test_split"):
+            given = getattr(self, name)
+            instead = "null with dataset=custom: give the function an argument, +dataset.args.NAME=VALUE"
+            need(given is None, f"dataset.{name}", given, instead)

@@ -109,7 +109,8 @@ class Experiment:
         c = self.config
         with self.strategy.scope():
             classes = c.dataset.classes or self.data.classes
-            return archs.build(c.arch._target_, tuple(c.dataset.shape), classes, **c.arch.arguments())
+            shape = tuple(c.dataset.shape or self.data.shape)
+            return archs.build(c.arch._target_, shape, classes, **c.arch.arguments())
 
     def graph_of(self, model: keras.Model) -> ChannelGraph:
         """The channel graph with the user's frozen layers."""

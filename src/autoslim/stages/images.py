@@ -19,6 +19,12 @@ def open_dataset(config: DatasetConfig, cache: Path) -> datasets.Dataset:
         config: section `dataset`.
         cache: folder that keeps what was found out about image files.
     """
+    if config.source == "custom":
+        assert config._target_ is not None
+        names = ("name", "classes", "train_images", "normalization", "eval_crop")
+        given = {name: getattr(config, name) for name in names}
+        return datasets.custom(config._target_, config.args, shape=config.shape, **given)
+    assert config.shape is not None
     height, width, channels = config.shape
     common: dict[str, Any] = {
         "shape": (height, width, channels),
