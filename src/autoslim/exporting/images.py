@@ -64,7 +64,7 @@ def check_inputs(
     if images is None:
         if labels is not None:
             raise AutoslimError("labels were given without images: give images=..., or leave labels out.")
-        images = _noise(shape) if calibration is None else calibration
+        images = noise(shape) if calibration is None else calibration
     images = _fitting(images, shape, "images")
     labels = None if labels is None else _class_indices(labels, len(images))
     return Inputs(calibration, images, labels, images)
@@ -175,7 +175,7 @@ def _class_indices(labels: Any, count: int) -> np.ndarray:
     return labels
 
 
-def _noise(shape: tuple[int | None, ...]) -> np.ndarray:
+def noise(shape: tuple[int | None, ...]) -> np.ndarray:
     """Standard normal images, the same each time."""
     if None in shape:
         raise AutoslimError(

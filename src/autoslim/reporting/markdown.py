@@ -12,6 +12,7 @@ from autoslim.graph.cost import COUNTED
 from autoslim.kinds import KINDS
 from autoslim.reporting import units
 from autoslim.reporting.bill import UNIT, Bill
+from autoslim.reporting.latency import LatencyRow, latency_section
 from autoslim.reporting.markdown_table import points, table
 from autoslim.reporting.network import NetworkResult, in_order
 from autoslim.reporting.side_by_side import side_by_side
@@ -38,6 +39,7 @@ def report_markdown(
     kind: str = "autoslim",
     passes: Mapping[str, float] | None = None,
     judged: tuple[Sequence[Judged], int] = ((), 0),
+    latency: tuple[Sequence[LatencyRow], Mapping[str, Any]] = ((), {}),
     correct: Mapping[str, Any] | None = None,
     bill: Bill | None = None,
     groups: Sequence[tuple[str, int]] = (),
@@ -60,6 +62,8 @@ def report_markdown(
         kind: of the networks that it found, a key of `kinds.KINDS`.
         passes: kind -> what its search spent, in full-network passes over the held-out images.
         judged: networks retrained from the supernet, and how many held-out images it was judged on.
+        latency: networks measured together, and how the prediction came about, as `latency_section` takes
+            them.
         correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each image is right.
         bill: of the stages.
         groups: (name, channels at full width) in the network's order.
@@ -73,7 +77,7 @@ def report_markdown(
         f"# {arch} on {dataset}, seed {seed}",
         _results(ordered, full, test_images, resource, convention, training),
         side_by_side(ordered, full, resource, correct or {}, kind, passes),
-        _latency(ordered),
+        latency_section(*latency),
         _figures(figures or {}, folder),
         _search(trajectory, kind),
         trust(judged[0], resource, judged[1]),
@@ -124,23 +128,6 @@ def _results(
     )
     told = f"\n\n{training}" if training else ""
     return f"## Results\n\n{table(head, rows)}\n\n{notes}{told}"
-
-
-def _latency(results: Sequence[NetworkResult]) -> str:
-    """Predicted latency beside the measured, where latency was limited."""
-    rows = [
-        [r.label, f"{r.latency:.3f}", f"{r.measured_latency:.3f}", f"{r.measured_latency / r.latency:.2f}"]
-        for r in results
-        if r.latency and r.measured_latency
-    ]
-    if not rows:
-        return ""
-    notes = (
-        "Milliseconds for one image on the device of this run. Predicted: the sum over the network's parts "
-        "as the search saw them; measured: the trained network whole."
-    )
-    head = ["network", "predicted ms", "measured ms", "measured / predicted"]
-    return f"## Latency\n\n{table(head, rows)}\n\n{notes}"
 
 
 def _figures(figures: Mapping[str, str | os.PathLike[str]], folder: str | os.PathLike[str] | None) -> str:

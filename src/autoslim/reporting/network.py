@@ -26,8 +26,7 @@ class NetworkResult:
     channels: dict[str, int]  # group name -> width
     folder: str  # of the stage that trained it
     files: dict[str, str] = field(default_factory=dict)  # "model", "channels", ... -> path
-    latency: float | None = None  # predicted milliseconds for one image, where latency is limited
-    measured_latency: float | None = None  # the trained network's own, measured whole
+    latency: float | None = None  # predicted for one image, where latency is limited
 
     @property
     def label(self) -> str:

@@ -12,6 +12,7 @@ from autoslim.kinds import METHODS
 from autoslim.schema.checks import Options, gather, group, key, need
 
 RESOURCES = ("flops", "params", "memory", "latency")
+RUNTIMES = ("litert", "keras", "onnx")
 CONVENTIONS = ("macs", "with_norm", "all")
 DRAWING = ("random", "evolution", "predictor")  # methods that score random networks
 
@@ -30,7 +31,7 @@ class LimitsConfig(Options):
     flops: float | None = _limit("largest number of multiply-accumulates an image; null: no limit")
     params: float | None = _limit("largest number of parameters; null: no limit")
     memory: float | None = _limit("largest peak of live activations, bytes; null: no limit")
-    latency: float | None = _limit("longest predicted latency of an image, milliseconds; null: no limit")
+    latency: float | None = _limit("longest latency of an image, ms in slim.runtime; null: no limit")
 
     @property
     def given(self) -> dict[str, float]:
@@ -168,6 +169,13 @@ class SlimConfig(SearchOptions):
     divisor: int = key(4, "widths are multiples of this", least=1)
     freeze: list[str] = key([], "layers that keep their full width: names or patterns such as stem*")
     channels: str | None = key(None, "a channels.yaml to retrain in place of a search's result; null: search")
+    runtime: str = key(
+        "litert", "what latency is measured in, on one thread: litert, keras or onnx", words=RUNTIMES
+    )
+    measure: str | None = key(
+        None,
+        "dotted path of a function of a Keras model that measures in place of runtime; less is better",
+    )
     images: int | None = key(
         None,
         "largest number of held-out images in the search; null: all",

@@ -10,6 +10,7 @@ import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, Cost
+from autoslim.slimming.trajectory import Trajectory
 
 RESOURCES = ("flops", "params", "memory", "latency")
 UNITS = {"flops": "multiply-accumulates", "params": "weights", "memory": "bytes", "latency": "ms"}
@@ -22,8 +23,10 @@ class Budget:
         graph: whose widths are judged.
         resource: what targets are shares of: "flops", "params", "memory" or "latency".
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
-        limits: {resource: largest amount}, in multiply-accumulates, weights, bytes, milliseconds.
-        latency: widths int [..., G] -> milliseconds [...]; needed where latency is limited.
+        limits: {resource: largest amount}, in multiply-accumulates, weights, bytes, and what latency is
+            measured in: milliseconds.
+        latency: widths int [..., G] -> predicted latency [...] that falls with no width, such as a
+            `LatencyModel` (`slimming.latency`); needed where latency is limited.
         allow_uncounted: limit FLOPs also where those of some layers could not be counted.
 
     Raises:
@@ -48,10 +51,11 @@ class Budget:
         for name, amount in self.limits.items():
             if not amount > 0:
                 raise AutoslimError(f"slim.limits.{name}={amount} is out of range: {UNITS[name]}, above 0.")
-        if self.limits_latency and latency is None:
+        if "latency" in (resource, *self.limits) and latency is None:
             raise AutoslimError(
                 "Latency is limited but nothing measures it: give "
-                "latency=autoslim.slimming.latency.LatencyTable(graph)."
+                "latency=autoslim.slimming.latency.LatencyModel(graph, levels, "
+                "autoslim.exporting.NetworkClock())."
             )
         if "flops" in (resource, *self.limits) and graph.uncounted and not allow_uncounted:
             layers = "; ".join(f"{name} ({why})" for name, why in graph.uncounted.items())
@@ -60,11 +64,6 @@ class Budget:
                 "resource (slim.resource=params), or count them as 0: slim.allow_uncounted=true."
             )
         self.full: Cost = self.cost(graph.full)
-
-    @property
-    def limits_latency(self) -> bool:
-        """Whether latency decides, alone or with others."""
-        return "latency" in (self.resource, *self.limits)
 
     def cost(self, widths: Any) -> Cost:
         """Cost at widths int [..., G], with the predicted latency where there is a measure."""
@@ -76,6 +75,15 @@ class Budget:
     def share(self, cost: Cost) -> Any:
         """Share of the full network's resource: float, or float64 [...]."""
         return cost.of(self.resource) / self.full.of(self.resource)
+
+    def recounted(self, trajectory: Trajectory) -> Trajectory:
+        """A path whose points have the latencies that are predicted now; what came after the way down is redone."""
+        points = []
+        for point in trajectory.points:
+            cost = self.cost(np.array(point.widths, np.int32))
+            share, latency = float(self.share(cost)), float(cost.of("latency"))
+            points.append(dataclasses.replace(point, share=share, latency=latency))
+        return dataclasses.replace(trajectory, points=tuple(points), exchanges=(), widenings=())
 
     def within(self, widths: Any, target: float) -> Any:
         """Whether networks at widths [..., G] meet the target and all limits: bool, or bool [...]."""
@@ -162,20 +170,21 @@ class Budget:
         Raises:
             AutoslimError: saying what is reachable.
         """
-        if self.within(self.graph.full, target):  # measured times need not fall with the widths
-            return
         cost = self.cost(smallest)
         least = self.share(cost)
+        lower = (self.graph.uniform(0.0) < smallest).any()
+        way_out = "Lower slim.min_width or slim.divisor, or raise" if lower else "Raise"
+        found = "was measured at" if self.resource == "latency" else "still costs"
         if least > target:
             raise AutoslimError(
                 f"Cannot reach {self.resource} <= {target:g}: with every group at its smallest level the "
-                f"network still costs {least:.3f} of the full one's {self.resource}. Lower slim.min_width or "
-                f"slim.divisor, or raise slim.target to {np.ceil(least * 1000) / 1000:g} or more."
+                f"network {found} {least:.3f} of the full one's {self.resource}. "
+                f"{way_out} slim.target to {np.ceil(least * 1000) / 1000:g} or more."
             )
         for name, amount in self.limits.items():
             if cost.of(name) > amount:
+                unit = getattr(self._latency, "unit", UNITS[name]) if name == "latency" else UNITS[name]
                 raise AutoslimError(
                     f"Cannot reach slim.limits.{name}={amount:g}: with every group at its smallest level the "
-                    f"network still has {cost.of(name):g} {UNITS[name]}. Lower slim.min_width or "
-                    "slim.divisor, or raise the limit."
+                    f"network still has {cost.of(name):.6g} {unit}. {way_out} the limit."
                 )

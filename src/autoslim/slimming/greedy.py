@@ -112,7 +112,7 @@ def _ended_early(trajectory: Trajectory, targets: Sequence[float], limits: Mappi
         f"The search ended at {trajectory.points[-1].share:.3f} of the full network's {trajectory.resource}, "
         f"with every group at its smallest level: {', '.join(f'{t:g}' for t in missed)} is not reached"
         f"{' within ' + ', '.join(limits) if limits else ''}. Lower slim.min_width or slim.divisor, or allow "
-        "more; a latency table that changed under way asks for a search anew."
+        "more."
     )
     if len(missed) == len(targets):
         raise AutoslimError(told)

@@ -1,227 +1,254 @@
-"""Latency as a resource: times of a network's parts, measured on this device at the widths asked for.
+"""Latency as a resource: a model of it, fitted to networks that were measured whole.
 
-A part is a layer with weights (or a merge, a pooling) and what follows it alone, batch norm and activation,
-since runtimes fuse these. A network's predicted latency is the sum over its parts. Each part is measured once
-at each combination of widths, in a file that later runs on the same device and runtime read and add to.
+A few dozen networks are measured in the runtime in which the network will be deployed: the full one, the
+smallest, uniform and random ones. The fit to them (`slimming.latency_fit`) never falls with a width. Networks
+near each target are measured next and added, until the fit is right there.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import platform
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from autoslim.graph import ChannelGraph
-from autoslim.graph.axes import Axis
-from autoslim.graph.materialize import slimmed_layer
-from autoslim.graph.trace import Node
-from autoslim.writing import write_whole
+from autoslim.rounds import median, spread
+from autoslim.slimming.features import Features
+from autoslim.slimming.latency_fit import Fit, fit
+from autoslim.slimming.latency_plan import first_networks, networks_near
+from autoslim.slimming.latency_table import LatencyTable, Measurement, network_hash, told
+from autoslim.slimming.levels import Levels
+from autoslim.slimming.own_measure import OwnMeasure
 
 log = logging.getLogger(__name__)
 
-WARMUP_CALLS = 3
-ROUNDS = 9  # the fastest counts: whatever else runs on the machine only adds
-SHORTEST_SECONDS = 1e-7  # a difference of two times may come out below 0
-ROUND_SECONDS = 0.004  # a round makes calls for at least so long
-# Configuration that does not tell how long a layer takes: names, and endings of names. Widths are told apart.
-_UNTIMED = ("name", "trainable", "dtype", "seed")
-_UNTIMED_ENDS = ("_initializer", "_regularizer", "_constraint", "filters", "units", "groups", "target_shape")
+TOGETHER = 11  # networks of a session, beside the full one
+NEAR = 8  # networks of a refinement near a target
+REFINEMENTS = 3  # at most, near a target
+CLOSE = 0.03  # median error near a target that needs no further refinement
+ANCHOR_WEIGHT = 9.0  # of the full and the smallest network, and of networks that a search has chosen
+FINAL_ROUNDS = 3  # of a measurement of the user's own, for the report
 
 
-@dataclass(frozen=True)
-class Part:
-    """Nodes that are timed together: each but the first reads the one before it alone."""
+class Meter(Protocol):
+    """What measures networks: `exporting.latency.NetworkClock`, or `OwnMeasure`."""
 
-    nodes: tuple[Node, ...]
+    name: str  # as in the configuration
+    unit: str  # "ms", or what a function of the user's own measures
 
+    @property
+    def identity(self) -> dict[str, object]:
+        """All that decides what is measured, beside the network: JSON-able."""
 
-def parts_of(graph: ChannelGraph) -> list[Part]:
-    """The network cut into parts, in topological order."""
-    readers: dict[int, list[Node]] = {}
-    for node in graph.trace.nodes:
-        for value in node.inputs:
-            readers.setdefault(value, []).append(node)
-    parts: list[Part] = []
-    taken: set[int] = set()
-    for node in graph.trace.nodes:
-        if node.index in taken or not node.inputs:
-            continue
-        chain = [node]
-        while (follower := _follower(graph, chain[-1], readers)) is not None:
-            chain.append(follower)
-        taken.update(n.index for n in chain)
-        parts.append(Part(tuple(chain)))
-    return parts
+    def __call__(
+        self, models: Iterable[keras.Model], on_ready: Callable[[], None] = ..., rounds: int = 1
+    ) -> list[list[float]]:
+        """Interleaved rounds of each model, at least `rounds`; `on_ready` is called for each model."""
 
 
-def _follower(graph: ChannelGraph, node: Node, readers: dict[int, list[Node]]) -> Node | None:
-    """The node that alone reads this one, if it has no products of its own."""
-    if len(node.outputs) != 1 or node.outputs[0] in graph.trace.outputs:
-        return None
-    after = readers.get(node.outputs[0], [])
-    if len(after) != 1 or len(after[0].inputs) != 1:
-        return None
-    rule = graph.rule(after[0])
-    return after[0] if rule is not None and not rule.positions(after[0].op, after[0]) else None
+class Measured(NamedTuple):
+    """A network measured along with the full one."""
+
+    time: float  # median of its rounds, in the meter's unit
+    spread: float  # half the distance between the quartiles of its rounds, as a share of the median
+    share: float  # of the full network's in the same session
 
 
-class LatencyTable:
-    """Predicted latency of a network at any widths, from measured parts.
+class LatencyModel:
+    """Predicted latency of a network at any widths; it measures when it is first asked.
 
     Args:
         graph: of the network.
-        folder: where the table of this device and runtime is kept between runs; None: in memory.
-        measure: model -> milliseconds for one image; None: as `milliseconds` does, on this device.
+        levels: the widths that each group may take; the networks to measure are drawn from them.
+        measure: a `NetworkClock`, or a function of a Keras model that returns a number above 0, of which less
+            is better: energy, the latency on a phone. It sees models whose weights are random.
+        folder: where the table of measurements is kept between runs; None: in memory.
+        targets: shares of the full network's latency near which the prediction must be right.
+        limit: a latency, in the unit of what measures, near which it must be right too.
+        progress: (description, number of networks) -> a context whose value is called after each network.
+
+    Raises:
+        AutoslimError: when it is called, if something cannot be measured.
     """
 
     def __init__(
         self,
         graph: ChannelGraph,
+        levels: Levels,
+        measure: Meter | Callable[[keras.Model], float],
+        *,
         folder: Path | str | None = None,
-        measure: Callable[[keras.Model], float] | None = None,
+        targets: Sequence[float] = (),
+        limit: float | None = None,
+        progress: Callable[[str, int], AbstractContextManager[Callable[[], Any]]] | None = None,
     ) -> None:
-        self.graph = graph
-        self.device = device_name()
-        self._measure = measure or milliseconds
-        self._path = None if folder is None else Path(folder) / f"{_slug(self.device)}.json"
-        self._known: dict[str, float] = self._read()
-        self._parts = parts_of(graph)
-        self._recent: dict[tuple[int, tuple[int, ...]], float] = {}  # (part, channels of its axes) -> ms
-        self.measured = 0  # parts measured by this object
+        self.graph, self.levels = graph, levels
+        self.limit = limit
+        self._shares = {float(target) for target in targets}
+        self.meter: Meter = measure if hasattr(measure, "identity") else OwnMeasure(measure)  # type: ignore
+        self._progress = progress or (lambda *_: nullcontext(lambda: None))
+        self._table = LatencyTable(
+            graph, self.meter.identity, network_hash(graph, levels), None if folder is None else Path(folder)
+        )
+        self._features = Features(graph)
+        self._fit: Fit | None = None
+        self._line = np.array([0.0, 1.0])  # what brings the fit to what the ends were measured at
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """Device, threads, runtime and versions, or the function that measures."""
+        return self.meter.identity
+
+    @property
+    def full(self) -> float:
+        """The measured latency of the full network."""
+        self._ready()
+        return self._table.full
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """The shares of the full network's latency near which networks are measured, from the largest."""
+        limits = set() if self.limit is None else {self.limit / self._table.full}
+        return tuple(sorted((share for share in self._shares | limits if 0 < share < 1), reverse=True))
+
+    @property
+    def unit(self) -> str:
+        """Of what is measured."""
+        return self.meter.unit
 
     def __call__(self, widths: Any) -> np.ndarray | float:
-        """Predicted milliseconds for one image at widths int [..., G]: float, or float64 [...]."""
+        """Predicted latency for one image at widths int [..., G]: float, or float64 [...]."""
         array = self.graph.check(widths)
-        before = self.measured
-        flat = [self._total(row) for row in array.reshape(-1, array.shape[-1])]
-        if self.measured > before:
-            self._write()
-        return flat[0] if array.ndim == 1 else np.array(flat).reshape(array.shape[:-1])
+        self._ready()
+        found = self._predicted(array)
+        return float(found) if array.ndim == 1 else found
 
-    def _total(self, widths: np.ndarray) -> float:
-        return sum(self._part(number, part, widths) for number, part in enumerate(self._parts))
+    def measured(self, widths: np.ndarray) -> float | None:
+        """The measured latency of a network int [G], as a share of the full one's; None: it was not."""
+        self._ready()
+        return next((m.share for m in self._used() if m.widths == tuple(int(w) for w in widths)), None)
 
-    def _part(self, number: int, part: Part, widths: np.ndarray) -> float:
-        axes = [axis for node in part.nodes for axis in self._axes(node)]
-        key = (number, tuple(int(axis.active(widths)) for axis in axes))
-        if key not in self._recent:
-            signature = self._signature(part, widths)
-            if signature not in self._known:
-                self._known[signature] = self._measure(self._model(part, widths))
-                self.measured += 1
-            self._recent[key] = self._known[signature]
-        return self._recent[key]
+    def learn(self, networks: Sequence[np.ndarray], target: float) -> list[float]:
+        """Measure networks int [G] that were chosen for a target, and fit anew with them.
 
-    def _axes(self, node: Node) -> list[Axis]:
-        return [*self.graph.input_axes(node), *self.graph.output_axes(node)]
+        Returns:
+            Their measured shares of the full network's latency. What was measured before is not measured
+            again.
+        """
+        self._ready()
+        with self._table.locked():
+            self._measure(networks, target, chosen=True)
+        self._refit()
+        shares = [self.measured(network) for network in networks]
+        return [share for share in shares if share is not None]
 
-    def _input_shapes(self, part: Part, widths: np.ndarray) -> list[tuple[int | None, ...]]:
-        first = part.nodes[0]
-        axes = self.graph.input_axes(first)
-        return [
-            (1, *shape[1:-1], int(axis.active(widths)))
-            for shape, axis in zip(first.input_shapes, axes, strict=True)
-        ]
+    def compare(self, networks: Sequence[np.ndarray]) -> list[Measured]:
+        """The full network and then `networks` int [G], measured in the same rounds; nothing is kept."""
+        all_networks = [self.graph.full, *networks]
+        with self._progress("latency", len(all_networks)) as advance:
+            rounds = self.meter(self._models(all_networks), advance, FINAL_ROUNDS)
+        return [Measured(median(r), spread(r), median(r) / median(rounds[0])) for r in rounds]
 
-    def _signature(self, part: Part, widths: np.ndarray) -> str:
-        """What the part's time depends on: kinds of layers, their settings, shapes."""
-        layers = []
-        for node in part.nodes:
-            config = node.op.get_config() if hasattr(node.op, "get_config") else {}
-            kept = {k: v for k, v in config.items() if k not in _UNTIMED and not k.endswith(_UNTIMED_ENDS)}
-            channels = [int(axis.active(widths)) for axis in self._axes(node)]
-            layers.append([type(node.op).__name__, kept, channels])
-        text = json.dumps([layers, self._input_shapes(part, widths)], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How the prediction came about: networks measured, its error on unseen ones, and by what."""
+        self._ready()
+        assert self._fit is not None
+        return {
+            "networks": len(self._used()),
+            "error": self._fit.error,
+            "rank_correlation": self._fit.rank_correlation,
+            "unit": self.unit,
+            **self.identity,
+        }
 
-    def _model(self, part: Part, widths: np.ndarray) -> keras.Model:
-        """The part as a model for one image, with fresh weights."""
-        inputs = [keras.Input(batch_shape=shape) for shape in self._input_shapes(part, widths)]
-        tensors: list[Any] = list(inputs)
-        for node in part.nodes:
-            layer = slimmed_layer(self.graph, node, widths, node.name.replace("/", "_"))
-            tensors = keras.tree.flatten(node.call(tensors, op=layer))
-        return keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensors)
+    # -- measuring and fitting -------------------------------------------------------------------------
 
-    def _read(self) -> dict[str, float]:
-        if self._path is None or not self._path.exists():
-            return {}
-        try:
-            return {str(k): float(v) for k, v in json.loads(self._path.read_text())["milliseconds"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            log.warning("%s is damaged: its times are measured anew.", self._path)
-            return {}
-
-    def _write(self) -> None:
-        if self._path is None:
+    def _ready(self) -> None:
+        """Measure what is lacking, once."""
+        if self._fit is not None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._known = {**self._read(), **self._known}  # what another process measured meanwhile
-        write_whole(self._path, json.dumps({"device": self.device, "milliseconds": self._known}, indent=1))
+        with self._table.locked():
+            self._table.read()
+            self._measure(first_networks(self.levels), None)
+            self._refit()
+            for target in self.targets:
+                self._refine(target)
+        summary = self.summary
+        log.info(
+            "latency: predicted from %d measured networks (%s); cross-validated: median error %.1f %%, rank "
+            "correlation %.3f",
+            summary["networks"],
+            told(self.identity),
+            100 * summary["error"],
+            summary["rank_correlation"],
+        )
 
+    def _refine(self, target: float) -> None:
+        """Measure networks near a target, until what was predicted of them holds; once for all runs."""
+        if target in self._table.refined:
+            return
+        for number in range(REFINEMENTS):
+            near = networks_near(self.levels, self._share, target, NEAR, number)
+            expected = [float(self._share(network)) for network in near]
+            self._measure(near, target)
+            self._refit()
+            pairs = zip(expected, (self.measured(network) for network in near), strict=True)
+            errors = [abs(e / share - 1) for e, share in pairs if share is not None]
+            if not errors or np.median(errors) <= CLOSE:
+                break
+        self._table.finish(target)
 
-def milliseconds(model: keras.Model) -> float:
-    """Milliseconds of one call for one image, traced, on this device, less what a call itself takes."""
-    inputs = _one_image(model)
-    function = tf.function(lambda tensors: model(tensors, training=False), autograph=False)
-    idle = tf.function(lambda tensors: keras.tree.flatten(tensors)[0][..., :1], autograph=False)
-    return 1e3 * max(SHORTEST_SECONDS, _seconds(function, inputs) - _seconds(idle, inputs))
+    def _share(self, networks: np.ndarray) -> Any:
+        return self._predicted(networks) / self._predicted(self.graph.full)
 
+    def _predicted(self, widths: np.ndarray) -> Any:
+        assert self._fit is not None
+        return self._line[0] + self._line[1] * self._fit(self._features(widths))
 
-def whole_milliseconds(model: keras.Model) -> float:
-    """Milliseconds of one call of a whole network for one image, nothing taken off."""
-    function = tf.function(lambda tensors: model(tensors, training=False), autograph=False)
-    return _seconds(function, _one_image(model)) * 1e3
+    def _used(self) -> list[Measurement]:
+        """What the fit is made from: not what was measured for other targets."""
+        return [m for m in self._table.measurements if m.near is None or m.near in self.targets]
 
+    def _refit(self) -> None:
+        used = self._used()
+        widths = np.array([m.widths for m in used])
+        times = np.array([m.share for m in used]) * self._table.full
+        ends = [tuple(map(int, w)) for w in (self.levels.smallest, self.graph.full)]
+        weights = np.array([ANCHOR_WEIGHT if m.chosen or m.widths in ends else 1.0 for m in used])
+        self._fit = fit(self._features(widths), times, self._features.own, weights)
+        self._line = self._through_ends(ends)
 
-def _one_image(model: keras.Model) -> Any:
-    """Random tensors for one image, in the structure of the model's inputs."""
-    tensors = [tf.random.stateless_normal((1, *x.shape[1:]), (0, 0)) for x in model.inputs]
-    return tensors[0] if len(tensors) == 1 else tensors
+    def _through_ends(self, ends: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """(constant, factor) that take the fit of the smallest and the full network to what was measured."""
+        assert self._fit is not None
+        fitted = self._fit(self._features(np.array(ends)))
+        known = {m.widths: m.share * self._table.full for m in self._used()}
+        low, high = (known[end] for end in ends)
+        if fitted[1] <= fitted[0] or high <= low:
+            return np.array([0.0, high / fitted[1]])
+        factor = (high - low) / (fitted[1] - fitted[0])
+        return np.array([high - factor * fitted[1], factor])
 
+    def _measure(self, networks: Sequence[np.ndarray], near: float | None, chosen: bool = False) -> None:
+        """Measure the networks that were not, in sessions along with the full one, and keep them."""
+        lacking = self._table.lacking(networks, near, chosen)
+        if not lacking:
+            return
+        log.info("latency: measuring %d networks (%s)", len(lacking), told(self.identity))
+        with self._progress("latency", len(lacking)) as advance:
+            for start in range(0, len(lacking), TOGETHER):
+                some = lacking[start : start + TOGETHER]
+                full = [network for network in some if np.array_equal(network, self.graph.full)]
+                session = some if full else [self.graph.full, *some]
+                rounds = self.meter(self._models(session), advance)
+                self._table.add(session, rounds, near, chosen)
 
-def _seconds(function: Callable[[Any], Any], inputs: Any) -> float:
-    call = lambda: keras.tree.flatten(function(inputs))[0].numpy()  # noqa: E731
-    for _ in range(WARMUP_CALLS):
-        call()
-    rounds = []
-    for _ in range(ROUNDS):
-        calls, start = 0, time.perf_counter()
-        while (passed := time.perf_counter() - start) < ROUND_SECONDS or calls == 0:
-            call()
-            calls += 1
-        rounds.append(passed / calls if calls else passed)
-    return min(rounds)
-
-
-def device_name() -> str:
-    """This device and runtime, as far as they decide how long a layer takes."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    else:
-        name = f"{_processor()} x {tf.config.threading.get_intra_op_parallelism_threads() or 'all'} threads"
-    return f"{name}, TensorFlow {tf.__version__}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _slug(name: str) -> str:
-    kept = "".join(c if c.isalnum() else "-" for c in name.lower())
-    return "-".join(word for word in kept.split("-") if word)
+    def _models(self, networks: Sequence[np.ndarray]) -> Iterable[keras.Model]:
+        """The networks as Keras models with random weights, one at a time."""
+        return (self.graph.materialize(network, weights=False) for network in networks)

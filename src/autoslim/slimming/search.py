@@ -41,7 +41,7 @@ def search(
             networks on them, such as a `Scorer`, which several searches may share.
         options: as the command line's `slim` (`autoslim.schema.SearchOptions`, where each is described).
         seed: of the draws of "random" and "evolution".
-        latency: widths int [..., G] -> milliseconds, such as a `LatencyTable` (`slimming.latency`).
+        latency: widths int [..., G] -> latency, such as a `LatencyModel` (`slimming.latency`).
         start: "greedy": a trajectory to go on with, from an earlier call with the same arguments.
         known: other methods: scores from an earlier call with the same arguments, with which they go on to
             the same result. The scores of further networks are put into it.

@@ -22,10 +22,11 @@ from autoslim.errors import AutoslimError, first_line
 from autoslim.graph import ChannelGraph
 from autoslim.schema import Config
 from autoslim.slimming.budget import Budget
-from autoslim.slimming.latency import LatencyTable
+from autoslim.slimming.latency import LatencyModel
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.methods import METHODS
 from autoslim.stages.images import augmentation, dataset_key, open_dataset
+from autoslim.stages.latency import latency_model
 from autoslim.stages.store import StageFolder, make_room, stage_hash
 from autoslim.training.distribution import (
     Strategy,
@@ -128,8 +129,8 @@ class Experiment:
         return Levels.spaced(self.plan, s.levels, s.min_width, s.divisor, s.step)
 
     @cached_property
-    def latency(self) -> LatencyTable | None:
-        """Predicted latency at widths, measured on this device, where latency is limited."""
+    def latency(self) -> LatencyModel | None:
+        """What predicts latency from measured networks, where latency is limited."""
         s = self.config.slim
         if "latency" not in (s.resource, *s.limits.given):
             return None
@@ -138,7 +139,7 @@ class Experiment:
                 "Latency can't be limited in a run of several workers: each would measure its own. Let them "
                 "train (stages=[supernet]), then search alone: train.strategy=single, the rest as it is."
             )
-        return LatencyTable(self.plan, Path(self.config.output) / "latency")
+        return latency_model(self)
 
     @cached_property
     def budget(self) -> Budget:
@@ -201,7 +202,7 @@ class Experiment:
         if not method.path or self.budget.steered:
             key["targets"] = list(s.targets)
         if self.latency is not None:
-            key["device"] = self.latency.device
+            key["measured"] = self.latency.identity
         return StageFolder(self.root, "search", key)
 
     def network_folder(self, stage: str, widths: np.ndarray, joint: StageFolder | None = None) -> StageFolder:

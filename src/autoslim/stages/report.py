@@ -29,6 +29,7 @@ from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import bill
 from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.latency import compared
 from autoslim.stages.network import Network
 from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
@@ -106,6 +107,7 @@ def _write(
         passes={rival.kind: rival.passes for rival in others}
         | ({kind: trajectory.passes} if trajectory else {}),
         judged=(judgements, images),
+        latency=compared(experiment, results),
         correct={n.label: np.array(list(n.result["right"])) == "1" for n in networks},
         bill=bill(experiment, finished),
         groups=_groups(experiment),

@@ -25,11 +25,13 @@ from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.latency import goes_on
 from autoslim.stages.scored import ScoreFile
 from autoslim.stages.store import TRAJECTORY, StageFolder, write_atomically, writes
 
 log = logging.getLogger(__name__)
 
+CORRECTIONS = 3  # of the prediction of latency by measuring what was found; the search then goes on
 SCORED = "scored.jsonl"  # the networks that a method has scored, one a line
 
 
@@ -42,17 +44,21 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     experiment.need(supernet, "The search")
     graph = experiment.graph_of(experiment.load_weights(supernet))
     with _Keeper(folder, start, min(s.targets)).running() as keep:
-        trajectory = search(
-            graph,
-            levels,
-            Scorer(graph, experiment.holdout_batches(), execution=experiment.config.train.execution),
-            s,
-            seed=experiment.config.seed,
-            latency=experiment.latency,
-            start=start,
-            known=keep,
-            on_point=keep.point,
-        )
+        for _ in range(CORRECTIONS + 1):
+            trajectory = search(
+                graph,
+                levels,
+                Scorer(graph, experiment.holdout_batches(), execution=experiment.config.train.execution),
+                s,
+                seed=experiment.config.seed,
+                latency=experiment.latency,
+                start=start,
+                known=keep,
+                on_point=keep.point,
+            )
+            start = goes_on(experiment, trajectory)
+            if start is None:
+                break
     return _finish(experiment, folder, trajectory)
 
 

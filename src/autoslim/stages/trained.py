@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from autoslim.reporting.network import NetworkResult
-from autoslim.slimming.latency import whole_milliseconds
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.store import CHANNELS, MODEL
@@ -13,7 +12,6 @@ def shown(experiment: Experiment, network: Network) -> NetworkResult:
     """What is shown of a network whose stage is finished."""
     folder, result, widths = network.trained_in, network.result, network.widths
     paths = {"model": folder.path / MODEL, "channels": folder.path / CHANNELS}
-    limited = experiment.latency is not None
     return NetworkResult(
         network.kind,
         network.target,
@@ -21,6 +19,5 @@ def shown(experiment: Experiment, network: Network) -> NetworkResult:
         folder=str(folder.path),
         files={name: str(path) for name, path in paths.items() if path.exists()},
         latency=experiment.budget.cost(widths).latency,
-        measured_latency=whole_milliseconds(network.model()) if limited else None,
         **{name: result[name] for name in ("top1", "loss", "flops", "params", "memory")},
     )

@@ -118,7 +118,5 @@ def _narrowed(
         following = way[-1].copy()
         following[group] = levels.widths[group][places[group]]
         way.append(following)
-    if budget.limits_latency:  # each network's parts may have to be measured: one after the other
-        return next((network for network in way if budget.within(network, target)), None)
     within = np.flatnonzero(budget.within(np.stack(way), target))
     return way[within[0]] if len(within) else None

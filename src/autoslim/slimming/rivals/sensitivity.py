@@ -85,7 +85,7 @@ def sensitivity_steps(problem: Problem) -> Iterator[Step]:
         else:
             raise AutoslimError(
                 "Every group is at its smallest level and the budget is still not met. Lower slim.min_width "
-                "or slim.divisor, or allow more; if latency was measured again meanwhile, search again."
+                "or slim.divisor, or allow more."
             )
 
 

@@ -34,11 +34,7 @@ def uniform_widths(budget: Budget, levels: Levels, target: float) -> np.ndarray:
         AutoslimError: if even the smallest multiple in every group costs more.
     """
     path = uniform_path(budget, levels)
-    if budget.limits_latency:  # times need not fall with the widths: from the widest down
-        descending = range(len(path), 0, -1)
-        fitting = next((i for i in descending if budget.within(path[i - 1], target)), 0)
-    else:
-        fitting = bisect_left(range(len(path)), True, key=lambda i: not budget.within(path[i], target))
+    fitting = bisect_left(range(len(path)), True, key=lambda i: not budget.within(path[i], target))
     if fitting == 0:
         raise AutoslimError(
             f"Cannot reach {budget.resource} <= {target:g} uniformly: with the smallest multiple of "

@@ -1,0 +1,303 @@
+"""Latency predicted from measured networks, by measures whose truth is known."""
+
+import json
+import logging
+import time
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from nets import batches, graph
+
+from autoslim.errors import AutoslimError
+from autoslim.exporting import NetworkClock
+from autoslim.graph import ChannelGraph
+from autoslim.slimming.budget import Budget
+from autoslim.slimming.latency import LatencyModel
+from autoslim.slimming.levels import Levels
+from autoslim.slimming.own_measure import own_measure
+from autoslim.slimming.rivals.uniform import uniform_widths
+from autoslim.slimming.search import search
+
+
+class Stub(NamedTuple):
+    """In the place of a materialised network, which takes a tenth of a second each."""
+
+    widths: tuple[int, ...]  # of image, conv1 to conv3, hidden and logits
+
+    def count_params(self):
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    if "real" not in request.node.name:
+        made = lambda self, widths, **_: Stub(tuple(int(w) for w in widths))  # noqa: E731
+        monkeypatch.setattr(ChannelGraph, "materialize", made)
+
+
+def blocked(model):
+    """A network's time on a machine that computes channels in blocks of 16, with a constant and memory."""
+    image, one, two, three, hidden, logits = model.widths
+    pairs = [(9, image, one), (9, one, two), (9, two, three)]
+    times = [
+        1e-5 * window * inputs * 16 * -(-outputs // 16) + 1e-4 * outputs for window, inputs, outputs in pairs
+    ]
+    return 0.05 + sum(times) + 1e-6 * (three * hidden + hidden * logits)
+
+
+class Measure:
+    """Counts what it is asked to measure."""
+
+    def __init__(self, function=blocked):
+        self.function, self.calls = function, 0
+
+    def __call__(self, model):
+        self.calls += 1
+        return self.function(model)
+
+
+@pytest.fixture(scope="module")
+def channels():
+    return graph(widths=(48, 40, 48))
+
+
+@pytest.fixture(scope="module")
+def levels(channels):
+    return Levels.spaced(channels, 8, 0.25, 1)
+
+
+@pytest.fixture
+def model(channels, levels):
+    return LatencyModel(channels, levels, blocked, targets=[0.5])
+
+
+def test_the_fit_recovers_a_known_truth(channels, levels, model):
+    generator = np.random.default_rng(7)
+    networks = np.array([levels.random(generator) for _ in range(20)])
+    truth = np.array([blocked(channels.materialize(network)) for network in networks])
+    predicted = model(networks)
+    assert np.median(np.abs(predicted / truth - 1)) < 0.03
+    assert [predicted[0], predicted[1]] == pytest.approx([model(networks[0]), model(networks[1])])
+    assert 0 < model.summary["error"] < 0.03 and model.summary["rank_correlation"] > 0.97
+
+
+def test_full_and_smallest_are_predicted_as_measured(channels, levels, model):
+    for widths in (channels.full, levels.smallest):
+        assert model(widths) == pytest.approx(blocked(channels.materialize(widths)))
+    assert model.full == blocked(channels.materialize(channels.full))
+
+
+def test_it_falls_with_no_width(channels, levels, model):
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        network = levels.random(generator)
+        for group in range(len(network)):
+            narrower = levels.narrower(group, int(network[group]))
+            if narrower is not None:
+                other = network.copy()
+                other[group] = narrower
+                assert model(other) <= model(network) * (1 + 1e-12)
+
+
+def test_networks_near_the_target_are_measured(channels, levels):
+    near, nowhere = (LatencyModel(channels, levels, blocked, targets=targets) for targets in ([0.5], []))
+    more = [m for m in _measured(near) if m not in _measured(nowhere)]
+    shares = [
+        blocked(channels.materialize(np.array(m))) / blocked(channels.materialize(channels.full))
+        for m in more
+    ]
+    assert len(more) >= 4 and all(abs(share - 0.5) < 0.1 for share in shares)
+
+
+def _measured(model):
+    model(model.graph.full)
+    return [m.widths for m in model._used()]
+
+
+def test_search_and_uniform_meet_the_target_as_measured(channels, levels, model):
+    found = search(channels, levels, batches(), target=[0.5], resource="latency", latency=model)
+    budget = Budget(channels, "latency", latency=model)
+    full = blocked(channels.materialize(channels.full))
+    for widths in (np.array(found.at(0.5).widths), uniform_widths(budget, levels, 0.5)):
+        (share,) = model.learn([widths], 0.5)
+        assert share == pytest.approx(blocked(channels.materialize(widths)) / full)
+        assert 0.4 < share <= 0.55
+
+
+def test_what_a_search_chose_corrects_the_prediction(channels, levels):
+    """A measure with a cliff that no feature knows: the fit errs there, until it is measured there."""
+
+    def cliff(model):
+        return blocked(model) * (1.25 if model.widths[2] == 19 else 1.0)
+
+    latency = LatencyModel(channels, levels, cliff, targets=[0.5])
+    network = levels.uniform(0.6)
+    network[2] = 19
+    truth = cliff(channels.materialize(network)) / cliff(channels.materialize(channels.full))
+    before = abs(latency(network) / latency(channels.full) / truth - 1)
+    (share,) = latency.learn([network], 0.5)
+    after = abs(latency(network) / latency(channels.full) / truth - 1)
+    assert share == pytest.approx(truth) and after < before
+
+
+def test_rounds_count_by_their_median_and_full_network(channels, levels):
+    """Sessions run at different speeds, and single rounds are slow: neither shows in the shares."""
+
+    class Drifting:
+        name, unit = "drifting", "ms"
+        identity: dict = {"device": "none"}
+        sessions = 0
+
+        def __call__(self, models, on_ready=lambda: None, rounds=1):
+            self.sessions += 1
+            return [[blocked(m) * self.sessions * slow for slow in (1, 1, 9, 1, 1)] for m in models]
+
+    latency = LatencyModel(channels, levels, Drifting())
+    widths = channels.uniform(0.5)
+    truth = blocked(channels.materialize(widths)) / blocked(channels.materialize(channels.full))
+    assert latency(widths) / latency(channels.full) == pytest.approx(truth, rel=0.05)
+    full, half = latency.compare([widths])
+    assert full.share == 1 and half.share == pytest.approx(truth) and half.spread == 0
+
+
+# -- the table -------------------------------------------------------------------------------------------
+
+
+def test_measurements_are_kept_and_used_again(channels, levels, tmp_path):
+    first, second = Measure(), Measure()
+    one = LatencyModel(channels, levels, first, folder=tmp_path, targets=[0.5])
+    predicted = one(channels.uniform(0.5))
+    other = LatencyModel(graph(widths=(48, 40, 48), seed=3), levels, second, folder=tmp_path, targets=[0.5])
+    assert other(channels.uniform(0.5)) == predicted and first.calls > 40 and second.calls == 0
+    (path,) = tmp_path.glob("*.json")
+    table = json.loads(path.read_text())
+    assert table["identity"] == other.identity and table["groups"][1] == "conv1"
+    assert table["measurements"][0]["rounds"] == [blocked(channels.materialize(channels.full))]
+
+
+def test_another_target_leaves_a_prediction_as_it_was(channels, levels, tmp_path):
+    make = lambda target: LatencyModel(channels, levels, blocked, folder=tmp_path, targets=[target])  # noqa: E731
+    before = make(0.5)(channels.uniform(0.4))
+    make(0.4)(channels.full)
+    assert make(0.5)(channels.uniform(0.4)) == before
+
+
+def test_a_killed_measurement_goes_on(channels, levels, tmp_path):
+    def killed(model):
+        if measure.calls == 30:
+            raise KeyboardInterrupt
+        return blocked(model)
+
+    measure = Measure(killed)
+    with pytest.raises(KeyboardInterrupt):
+        LatencyModel(channels, levels, measure, folder=tmp_path)(channels.full)
+    again = Measure(killed)
+    measure = Measure(blocked)
+    LatencyModel(channels, levels, again, folder=tmp_path)(channels.full)
+    assert 10 < again.calls < 35
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "{",
+        lambda text: "[]",
+        lambda text: text.replace('"rounds": [', '"rounds": [-', 1),
+        lambda text: text.replace('"widths": [', '"widths": [9999, ', 1),
+        lambda text: text.replace('"measurements": [', '"measurements": [7, ', 1),
+        lambda text: text.replace('"full": ', '"full": "x", "no": ', 1),
+        lambda text: '{"identity": {}, "network": ""}',
+    ],
+)
+def test_a_table_that_does_not_hold_is_measured_again(channels, levels, tmp_path, caplog, damage):
+    expected = LatencyModel(channels, levels, Measure(), folder=tmp_path)(channels.uniform(0.5))
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(damage(path.read_text()))
+    measure = Measure()
+    latency = LatencyModel(channels, levels, measure, folder=tmp_path)
+    assert latency(channels.uniform(0.5)) == expected and measure.calls > 40
+    assert f"{path} is " in caplog.text and "it is measured again" in caplog.text
+    assert len(json.loads(path.read_text())["measurements"]) > 40
+
+
+def test_another_device_measures_for_itself(channels, levels, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    clocks = []
+    for device in ("one", "two"):
+        measure = Measure()
+        latency = LatencyModel(channels, levels, measure, folder=tmp_path)
+        latency._table.__init__(channels, {"device": device}, latency._table.network, tmp_path)
+        latency(channels.full)
+        clocks.append(measure.calls)
+    assert clocks[0] == clocks[1] > 40 and len(list(tmp_path.glob("*.json"))) == 2
+    assert "are of another device, runtime or version than this one (two): it is measured here" in caplog.text
+
+
+# -- a measurement of the user's own ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+def test_values_that_are_no_measurement(channels, levels, value):
+    with pytest.raises(AutoslimError, match=r"returned .*: expected a finite number above 0"):
+        LatencyModel(channels, levels, lambda model: value)(channels.full)
+
+
+def test_a_function_that_fails(channels, levels):
+    def broken(model):
+        raise RuntimeError("no phone")
+
+    with pytest.raises(AutoslimError, match=r"failed on a network .*\(RuntimeError: no phone\)"):
+        LatencyModel(channels, levels, broken)(channels.full)
+
+
+def test_a_dotted_path():
+    assert own_measure("math.sqrt").name == "math.sqrt"
+    for path, reason in {
+        "nosuch.module": "No module named 'nosuch'",
+        "math.nosuch": "module 'math' has no attribute 'nosuch'",
+        "energy": "Empty module name",
+    }.items():
+        with pytest.raises(AutoslimError) as caught:
+            own_measure(path)
+        assert str(caught.value).startswith(f"slim.measure={path} cannot be loaded ({reason}")
+    with pytest.raises(AutoslimError, match=r"slim\.measure=math\.pi is not a function but a float\."):
+        own_measure("math.pi")
+
+
+# -- messages --------------------------------------------------------------------------------------------
+
+
+def test_a_target_out_of_reach_says_what_is_reachable(channels, levels):
+    latency = LatencyModel(channels, levels, blocked)
+    budget = Budget(channels, "latency", latency=latency)
+    least = blocked(channels.materialize(levels.smallest)) / blocked(channels.materialize(channels.full))
+    with pytest.raises(AutoslimError) as caught:
+        budget.refuse_unreachable(levels.smallest, 0.9 * least)
+    reachable = np.ceil(least * 1000) / 1000
+    assert f"the network was measured at {least:.3f} of the full one's latency" in str(caught.value)
+    assert f"or raise slim.target to {reachable:g} or more." in str(caught.value)
+    budget.refuse_unreachable(levels.smallest, reachable)
+
+
+def test_nothing_is_advised_that_is_refused(channels):
+    levels = Levels(tuple((1, g.size) if not g.frozen else (g.size,) for g in channels.groups))
+    with pytest.raises(AutoslimError) as caught:
+        Budget(channels).refuse_unreachable(levels.smallest, 1e-9)
+    assert "slim.min_width" not in str(caught.value) and "Raise slim.target to" in str(caught.value)
+
+
+# -- a real runtime --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_real_clock():
+    channels = graph(widths=(96, 96, 96))
+    levels = Levels.spaced(channels, 3, 0.25, 8)
+    ready, start = [], time.monotonic()
+    latency = LatencyModel(channels, levels, NetworkClock("litert"))
+    full, small = latency.compare([levels.smallest])
+    assert 0 < small.time < full.time and small.share < 0.7 and full.spread < 0.5
+    rounds = NetworkClock("keras")([channels.model], lambda: ready.append(time.monotonic() - start))
+    assert len(rounds[0]) >= 11 and min(rounds[0]) > 0 and len(ready) == 1
+    assert {"device", "threads", "runtime", "versions"} == set(latency.identity)
