@@ -83,7 +83,7 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 def _solve(
     columns: np.ndarray, times: np.ndarray, weights: np.ndarray, penalty: np.ndarray, floor: np.ndarray
 ) -> np.ndarray:
-    """Coefficients of least weighted squared relative error, plus the ridge: float64 [F], at least `floor`."""
+    """Coefficients of least weighted squared relative error, plus the ridge, from `floor` up: float64 [F]."""
     root = np.sqrt(weights)
     rows = columns / times[:, None] * root[:, None]
     ridge = np.diag(np.sqrt(penalty * len(times)))
