@@ -77,7 +77,7 @@ class Budget:
         return cost.of(self.resource) / self.full.of(self.resource)
 
     def recounted(self, trajectory: Trajectory) -> Trajectory:
-        """A path whose points have the latencies that are predicted now; what came after the way down is redone."""
+        """A path whose points have the latencies predicted now; what came after the way down is redone."""
         points = []
         for point in trajectory.points:
             cost = self.cost(np.array(point.widths, np.int32))
