@@ -75,7 +75,7 @@ def test_custom_arch_takes_any_arguments() -> None:
     config = compose(
         ["arch=custom", "arch._target_=my.module.net", "+arch.args.depth=3", "+arch.args.wide=true"]
     )
-    assert config.arch == schema.CustomArch("my.module.net", "custom", {"depth": 3, "wide": True})
+    assert config.arch == schema.CustomArch("my.module.net", "custom", args={"depth": 3, "wide": True})
     assert config.arch.arguments() == {"depth": 3, "wide": True}
 
 
@@ -159,7 +159,10 @@ OUT_OF_RANGE = [
     ("dataset.pad=-1", "dataset.pad=-1 is out of range: pixels, 0 or more."),
     ("dataset.train_images=9", "dataset.train_images=9 is out of range: at least one per class."),
     ("optimizer.name=adam", "unknown optimizer.name 'adam'. Did you mean adamw? There are: sgd, adamw."),
-    ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan is out of range: a number above 0."),
+    (
+        "optimizer.learning_rate=nan",
+        "optimizer.learning_rate=nan is out of range: a number above 0, or null.",
+    ),
     ("optimizer.momentum=1", "optimizer.momentum=1.0 is out of range: a number in [0, 1)."),
     ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0 is out of range: a number of 0 or more."),
     ("optimizer.clipnorm=0", "optimizer.clipnorm=0.0 is out of range: a number above 0, or null."),
@@ -226,14 +229,14 @@ OUT_OF_RANGE = [
         "unknown supernet.schedule 'cos'. Did you mean cosine? There are: constant, cosine, ",
     ),
     (
-        "retrain.warmup_epochs=31",
-        "retrain.warmup_epochs=31.0 is out of range: epochs, at most retrain.epochs=30.",
+        "baseline.warmup_epochs=31",
+        "baseline.warmup_epochs=31.0 is out of range: epochs, at most baseline.epochs=30.",
     ),
     ("retrain.learning_rate=0", "retrain.learning_rate=0.0 is out of range: a number above 0, or null."),
     ("baseline.label_smoothing=1", "baseline.label_smoothing=1.0 is out of range: a share in [0, 1)."),
     ("supernet.arms=1", "supernet.arms=1 is out of range: at least 2, the largest and the smallest width."),
     ("retrain.init=random", "unknown retrain.init 'random'. There are: supernet, scratch."),
-    ("retrain.teacher=me", "unknown retrain.teacher 'me'. There are: none, baseline, supernet."),
+    ("retrain.teacher=me", "unknown retrain.teacher 'me'. There are: none, given, baseline, supernet."),
     ("retrain.distill_weight=2", "retrain.distill_weight=2.0 is out of range: a share in [0, 1]."),
     ("retrain.temperature=0", "retrain.temperature=0.0 is out of range: a number above 0."),
     (

@@ -74,7 +74,16 @@ def text(results, full, trajectory, groups):
 
 
 def test_title_and_order(text):
-    assert text.startswith("# resnet20 on digits, seed 3\n")
+    first, second, empty, title = text.splitlines()[:4]
+    assert first == (
+        "AutoSlim 0.7: FLOPs -35 %, parameters -35 %, top-1 95.00 % on 200 test images, as much as the "
+        "baseline (95.00 %)."
+    )
+    assert second == (
+        "AutoSlim 0.5: FLOPs -52 %, parameters -52 %, top-1 93.00 % on 200 test images, 2.00 points below "
+        "the baseline (95.00 %)."
+    )
+    assert (empty, title) == ("", "# resnet20 on digits, seed 3")
     labels = re.findall(r"^\| (baseline|AutoSlim 0\.\d|uniform 0\.\d) ", text, re.M)[:4]
     assert labels == ["baseline", "AutoSlim 0.7", "AutoSlim 0.5", "uniform 0.5"]
 

@@ -113,14 +113,14 @@ class Dataset(ABC):
     def mean(self) -> np.ndarray:
         """What is taken off images / 255, by channel, float32 [channels]: the training images' own mean, or
         zero ("unit", "pixels"), a half ("symmetric"), ImageNet's ("imagenet")."""
-        return self._moments[0] if self.normalization == "dataset" else self._constants[0]
+        return self.moments[0] if self.normalization == "dataset" else self._constants[0]
 
     @property
     def std(self) -> np.ndarray:
         """What images / 255 - mean are divided by, float32 [channels]: the training images' own deviation, at
         least 1e-3, or 1 ("unit"), 1/255 ("pixels": 0 to 255), a half ("symmetric": -1 to 1), ImageNet's
         ("imagenet")."""
-        return self._moments[1] if self.normalization == "dataset" else self._constants[1]
+        return self.moments[1] if self.normalization == "dataset" else self._constants[1]
 
     @property
     def _constants(self) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +139,8 @@ class Dataset(ABC):
         return np.broadcast_to(mean, (channels,)).copy(), np.broadcast_to(std, (channels,)).copy()
 
     @cached_property
-    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """The training images' own mean and deviation, of images / 255, float32 [channels] both."""
         channels = self.shape[-1]
         total, squares, pixels = np.zeros(channels, np.int64), np.zeros(channels, np.int64), 0
         for images in self._pixels():

@@ -35,7 +35,7 @@ class Bill:
 
     def networks(self) -> dict[str, list[str]]:
         """For each slim network the stages that found and trained it; joint ones stand together."""
-        finding = [label for label in ("supernet", "search") if label in self.stages]
+        finding = [label for label in ("pretrain", "supernet", "search") if label in self.stages]
         trained = [label for label in self.stages if label.partition(" ")[0] == "retrain"]
         if self.joint and trained:
             return {"retrain": finding + trained}

@@ -10,8 +10,13 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from autoslim.kinds import KINDS
 from autoslim.reporting import units
 from autoslim.reporting.markdown_table import table
+
+_FULL = [
+    kind.label for kind in reversed(KINDS.values()) if kind.full
+]  # the last one there is to compare with
 
 HEAD = (
     "format",
@@ -117,7 +122,7 @@ def export_csv(rows: Sequence[dict[str, Any]]) -> str:
 def _cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Rows of text, format by format, the networks of each in the order given."""
     formats = list(dict.fromkeys(row["format"] for row in rows))
-    full = {row["format"]: row for row in rows if row["network"] == "baseline"}
+    full = {row["format"]: row for name in _FULL for row in rows if row["network"] == name}
     return [
         [
             row["format"],

@@ -12,9 +12,10 @@ from autoslim.graph.cost import COUNTED
 from autoslim.kinds import KINDS
 from autoslim.reporting import units
 from autoslim.reporting.bill import UNIT, Bill
+from autoslim.reporting.headline import headlines
 from autoslim.reporting.latency import LatencyRow, latency_section
 from autoslim.reporting.markdown_table import points, table
-from autoslim.reporting.network import NetworkResult, in_order
+from autoslim.reporting.network import NetworkResult, in_order, reference
 from autoslim.reporting.side_by_side import side_by_side
 from autoslim.reporting.statistics import interval
 from autoslim.reporting.trust import Judged, trust
@@ -42,6 +43,7 @@ def report_markdown(
     latency: tuple[Sequence[LatencyRow], Mapping[str, Any]] = ((), {}),
     correct: Mapping[str, Any] | None = None,
     bill: Bill | None = None,
+    warnings: Sequence[str] = (),
     groups: Sequence[tuple[str, int]] = (),
     figures: Mapping[str, str | os.PathLike[str]] | None = None,
     program: Callable[[str], str] | None = None,
@@ -66,6 +68,7 @@ def report_markdown(
             them.
         correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each image is right.
         bill: of the stages.
+        warnings: of the stages.
         groups: (name, channels at full width) in the network's order.
         figures: title -> path of a PNG file.
         program: expression for the path of a network -> the program that runs it on image files.
@@ -74,6 +77,8 @@ def report_markdown(
     """
     ordered = in_order(list(results))
     parts = [
+        "\n".join(headlines(ordered, full, test_images, resource, kind)),
+        _warnings(warnings),
         f"# {arch} on {dataset}, seed {seed}",
         _results(ordered, full, test_images, resource, convention, training),
         side_by_side(ordered, full, resource, correct or {}, kind, passes),
@@ -89,6 +94,10 @@ def report_markdown(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _warnings(warnings: Sequence[str]) -> str:
+    return "\n>\n".join(f"> **Warning**, {text}" for text in warnings)
+
+
 def _results(
     results: Sequence[NetworkResult],
     full: Cost,
@@ -97,18 +106,17 @@ def _results(
     convention: str,
     training: str,
 ) -> str:
-    baseline = next((r for r in results if r.kind == "baseline"), None)
+    other = reference(results)
     rows = []
     for r in results:
         low, high = interval(r.top1, images)
-        compared = baseline is not None and r is not baseline
         rows.append(
             [
                 r.label,
                 "-" if r.target is None else f"{r.target:g}",
                 f"{100 * r.top1:.2f}",
                 f"{100 * low:.2f} to {100 * high:.2f}",
-                points(r.top1 - baseline.top1) if baseline is not None and compared else "-",
+                "-" if other is None or r is other else points(r.top1 - other.top1),
                 units.exact(r.flops),
                 units.percent(r.share("flops", full)),
                 units.exact(r.params),
@@ -117,7 +125,13 @@ def _results(
                 units.percent(r.share("memory", full)),
             ]
         )
-    head = ["network", "target", "top-1 %", "95 % interval", "minus baseline, points"]
+    head = [
+        "network",
+        "target",
+        "top-1 %",
+        "95 % interval",
+        f"minus {other.label if other else 'baseline'}, points",
+    ]
     head += ["FLOPs", "of full", "parameters", "of full", "memory", "of full"]
     notes = (
         f"Top-1 on {images:,} test images that neither training nor search saw, with Wilson's interval for "
@@ -182,7 +196,7 @@ def _bill(bill: Bill) -> str:
     ]
     text = f"{UNIT} {bill.about_time()}"
     if found:
-        text += " To find and train a slim network, beside 1 for the baseline:\n\n" + "\n".join(found)
+        text += " To find and train a slim network, beside 1 for a baseline:\n\n" + "\n".join(found)
     return f"## The bill\n\n{table(['stage', 'baseline trainings', 'time'], rows)}\n\n{text}"
 
 

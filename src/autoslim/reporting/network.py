@@ -30,7 +30,7 @@ class NetworkResult:
 
     @property
     def label(self) -> str:
-        """Its name for people: "baseline", "AutoSlim 0.5", "uniform 0.5"."""
+        """Its name for people: "given", "baseline", "AutoSlim 0.5", "uniform 0.5"."""
         name = KINDS[self.kind].label
         return name if self.target is None else f"{name} {self.target:g}"
 
@@ -76,5 +76,11 @@ N = TypeVar("N", bound=Ordered)
 
 
 def in_order(networks: Sequence[N]) -> list[N]:
-    """The full network first, then by target from large to small, and for one target by kind."""
+    """The full networks first, then by target from large to small, and for one target by kind."""
     return sorted(networks, key=lambda n: (-(n.target if n.target is not None else 2.0), place_of(n.kind)))
+
+
+def reference(results: Sequence[NetworkResult]) -> NetworkResult | None:
+    """The network to compare with: the given one, else the baseline; None: there is neither."""
+    full = [result for result in results if KINDS[result.kind].full]
+    return min(full, key=lambda result: place_of(result.kind), default=None)

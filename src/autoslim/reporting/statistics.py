@@ -26,6 +26,40 @@ def interval(top1: float, images: int, confidence: float = 0.95) -> tuple[float,
     return float(found.low), float(found.high)
 
 
+def guessing(labels: Any, classes: int) -> float:
+    """The best accuracy without looking at images: the share of the largest class, at least 1 / classes.
+
+    >>> guessing([0, 1, 1, 1], 2), guessing([0, 1], 4)
+    (0.75, 0.5)
+
+    Args:
+        labels: int [N], of the images.
+        classes: number of classes.
+    """
+    counts = np.bincount(np.asarray(labels), minlength=classes)
+    return float(max(counts.max() / max(counts.sum(), 1), 1 / classes))
+
+
+def near_chance(top1: float, images: int, chance: float) -> bool:
+    """Whether an accuracy may be near what guessing reaches.
+
+    It is, unless the lower end of Wilson's 95 % interval lies above a level: a fifth of the way from chance
+    to 1, but at most three times chance. That is 28 % for 10 classes, 3 % for 100, 60 % for 2.
+
+    >>> near_chance(0.27, 10_000, 0.1), near_chance(0.35, 10_000, 0.1), near_chance(0.35, 50, 0.1)
+    (True, False, True)
+    >>> near_chance(0.7, 10_000, 0.7), near_chance(0.05, 10_000, 0.01)
+    (True, False)
+
+    Args:
+        top1: share of images that are right.
+        images: on how many.
+        chance: of `guessing`.
+    """
+    level = min(chance + 0.2 * (1 - chance), 3 * chance)
+    return interval(top1, images)[0] <= level
+
+
 class Paired(NamedTuple):
     """Two networks on the same images."""
 

@@ -88,6 +88,14 @@ def where(paths: Mapping[str, Any]) -> None:
         console.print(Text.assemble((f"{name:<{wide}}  ", "dim"), str(path)), soft_wrap=True)
 
 
+def last_lines(warnings: Sequence[str], sentences: Sequence[str]) -> None:
+    """End a run: its warnings once more, then what came out."""
+    for text in warnings:
+        console.print(Text(f"warning, {text}", style="yellow"), soft_wrap=True)
+    for text in sentences:
+        console.print(Text(text, style="bold"), soft_wrap=True)
+
+
 def results_table(results: Sequence[NetworkResult], full: Cost, resource: str = "flops") -> Table:
     """The final table: every network, its accuracy, its cost, and its share of the resource; for `show`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

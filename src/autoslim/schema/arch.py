@@ -22,6 +22,12 @@ class ArchConfig(Options):
         holds=lambda name: re.fullmatch(r"[^./\\ \n\0][^/\\ \n\0]*", name),
         expected="it names folders, so no slash, blank or leading dot",
     )
+    trained: bool | None = key(
+        None,
+        "whether its weights are trained for these images: then they are evaluated and compared with, and "
+        "fine-tuned; null: yes for those of a .keras file, of arch.weights, and of a function that returns "
+        "the same ones for every seed",
+    )
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of the function: every field of the subclass."""

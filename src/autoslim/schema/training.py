@@ -9,6 +9,7 @@ STRATEGIES = ("auto", "single", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 EXECUTIONS = ("slice", "mask")
 SCHEDULES = ("constant", "cosine", "step", "linear")
+TEACHERS = ("none", "given", "baseline", "supernet")
 
 
 @dataclass
@@ -18,7 +19,11 @@ class OptimizerConfig(Options):
     section: ClassVar[str] = "optimizer"
 
     name: str = key("sgd", "sgd or adamw", words=("sgd", "adamw"))
-    learning_rate: float = key(0.1, "peak learning rate, per batch of train.batch_size images", above=0)
+    learning_rate: float | None = key(
+        None,
+        "peak learning rate, per batch of train.batch_size images; null: by the weights to start from",
+        above=0,
+    )
     momentum: float = key(0.9, "momentum of sgd", least=0, below=1)
     nesterov: bool = key(True, "Nesterov's form of the momentum (sgd)")
     weight_decay: float = key(
@@ -124,18 +129,30 @@ class TrainConfig(LoopOptions):
 class StageConfig(Options):
     """What the stages that train share."""
 
-    epochs: int = key(30, "passes over the training images", least=1)
+    epochs: int | None = key(
+        None,
+        "passes over the training images; null: by the weights to start from, 30 for fresh ones",
+        least=1,
+    )
     schedule: str = key("cosine", f"learning rate over time: {', '.join(SCHEDULES)}", words=SCHEDULES)
-    warmup_epochs: float = key(0.0, "epochs of linear rise of the learning rate at the start", least=0)
+    warmup_epochs: float | None = key(
+        None, "epochs of linear rise of the learning rate at the start; null: a tenth of the epochs", least=0
+    )
     learning_rate: float | None = key(None, "peak learning rate; null: optimizer.learning_rate", above=0)
     label_smoothing: float = key(
         0.0, "share of the label spread over all classes, in [0, 1)", least=0, below=1, unit="a share"
     )
 
+    @property
+    def length(self) -> int:
+        """The epochs, where they are not null."""
+        assert self.epochs is not None
+        return self.epochs
+
     def __post_init__(self) -> None:
         super().__post_init__()
         need(
-            self.warmup_epochs <= self.epochs,
+            self.warmup_epochs is None or self.epochs is None or self.warmup_epochs <= self.epochs,
             self.key_of("warmup_epochs"),
             self.warmup_epochs,
             f"epochs, at most {self.key_of('epochs')}={self.epochs}",
@@ -178,6 +195,11 @@ class BaselineConfig(StageConfig):
 
     section: ClassVar[str] = "baseline"
 
+    epochs: int = key(30, "passes over the training images", least=1)
+    train: bool | None = key(
+        None, "train the full network; null: unless its own weights are trained, which then are compared with"
+    )
+
 
 @dataclass
 class SupernetConfig(SandwichOptions):
@@ -187,7 +209,8 @@ class SupernetConfig(SandwichOptions):
 
     init: str = key(
         "weights",
-        "first weights: weights (the network's own, pretrained ones too), scratch or baseline",
+        "first weights: weights (the network's own, pretrained ones too), scratch, or baseline: the "
+        "network's own, trained first by the baseline's recipe on the images that are not held out",
         words=("weights", "scratch", "baseline"),
     )
 
@@ -199,16 +222,17 @@ class RetrainConfig(FitOptions, JointOptions):
     section: ClassVar[str] = "retrain"
 
     init: str = key("supernet", "first weights: supernet or scratch", words=("supernet", "scratch"))
-    teacher: str = key(
-        "none",
-        "whose outputs it also learns from: none, baseline or supernet",
-        words=("none", "baseline", "supernet"),
+    teacher: str | None = key(
+        None,
+        f"whose outputs it also learns from: {', '.join(TEACHERS)}; null: given where the network's own "
+        "weights are trained, else none",
+        words=TEACHERS,
     )
     joint: bool = key(False, "train the networks of all targets as one, with batch norms of each one's own")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        alone = not self.joint or self.teacher == "none"
+        alone = not self.joint or self.teacher in (None, "none")
         need(
             alone,
             self.key_of("teacher"),

@@ -22,7 +22,7 @@ def trained_images(batches: BatchSource, epochs: int) -> int:
 
 def unit(experiment: Experiment) -> int:
     """Multiply-accumulates of one baseline training by this configuration, whether it is run or not."""
-    images = trained_images(experiment.training_batches(), experiment.config.baseline.epochs)
+    images = trained_images(experiment.training_batches(), experiment.baseline.epochs)
     return TRAINING * int(experiment.plan.cost().flops) * images
 
 
@@ -53,7 +53,7 @@ def bill(experiment: Experiment, finished: Mapping[str, Mapping[str, Any]]) -> B
     timed = [result for result in (*results.values(), reference) if "seconds" in result]
     return Bill(
         {label: result["macs"] / one for label, result in results.items()},
-        experiment.config.retrain.joint,
+        experiment.retrain.joint,
         {label: float(result["seconds"]) for label, result in results.items() if "seconds" in result},
         reference.get("seconds"),
         tuple(dict.fromkeys(str(result.get("hardware")) for result in timed)),
@@ -68,9 +68,11 @@ def _baseline_before(experiment: Experiment) -> Mapping[str, Any]:
 
 def _found_before(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Results of the supernet and the search that this configuration's slim networks come from."""
-    retrain, channels = experiment.config.retrain, experiment.config.slim.channels
+    retrain, channels = experiment.retrain, experiment.config.slim.channels
     found = origin(experiment) if channels else None
     searched, folders = channels is None or found is not None, []
+    if experiment.supernet.init == "baseline" and (searched or "supernet" in (retrain.init, retrain.teacher)):
+        folders.append(experiment.pretrain_folder())
     if searched or "supernet" in (retrain.init, retrain.teacher):
         folders.append(experiment.supernet_folder())
     if searched:

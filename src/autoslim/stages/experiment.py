@@ -20,13 +20,15 @@ from autoslim import archs, datasets
 from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph import ChannelGraph
-from autoslim.schema import Config
+from autoslim.schema import BaselineConfig, Config, RetrainConfig, SupernetConfig
+from autoslim.schema.starts import filled
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyModel
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.methods import METHODS
 from autoslim.stages.images import augmentation, dataset_key, open_dataset
 from autoslim.stages.latency import latency_model
+from autoslim.stages.start import FRESH, OURS, TRAINED, weights_of
 from autoslim.stages.store import StageFolder, make_room, stage_hash
 from autoslim.training.distribution import (
     Strategy,
@@ -37,7 +39,6 @@ from autoslim.training.distribution import (
 )
 
 WEIGHTS = "full.weights.h5"
-OWN = "autoslim."  # networks that change with the version only
 
 
 class Experiment:
@@ -101,17 +102,66 @@ class Experiment:
         """Per-channel constants: a network's input is (pixels / 255 - mean) / std."""
         return {"mean": self.data.mean.tolist(), "std": self.data.std.tolist()}
 
+    # -- how the stages train ------------------------------------------------------------------------
+
+    @cached_property
+    def baseline(self) -> BaselineConfig:
+        """Section `baseline`, nothing of it null."""
+        section = self.config.baseline
+        section = dataclasses.replace(
+            section, train=not self.given if section.train is None else section.train
+        )
+        return filled(section, "fresh" if self.own_weights == FRESH else "trained", self.config.optimizer)
+
+    @cached_property
+    def supernet(self) -> SupernetConfig:
+        """Section `supernet`, nothing of it null."""
+        return filled(self.config.supernet, self._supernet_start, self.config.optimizer)
+
+    @cached_property
+    def retrain(self) -> RetrainConfig:
+        """Section `retrain`, nothing of it null."""
+        section = self.config.retrain
+        teacher = section.teacher or ("given" if self.given and not section.joint else "none")
+        start = "fresh" if section.init == "scratch" else self._supernet_start
+        return filled(dataclasses.replace(section, teacher=teacher), start, self.config.optimizer)
+
+    @property
+    def _supernet_start(self) -> str:
+        """The recipe of the supernet, and of what starts from its weights."""
+        init = self.config.supernet.init
+        fresh = init == "scratch" or (init == "weights" and self.own_weights == FRESH)
+        return "fresh" if fresh else "trained"
+
     # -- network -------------------------------------------------------------------------------------
 
-    def build(self) -> keras.Model:
-        """The full network with fresh weights, the same whatever was built before in this process."""
+    def build(self, seed: int | None = None) -> keras.Model:
+        """The full network with its own weights, the same whatever was built before in this process.
+
+        Args:
+            seed: of weights that are drawn; None: the configured one.
+        """
         keras.utils.clear_session()
-        keras.utils.set_random_seed(self.config.seed)
+        keras.utils.set_random_seed(self.config.seed if seed is None else seed)
         c = self.config
         with self.strategy.scope():
-            classes = c.dataset.classes or self.data.classes
-            shape = tuple(c.dataset.shape or self.data.shape)
+            shape, classes = tuple(c.dataset.shape or self.data.shape), self.classes
             return archs.build(c.arch._target_, shape, classes, **c.arch.arguments())
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.config.dataset.classes or self.data.classes
+
+    @cached_property
+    def own_weights(self) -> str:
+        """What the weights are that the network comes with: FRESH, PARTLY or TRAINED of `stages.start`."""
+        return weights_of(self.config.arch, self.classes, self.build)
+
+    @property
+    def given(self) -> bool:
+        """Whether the network's own weights are trained for these images: they are the reference."""
+        return self.own_weights == TRAINED
 
     def graph_of(self, model: keras.Model) -> ChannelGraph:
         """The channel graph with the user's frozen layers."""
@@ -157,20 +207,38 @@ class Experiment:
         files = [arch[key] for key in ("path", "weights") if arch.get(key) and Path(arch[key]).is_file()]
         if files:  # a model or weights of the user's: another file at the same path is another network
             arch["files"] = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
-        if not c.arch._target_.startswith(OWN):
+        if not c.arch._target_.startswith(OURS):
             arch["network"] = stage_hash(_structure(self.plan.model))  # a user's function may change
         return {
             "arch": arch,
             "dataset": dataset_key(c.dataset, self.data),
-            "optimizer": c.optimizer.affecting_result(),
+            "optimizer": {k: v for k, v in c.optimizer.affecting_result().items() if k != "learning_rate"},
             "train": c.train.affecting_result(),
             "seed": c.seed,
         }
 
+    @property
+    def _holdout(self) -> Any:
+        """Which images are held out."""
+        return self.data.holdout_fingerprint or self.config.dataset.holdout
+
     def baseline_folder(self) -> StageFolder:
         """The folder in which the full network is trained."""
-        key = {**self._common, "baseline": self.config.baseline.affecting_result()}
+        own = {name: value for name, value in self.baseline.affecting_result().items() if name != "train"}
+        key = {**self._common, "baseline": own}
         return StageFolder(self.root, "baseline", key)
+
+    def given_folder(self) -> StageFolder:
+        """The folder in which the network's own weights are evaluated."""
+        key = {"seed": self.config.seed, "holdout": self._holdout}
+        return StageFolder(
+            self.root, "given", key | {name: self._common[name] for name in ("arch", "dataset")}
+        )
+
+    def pretrain_folder(self) -> StageFolder:
+        """The folder in which the supernet's first weights are trained, without the held-out images."""
+        key = {**self.baseline_folder().key, "holdout": self._holdout}
+        return StageFolder(self.root, "pretrain", key)
 
     def supernet_folder(self) -> StageFolder:
         """The folder in which the supernet is trained."""
@@ -179,12 +247,12 @@ class Experiment:
         widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
         key = {
             **self._common,
-            "holdout": self.data.holdout_fingerprint or self.config.dataset.holdout,
+            "holdout": self._holdout,
             "slim": widths,
-            "supernet": self.config.supernet.affecting_result(),
+            "supernet": self.supernet.affecting_result(),
         }
-        if self.config.supernet.init == "baseline":
-            key["baseline"] = stage_hash(self.baseline_folder().key)
+        if self.supernet.init == "baseline":
+            key["pretrain"] = stage_hash(self.pretrain_folder().key)
         return StageFolder(self.root, "supernet", key)
 
     def search_folder(self) -> StageFolder:
@@ -225,7 +293,7 @@ class Experiment:
 
     def _retraining(self, joint: bool) -> dict[str, Any]:
         """What a retraining depends on, beside the channels."""
-        r = self.config.retrain
+        r = self.retrain
         own = r.affecting_result()
         if not joint:
             del own["joint"], own["distill"]

@@ -25,7 +25,7 @@ from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.preflight import reached
 from autoslim.stages.store import NETWORK_STAGES, StageFolder, write_atomically
-from autoslim.stages.wanted import baseline, uniform, wanted
+from autoslim.stages.wanted import baseline, given, uniform, wanted
 
 FOLDER = "export"  # within the folder of each network
 
@@ -51,9 +51,10 @@ def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
 
 
 def done_networks(experiment: Experiment) -> list[Network]:
-    """The networks of this configuration that are trained: the baseline first, then by target."""
+    """The networks of this configuration that are trained: the full ones first, then by target."""
     trajectory = None if experiment.config.slim.channels else reached(experiment)
-    found = [baseline(experiment), *wanted(experiment, trajectory), *uniform(experiment, refuse=False)]
+    found = [given(experiment)] if experiment.given else []
+    found += [baseline(experiment), *wanted(experiment, trajectory), *uniform(experiment, refuse=False)]
     done = [network for network in in_order(found) if network.done]
     return list({network.trained_in.path: network for network in done}.values())
 

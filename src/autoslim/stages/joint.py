@@ -35,7 +35,7 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Netwo
     history = train_joint(
         model,
         batches,
-        config.retrain,
+        experiment.retrain,
         config.optimizer,
         config.train,
         names=[part.name for part in parts],

@@ -14,15 +14,19 @@ from typing import Any
 import tensorflow as tf
 
 from autoslim.datasets.verify import lost_images_told
+from autoslim.kinds import kind_of
 from autoslim.reporting.exports import export_table
-from autoslim.reporting.terminal import heading, results_table, show, where
+from autoslim.reporting.headline import headlines
+from autoslim.reporting.network import NetworkResult
+from autoslim.reporting.terminal import heading, last_lines, results_table, show, where
 from autoslim.schema import Config
 from autoslim.slimming.trajectory import Trajectory
-from autoslim.stages.baseline import run_baseline
+from autoslim.stages.baseline import run_baseline, run_pretrain
 from autoslim.stages.bill import bill
 from autoslim.stages.describe import run_describe
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.export import check_export, done_networks, export_folder, is_exported, run_export
+from autoslim.stages.given import run_given
 from autoslim.stages.joint import run_joint
 from autoslim.stages.network import Network, distinct
 from autoslim.stages.preflight import check_before, reached, search_result
@@ -32,7 +36,8 @@ from autoslim.stages.search import run_search
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder, writing
 from autoslim.stages.supernet import run_supernet
 from autoslim.stages.trained import shown
-from autoslim.stages.wanted import baseline, joint_folder, uniform, wanted
+from autoslim.stages.wanted import baseline, given, joint_folder, uniform, wanted
+from autoslim.stages.warn import told, warnings_of
 from autoslim.training.distribution import is_chief, is_multi_worker, peers_watched, wait_for_all
 
 log = logging.getLogger(__name__)
@@ -75,6 +80,8 @@ def _run_stages(experiment: Experiment, run_dir: Path | None) -> Outcome:
         check_before(experiment, stages)
         if "export" in stages:
             check_export(experiment, stages)
+        if set(stages) - {"search", "export"}:
+            run.given()
         for stage in stages:
             _STAGES[stage](run)
         run.finish()
@@ -93,20 +100,35 @@ class _Run:
         self.finished: dict[str, dict[str, Any]] = {}  # stage and target, as "retrain 0.5" -> result.json
         self.trajectory: Trajectory | None = None
 
+    def given(self) -> None:
+        """Evaluate the weights that the network comes with, where they are trained."""
+        if self.experiment.given:
+            self._full(given(self.experiment), run_given)
+
     def baseline(self) -> None:
-        """Train the full network."""
-        network = baseline(self.experiment)
+        """Train the full network, unless the given one takes its place."""
+        if not self.experiment.baseline.train:
+            log.info(
+                "baseline: not trained, the given network takes its place (baseline.train=true trains it)"
+            )
+            return
+        self._full(baseline(self.experiment), run_baseline)
+
+    def _full(self, network: Network, work: Callable[[Experiment, StageFolder], dict[str, Any]]) -> None:
         folder = network.trained_in
-        self._stage(folder, "", lambda: run_baseline(self.experiment, folder), NETWORK_FIELDS)
+        self._stage(folder, "", lambda: work(self.experiment, folder), NETWORK_FIELDS)
         self.trained.append(network)
 
     def supernet(self) -> None:
         """Train one network for all widths, unless nobody needs it."""
-        retrain = self.config.retrain
+        retrain = self.experiment.retrain
         if self.config.slim.channels and "supernet" not in (retrain.init, retrain.teacher):
             log.info("supernet: not needed with slim.channels and retrain.init=%s", retrain.init)
             return
         folder = self.experiment.supernet_folder()
+        if self.experiment.supernet.init == "baseline" and not folder.done:
+            first = self.experiment.pretrain_folder()
+            self._stage(first, "", lambda: run_pretrain(self.experiment, first))
         self._stage(folder, "", lambda: run_supernet(self.experiment, folder))
 
     def search(self) -> None:
@@ -177,6 +199,11 @@ class _Run:
             show(*bill(self.experiment, self.finished).lines())
         where(self.outcome.folders)
         print(f"curves: tensorboard --logdir {self.config.output}")
+        last_lines(told(self.finished), self._headlines(results) if results else [])
+
+    def _headlines(self, results: list[NetworkResult]) -> list[str]:
+        images, s = self.trained[0].result["test_images"], self.config.slim
+        return headlines(results, self.experiment.budget.full, images, s.resource, kind_of(s.method))
 
     def _stage(
         self,
@@ -224,6 +251,8 @@ class _Run:
     def _keep(self, label: str, folder: StageFolder, result: dict[str, Any]) -> dict[str, Any]:
         self.outcome.folders[label] = str(folder.path)
         self.finished[label] = result
+        for text in warnings_of(result):
+            log.warning("%s: %s", label, text)
         return result
 
     def _wanted(self) -> list[Network]:

@@ -18,6 +18,11 @@ ALONE = (
     "reused where they are done), such as stages=[baseline,supernet,search,retrain,uniform,report]."
 )
 
+GIVEN = (
+    "retrain.teacher=given needs a network that comes with trained weights: give arch.trained=true if it "
+    "does, or choose another teacher: none, baseline or supernet."
+)
+
 
 def check_before(experiment: Experiment, stages: Sequence[str]) -> None:
     """Refuse what cannot work: targets out of reach, a lacking earlier stage, images that cannot be read.
@@ -51,13 +56,11 @@ def _check_targets(experiment: Experiment, stages: Sequence[str]) -> None:
 
 def _check_earlier_stages(experiment: Experiment, stages: Sequence[str]) -> None:
     """Refuse a stage whose input is neither done nor asked for; not after hours of another's training."""
-    r, searched = experiment.config.retrain, experiment.config.slim.channels is None
+    r, searched = experiment.retrain, experiment.config.slim.channels is None
     if "search" in stages and searched and "supernet" not in stages and reached(experiment) is None:
         experiment.need(experiment.supernet_folder(), "The search")
     if "retrain" in stages and searched and "search" not in stages:
         search_result(experiment)
-    if "supernet" in stages and experiment.config.supernet.init == "baseline" and "baseline" not in stages:
-        experiment.need(experiment.baseline_folder(), "supernet.init=baseline")
     for stage in ("retrain", "uniform"):
         if stage not in stages:
             continue
@@ -67,8 +70,10 @@ def _check_earlier_stages(experiment: Experiment, stages: Sequence[str]) -> None
             experiment.need(
                 experiment.supernet_folder(), f"{stage} with retrain.{key}=supernet ({instead} does without)"
             )
-        if r.teacher == "baseline" and "baseline" not in stages:
+        if r.teacher == "baseline" and not ("baseline" in stages and experiment.baseline.train):
             experiment.need(experiment.baseline_folder(), f"{stage} with retrain.teacher=baseline")
+        if r.teacher == "given" and not experiment.given:
+            raise AutoslimError(GIVEN)
 
 
 def reached(experiment: Experiment) -> Trajectory | None:

@@ -35,6 +35,7 @@ from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import shown
 from autoslim.stages.trust import judged
+from autoslim.stages.warn import told
 
 
 def run_report(
@@ -110,6 +111,7 @@ def _write(
         latency=compared(experiment, results),
         correct={n.label: np.array(list(n.result["right"])) == "1" for n in networks},
         bill=bill(experiment, finished),
+        warnings=told(finished),
         groups=_groups(experiment),
         figures={titles[name]: path for name, path in paths.items()},
         program=functools.partial(_program, experiment),
@@ -136,7 +138,7 @@ def _figures(
     """The figures by the names of their files; those that there is nothing to show in are left out."""
     slim = experiment.config.slim
     figures = {"accuracy": accuracy_against_cost(results, trajectory, slim.resource, test_images)}
-    if len(own) > 1 or not KINDS[own[0].kind].full:
+    if any(not KINDS[one.kind].full for one in own):
         figures["channels"] = channels_before_after(_groups(experiment), own)
     if trajectory:
         figures["search"] = search_curve(trajectory, slim.targets, slim.limits.given)
@@ -152,7 +154,7 @@ def _with_rivals(trained: list[Network], others: list[Rival]) -> list[Network]:
 
 def _training(experiment: Experiment, results: list[NetworkResult]) -> str:
     """Which differences between the networks are of their training, not of their channels alone."""
-    b, r = experiment.config.baseline, experiment.config.retrain
+    b, r = experiment.baseline, experiment.retrain
     if all(KINDS[result.kind].full for result in results):
         return ""
     start = "the supernet's weights" if r.init == "supernet" else "fresh weights"
@@ -161,12 +163,19 @@ def _training(experiment: Experiment, results: list[NetworkResult]) -> str:
         f"from {start} (epochs: {r.epochs})"
     )
     text += ", the networks of one method jointly" if r.joint else ""
-    text += "" if r.teacher == "none" else f", with the {r.teacher} as teacher"
-    if any(KINDS[result.kind].full for result in results):
-        text += (
-            f". The full network has a recipe of its own (epochs: {b.epochs}): its difference from a "
-            "slim network is of the training and the channels together"
-        )
+    text += (
+        ""
+        if r.teacher == "none"
+        else f", with the {r.teacher}{' network' if r.teacher == 'given' else ''} as teacher"
+    )
+    trained = {
+        "given": "The given network was trained before, in a way that is not known here",
+        "baseline": f"The full network has a recipe of its own (epochs: {b.epochs})",
+    }
+    full = {result.kind for result in results if KINDS[result.kind].full}
+    for kind in (kind for kind in trained if kind in full):
+        text += f". {trained[kind]}: its difference from a slim network is of the training and the channels "
+        text += "together"
     return text + "."
 
 

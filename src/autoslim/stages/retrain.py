@@ -23,7 +23,7 @@ def run_retrain(experiment: Experiment, network: Network) -> dict[str, Any]:
         experiment: of the run.
         network: whose widths are known.
     """
-    config, r = experiment.config, experiment.config.retrain
+    config, r = experiment.config, experiment.retrain
     folder, widths = network.trained_in, network.known_widths
     model = initial_model(experiment, widths)
     write_widths(experiment, folder, widths)
@@ -47,12 +47,12 @@ def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:
     """The small network with the supernet's weights, or with fresh ones."""
     graph = experiment.graph_of(initial_full_model(experiment))
     with experiment.strategy.scope():
-        return graph.materialize(widths, weights=experiment.config.retrain.init == "supernet")
+        return graph.materialize(widths, weights=experiment.retrain.init == "supernet")
 
 
 def initial_full_model(experiment: Experiment) -> keras.Model:
     """The full network with the weights that `retrain.init` names."""
-    if experiment.config.retrain.init == "scratch":
+    if experiment.retrain.init == "scratch":
         return experiment.build()
     folder = experiment.supernet_folder()
     experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
@@ -61,10 +61,13 @@ def initial_full_model(experiment: Experiment) -> keras.Model:
 
 def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:
     """Images -> logits of the teacher that retraining asks for."""
-    which = experiment.config.retrain.teacher
+    which = experiment.retrain.teacher
     if which == "none":
         return None
-    folder = experiment.baseline_folder() if which == "baseline" else experiment.supernet_folder()
-    experiment.need(folder, f"retrain.teacher={which}")
-    graph = ChannelGraph(experiment.load_weights(folder))
+    if which == "given":
+        graph = ChannelGraph(experiment.build())
+    else:
+        folder = experiment.baseline_folder() if which == "baseline" else experiment.supernet_folder()
+        experiment.need(folder, f"retrain.teacher={which}")
+        graph = ChannelGraph(experiment.load_weights(folder))
     return lambda images: graph.run(images, batch_statistics=which == "supernet")

@@ -27,7 +27,7 @@ MODEL = "model.keras"  # of a stage that trains one network
 ELAPSED = "elapsed.json"  # seconds that a stage has taken so far, over all calls
 TRAJECTORY = "trajectory.json"  # of a search
 CHANNELS = "channels.yaml"  # that network's, {group name: width}
-NETWORK_STAGES = ("baseline", "retrain", "uniform")  # that train one network each
+NETWORK_STAGES = ("baseline", "retrain", "uniform")  # that train, or bring, one network each
 HASH_LENGTH = 10
 _writing = ContextVar("writing", default=True)
 NETWORK_FIELDS = (

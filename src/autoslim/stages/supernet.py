@@ -12,18 +12,27 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.sandwich import arms_cost, draw_arms
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.start import FRESH
 from autoslim.stages.store import StageFolder
+from autoslim.stages.warn import failed_held_out, warned
 from autoslim.training.evaluate import evaluate
 from autoslim.training.fit import train_supernet
 
 COST_STEPS = 200  # steps over which the arms' mean cost is taken for the bill
 
 
+SEEN = (
+    "it starts from weights that were trained before, perhaps on the held-out images too, on which it "
+    "then looks better than it is. This cannot be known from the weights. Images that they have not seen "
+    "can be given with dataset.holdout_path=FOLDER."
+)
+
+
 def initial_supernet(experiment: Experiment) -> keras.Model:
     """The full network with the weights that `supernet.init` names."""
-    init = experiment.config.supernet.init
+    init = experiment.supernet.init
     if init == "baseline":
-        folder = experiment.baseline_folder()
+        folder = experiment.pretrain_folder()
         experiment.need(folder, "supernet.init=baseline")
         return experiment.load_weights(folder)
     model = experiment.build()
@@ -31,6 +40,12 @@ def initial_supernet(experiment: Experiment) -> keras.Model:
         return model
     with experiment.strategy.scope():
         return keras.models.clone_model(model)
+
+
+def _may_have_seen(experiment: Experiment) -> bool:
+    """Whether the supernet's first weights may have been trained on the held-out images."""
+    kept_apart = experiment.data.holdout_fingerprint is not None
+    return not kept_apart and experiment.supernet.init != "scratch" and experiment.own_weights != FRESH
 
 
 def on_held_out_images(experiment: Experiment, graph: ChannelGraph) -> dict[str, float]:
@@ -45,7 +60,7 @@ def on_held_out_images(experiment: Experiment, graph: ChannelGraph) -> dict[str,
 
 def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
-    config, c = experiment.config, experiment.config.supernet
+    config, c = experiment.config, experiment.supernet
     levels = experiment.levels  # before building: the plan's own build clears Keras's names
     model = initial_supernet(experiment)
     graph = experiment.graph_of(model)
@@ -62,12 +77,18 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         evaluate=lambda: on_held_out_images(experiment, graph),
     )
     experiment.save_weights(model, folder)
+    run = partial(graph.run, widths=levels.largest, batch_statistics=True)
+    top1 = evaluate(run, experiment.holdout_batches()).top1
     images = trained_images(batches, len(history))
-    steps = min(COST_STEPS, batches.steps_per_epoch * c.epochs)
+    steps = min(COST_STEPS, batches.steps_per_epoch * c.length)
     arms = np.mean([arms_cost(graph, draw_arms(levels, c.arms, config.seed, k)) for k in range(steps)])
     return folder.finish(
         {
             "arms_cost": float(arms),
+            "holdout_top1": top1,  # at full width
+            **warned(
+                failed_held_out(experiment, folder.stage, top1), SEEN if _may_have_seen(experiment) else ""
+            ),
             **billed(experiment, TRAINING * graph.cost().flops * images * arms),
             "history": history,
         }

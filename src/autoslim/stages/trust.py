@@ -21,7 +21,7 @@ def retrained(experiment: Experiment) -> list[Network]:
 
     A folder is of this recipe if its channels, with this configuration, lead to its own name.
     """
-    joints = _joints(experiment) if experiment.config.retrain.joint else [None]
+    joints = _joints(experiment) if experiment.retrain.joint else [None]
     found: dict[Widths, Network] = {}
     for stage in ("retrain", "uniform"):
         for path in sorted(experiment.root.glob(f"{stage}-*/{RESULT}")):

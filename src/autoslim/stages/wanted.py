@@ -17,6 +17,11 @@ from autoslim.stages.origin import origin
 from autoslim.stages.store import StageFolder
 
 
+def given(experiment: Experiment) -> Network:
+    """The full network with the weights that it came with."""
+    return Network("given", None, experiment.plan.full, experiment.given_folder())
+
+
 def baseline(experiment: Experiment) -> Network:
     """The full network, trained by the baseline's recipe."""
     return Network("baseline", None, experiment.plan.full, experiment.baseline_folder())
@@ -85,7 +90,7 @@ def widths_at(experiment: Experiment, trajectory: Trajectory, target: float) -> 
 def joint_folder(experiment: Experiment, networks: Sequence[Network]) -> StageFolder | None:
     """The folder in which the networks are trained as one; None where each is trained alone."""
     widths = [network.known_widths for network in distinct(networks)]
-    return experiment.joint_folder(widths) if experiment.config.retrain.joint and widths else None
+    return experiment.joint_folder(widths) if experiment.retrain.joint and widths else None
 
 
 def _with_folders(experiment: Experiment, networks: Sequence[Network]) -> list[Network]:

@@ -12,6 +12,7 @@ from autoslim.datasets import BatchSource
 from autoslim.graph import ChannelGraph
 from autoslim.reporting.terminal import progress
 from autoslim.schema.checks import Options, gather
+from autoslim.schema.starts import length_of
 from autoslim.schema.training import FitOptions, LoopOptions, OptimizerConfig, SandwichOptions
 from autoslim.slimming.levels import Levels
 from autoslim.training.loop import Evaluate, train
@@ -59,7 +60,7 @@ def fit(
     return train(
         plain_step(ChannelGraph(model), optimizer, stage, loop, teacher=teacher),
         batches,
-        stage.epochs,
+        length_of(stage),
         folder=folder,
         evaluate=evaluate,
         progress=progress,
@@ -104,7 +105,7 @@ def train_supernet(
     return train(
         sandwich_step(graph, levels, optimizer, stage, loop, seed=seed),
         batches,
-        stage.epochs,
+        length_of(stage),
         folder=folder,
         evaluate=evaluate,
         progress=progress,

@@ -17,6 +17,7 @@ from autoslim.graph.replicas import strategy_of
 from autoslim.graph.run import Replaced
 from autoslim.reporting.terminal import progress
 from autoslim.schema.checks import Options, gather
+from autoslim.schema.starts import length_of
 from autoslim.schema.training import JointOptions, LoopOptions, OptimizerConfig
 from autoslim.training.loop import Evaluate, train
 from autoslim.training.optimizers import refuse_two_optimizers, stage_optimizer
@@ -130,7 +131,7 @@ def train_joint(
     return train(
         step,
         batches,
-        stage.epochs,
+        length_of(stage),
         folder=folder,
         evaluate=evaluate,
         progress=progress,

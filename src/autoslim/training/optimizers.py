@@ -12,6 +12,7 @@ import tensorflow as tf
 from autoslim.errors import AutoslimError
 from autoslim.graph.replicas import strategy_of
 from autoslim.schema.checks import gather
+from autoslim.schema.starts import filled, rate_of
 from autoslim.schema.training import OptimizerConfig, StageConfig
 
 STEP_BOUNDARIES = (0.3, 0.6, 0.8)  # shares of the training after which "step" lowers the rate
@@ -92,7 +93,7 @@ def make_optimizer(
     """
     (how,) = gather("make_optimizer", [OptimizerConfig], options, keys)
     common = {
-        "learning_rate": how.learning_rate if schedule is None else schedule,
+        "learning_rate": rate_of(how) if schedule is None else schedule,
         "weight_decay": how.weight_decay or None,
         "global_clipnorm": how.clipnorm,
     }
@@ -125,9 +126,10 @@ def stage_optimizer(
         steps_per_epoch: of the training.
         precision: as in `make_optimizer`.
     """
-    steps = stage.epochs * steps_per_epoch
+    stage = filled(stage, "fresh", how)
+    assert stage.warmup_epochs is not None and stage.learning_rate is not None
+    steps, rate = stage.length * steps_per_epoch, stage.learning_rate
     warmup = round(stage.warmup_epochs * steps_per_epoch)
-    rate = stage.learning_rate if stage.learning_rate is not None else how.learning_rate
     schedule = make_schedule(stage.schedule, rate, steps, warmup)
     return make_optimizer(model, how, schedule=schedule, precision=precision)
 
