@@ -12,6 +12,7 @@ from rich.console import Console
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.reporting.exports import export_csv, export_markdown, export_table
+from autoslim.schema.export import ExportConfig
 from autoslim.stages import run_stages
 
 # Keras reads variables with np.array, NumPy 2 asks TensorFlow's for a keyword that they don't know.
@@ -113,6 +114,14 @@ def test_the_keys():
         with pytest.raises(AutoslimError) as error:
             compose([override])
         assert str(error.value) == message
+
+
+def test_files_that_take_other_inputs_have_other_folders():
+    from autoslim.stages.export import _files_folder
+
+    asked = [{}, {"preprocessing": "inside"}, {"preprocessing": "inside", "input_size": [9, 8]}]
+    found = [_files_folder(ExportConfig(**keys)) for keys in asked]
+    assert found == ["export", "export-inside", "export-inside-9x8"]
 
 
 def test_the_schema_names_the_formats_that_there_are():

@@ -20,6 +20,7 @@ from autoslim.exporting.snippets import SHOWN_CLASSES, snippet
 from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
 from autoslim.reporting.network import in_order
 from autoslim.reporting.terminal import progress
+from autoslim.schema.export import ExportConfig
 from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
@@ -27,7 +28,7 @@ from autoslim.stages.preflight import reached
 from autoslim.stages.store import NETWORK_STAGES, StageFolder, write_atomically
 from autoslim.stages.wanted import baseline, given, uniform, wanted
 
-FOLDER = "export"  # within the folder of each network
+FOLDER = "export"  # within the folder of each network; see `_files_folder`
 
 NOTHING = (
     "The export found no trained network of this configuration: expected baseline, retrain or uniform to be "
@@ -76,7 +77,7 @@ def is_exported(folder: StageFolder) -> bool:
 
 
 def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[Network]) -> dict[str, Any]:
-    """Export each network into the folder `export` within its own, and write the comparison.
+    """Export each network into a folder within its own, and write the comparison.
 
     Nothing is resumed within it: files that stand are made anew.
 
@@ -114,6 +115,16 @@ def _chosen(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     return {row["format"]: repr(row["path"]) for row in first}
 
 
+def _files_folder(export: ExportConfig) -> str:
+    """The folder of a network's files: files that take other inputs never replace each other.
+
+    >>> _files_folder(ExportConfig(preprocessing="inside", input_size=[64, 48]))
+    'export-inside-64x48'
+    """
+    parts = [FOLDER, *(["inside"] if export.preprocessing == "inside" else [])]
+    return "-".join([*parts, *(["x".join(map(str, export.input_size))] if export.input_size else [])])
+
+
 class Given(NamedTuple):
     """Images to check and to calibrate with."""
 
@@ -145,7 +156,7 @@ def _exported(
     try:
         found = export(
             model,
-            network.trained_in.path / FOLDER,
+            network.trained_in.path / _files_folder(experiment.config.export),
             experiment.config.export.formats,
             calibration=given.calibration,
             images=given.images,
