@@ -62,7 +62,7 @@ def _told(experiment: Experiment, top1: float, tried: dict[str, float], images: 
         return ""
     table = ", ".join(f"{name} {100 * value:.1f} %" for name, value in tried.items())
     found = f"top-1 {100 * top1:.2f} % on test images with dataset.normalization={own}."
-    text = f"the given weights: {chance or found} "
+    text = f"{chance or found} "
     text += f"Top-1 on {images:,} held-out images by normalisation: {table}. "
     if better:
         return text + f"The network expects other inputs: give dataset.normalization={best}."
