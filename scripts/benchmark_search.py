@@ -17,7 +17,7 @@ Arithmetic is in full-network passes over the held-out images; time is the searc
 the same process as naive's (else none is given). Differences to naive's network are paired image by image; ±
 is the standard error from the images (root of the sum of the seeds' squared errors, over the seeds), and
 "seeds' error" the one from seed to seed. The figures go to a JSON file: the same command with more modes adds
-to them, and with nothing left to measure prints the table and draws the plot anew.
+to them, and with nothing left to measure prints the table and draws the plot again.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
     add("--override", nargs="+", default=[], metavar="KEY=VALUE", help="such as slim.levels=12")
     add("--output", default="outputs", help="folder of the stages and of the figures")
     add("--results", type=Path, help="JSON file; default: OUTPUT/benchmarks/search-ARCH-DATASET.json")
-    add("--again", action="store_true", help="measure anew what the file holds")
+    add("--again", action="store_true", help="measure again what the file holds")
     parser.epilog = "modes: " + " ".join(DEFAULT_MODES)
     options = parser.parse_args(command)
     for name in options.modes:

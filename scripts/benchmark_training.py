@@ -298,7 +298,7 @@ def parse(command: Sequence[str] | None = None) -> Options:
     add("--compile", action="store_true", help="torch: compiled too, where it works")
     add("--limit", type=float, default=300.0, help="torch: seconds for an answer, compiling included")
     add("--results", type=Path, default=Path("outputs/benchmarks/training.json"), help="JSON file")
-    add("--again", action="store_true", help="measure anew what the file holds")
+    add("--again", action="store_true", help="measure again what the file holds")
     add("--memory-of", choices=("plain", "sandwich"), help=argparse.SUPPRESS)
     return parser.parse_args(command)
 

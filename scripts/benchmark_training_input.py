@@ -85,7 +85,7 @@ def input_sides(case: str, folder: Path, steps: int) -> tuple[dict[str, Side], i
     epochs = -(-(READ_FIRST + READ) // batches.steps_per_epoch)
 
     def read() -> float:
-        # Begun anew each time: one that went on would fill its buffers while the step is timed.
+        # Begun again each time: one that went on would fill its buffers while the step is timed.
         stream = iter(batches.dataset(epochs))
         for _ in itertools.islice(stream, READ_FIRST):
             pass

@@ -231,7 +231,7 @@ class Torch:
         assert out is not None
         if not select.select([out], [], [], self.limit)[0]:
             self.close()
-            self._start()  # what took too long is given up; other requests get a process anew
+            self._start()  # what took too long is given up; other requests get a process again
             raise TorchError(f"no answer within {self.limit:g} s")
         line = out.readline()
         if not line:

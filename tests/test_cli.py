@@ -344,7 +344,7 @@ def test_sweep_with_joblib_and_a_killed_worker(place: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = call(place, "--multirun", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,16")
     assert done.returncode != 0
-    assert "job 1 (seed=16): it ended without a word: killed, or out of memory" in done.stderr
+    assert "job 1 (seed=16): the process died without reporting (killed, or out of memory)" in done.stderr
 
 
 @pytest.mark.slow

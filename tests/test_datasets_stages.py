@@ -80,7 +80,7 @@ def test_an_image_that_breaks_after_it_was_looked_at(tmp_path, harm, several, re
     reason = reason.format(path=re.escape(str(path)))
     assert re.fullmatch(
         rf"An image of animals can't be read \({reason}\)\. Mend or remove its file: the same "
-        r"command then looks at all files anew, and names what is broken \(dataset\.verify=true\)\.",
+        r"command then looks at all files again, and names what is broken \(dataset\.verify=true\)\.",
         str(caught.value),
     )
 

@@ -62,7 +62,7 @@ def test_missing_file():
     with pytest.raises(AutoslimError) as caught:
         archs.keras_file((8, 8, 3), 4, "nowhere.keras")
     assert str(caught.value) == (
-        "arch.path=nowhere.keras is no file. Expected a model that model.save('x.keras') wrote."
+        "arch.path=nowhere.keras is not a file. Expected a model that model.save('x.keras') wrote."
     )
 
 

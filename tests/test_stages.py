@@ -369,7 +369,7 @@ def test_a_damaged_result(copy: Path, stage: str, share: float) -> None:
     truncate(folder(copy, stage) / "result.json", share)
     said = refused(copy)
     assert said.startswith(f"OUT/resnet8-digits/{stage}-HASH/result.json is damaged (")
-    assert said.endswith(f"Remove the folder OUT/resnet8-digits/{stage}-HASH to run stage {stage} anew.")
+    assert said.endswith(f"Remove the folder OUT/resnet8-digits/{stage}-HASH to run stage {stage} again.")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "3", '{"top1": 1}'])
@@ -385,7 +385,7 @@ def test_a_damaged_trajectory(copy: Path, text: str) -> None:
     assert said.startswith(
         "OUT/resnet8-digits/search-HASH/trajectory.json is damaged or of another network ("
     )
-    assert said.endswith("Remove the folder OUT/resnet8-digits/search-HASH to search anew.")
+    assert said.endswith("Remove the folder OUT/resnet8-digits/search-HASH to search again.")
 
 
 def test_a_trajectory_of_another_network(copy: Path) -> None:
@@ -405,7 +405,7 @@ def test_damaged_weights(copy: Path, share: float | None) -> None:
     assert said.startswith(
         "The weights in OUT/resnet8-digits/supernet-HASH/full.weights.h5 are damaged or of "
     )
-    assert said.endswith("Remove the folder OUT/resnet8-digits/supernet-HASH to run stage supernet anew.")
+    assert said.endswith("Remove the folder OUT/resnet8-digits/supernet-HASH to run stage supernet again.")
 
 
 def unfinished(output: Path, stage: str) -> Path:
@@ -422,7 +422,7 @@ def test_a_damaged_checkpoint(copy: Path, kind: str, share: float) -> None:
     said = refused(copy)
     assert said.startswith("Checkpoint OUT/resnet8-digits/supernet-HASH/checkpoints/ckpt-")
     assert "is damaged (" in said and said.endswith(
-        "Remove the folder OUT/resnet8-digits/supernet-HASH/checkpoints to train this stage anew."
+        "Remove the folder OUT/resnet8-digits/supernet-HASH/checkpoints to train this stage again."
     )
 
 

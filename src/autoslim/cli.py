@@ -178,7 +178,7 @@ def job(cfg: DictConfig) -> None:
     folder = Path(settings.runtime.output_dir)
     record = sweep.Job(number=settings.job.num if in_sweep else 0, overrides=list(settings.overrides.task))
     record.status = "failed"  # until it is known better: also what a kill leaves behind
-    record.error = "it ended without a word: killed, or out of memory"
+    record.error = "the process died without reporting (killed, or out of memory)"
     logging.raiseExceptions = False  # a full disk is reported once, not by every line for the log file
     try:
         with _room_needed(str(folder)):

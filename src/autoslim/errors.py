@@ -9,7 +9,7 @@ class AutoslimError(ValueError):
 
 
 def first_line(error: BaseException, most: int = 200) -> str:
-    """The first line of an error's text, at most so many characters; its type where it has no text.
+    """The first line of an error's text, cut after that many characters; its type where it has no text.
 
     >>> first_line(ValueError("\\ntwo\\nlines")), first_line(KeyError())
     ('two', 'KeyError')

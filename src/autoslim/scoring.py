@@ -1,4 +1,4 @@
-"""Answers of a network beside labels, image by image: what training, search and evaluation have in common."""
+"""Answers of a network compared with labels, image by image: shared by training, search and evaluation."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def finish(x, y, name=None):
 
 
 def chain(*layers, shape=IMAGE):
-    """Layers one after another; `layers` are made anew at each call of the builder."""
+    """Layers one after another; `layers` are made again at each call of the builder."""
     x = y = keras.Input(shape, name="image")
     for layer in layers:
         y = layer(y)

@@ -44,7 +44,7 @@ def test_precision(policy):
 
 
 def test_measured_statistics_outlive_new_weights():
-    """A network that is initialised anew still knows its data's mean and variance; a saved one too."""
+    """A network that is initialised again still knows its data's mean and variance; a saved one too."""
     normalization = L.Normalization(name="n")
     normalization.adapt(np.random.default_rng(0).normal(5.0, 3.0, (50, *IMAGE)))
     graph = ChannelGraph(chain(normalization, conv(4)))

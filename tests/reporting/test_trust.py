@@ -40,7 +40,7 @@ def test_the_correlation_is_scipys():
 
 
 def test_the_intervals_are_of_resampled_networks():
-    """As by hand: networks drawn anew, a draw of a single value counting 0, the middle 95 %."""
+    """As by hand: networks drawn again, a draw of a single value counting 0, the middle 95 %."""
     found = rank_correlation(LOSSES, TOP1)
     generator = np.random.default_rng(7)
     values = []

@@ -52,7 +52,7 @@ def keras_application(
         ) from error
     except Exception as error:  # the download of weights fails in many ways
         raise AutoslimError(
-            f"The weights of keras.applications.{name} can't be had ({type(error).__name__}: "
+            f"The weights of keras.applications.{name} could not be loaded ({type(error).__name__}: "
             f"{first_line(error, 1000)}). Put them on disk and give arch.weights=FILE."
         ) from error
     if weights not in (None, "imagenet"):
@@ -75,7 +75,7 @@ def keras_file(input_shape: Sequence[int], classes: int, path: str) -> keras.Mod
     file = Path(path)
     if not file.is_file():
         raise AutoslimError(
-            f"arch.path={path} is no file. Expected a model that model.save('x.keras') wrote."
+            f"arch.path={path} is not a file. Expected a model that model.save('x.keras') wrote."
         )
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
@@ -110,7 +110,7 @@ def _application(name: str) -> Any:
     if name not in known:
         near = difflib.get_close_matches(name, known, 3, 0.4)
         raise AutoslimError(
-            f"arch.name={name} is no classifier of keras.applications."
+            f"arch.name={name} is not a classifier of keras.applications."
             f"{' Did you mean ' + ' or '.join(near) + '?' if near else ''} "
             f"There are: {', '.join(sorted(known))}."
         )

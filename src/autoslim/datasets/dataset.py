@@ -29,7 +29,7 @@ CONSTANTS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 SMALLEST_STD = 1e-3
-MOMENTS_IMAGES = 10_000  # of images in files, so many are decoded to find their mean and deviation
+MOMENTS_IMAGES = 10_000  # images in files that are decoded to find their mean and deviation
 _IMAGES_AT_ONCE = 1000
 
 

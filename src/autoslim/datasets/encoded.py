@@ -33,7 +33,7 @@ class EncodedSplit(NamedTuple):
 class Choice:
     """Which of the images that are found are used."""
 
-    train_images: int | None = None  # use only so many training images, balanced over classes; None: all
+    train_images: int | None = None  # use at most this many training images, balanced over classes; None: all
     verify: bool = True  # whether every image is decoded once before use
     max_broken: float = 0.001  # share of a split's images that may be broken; they are left out
     cache: Path | None = None  # folder that keeps what was found out about files; None: nothing is kept
@@ -107,7 +107,7 @@ class EncodedDataset(Dataset):
 
     @property
     def train(self) -> EncodedImages:
-        """The training images that are whole, or so many of them as were asked for."""
+        """The training images that are whole, or as many of them as were asked for."""
         return self._used[0].images
 
     @property

@@ -51,7 +51,7 @@ def load(
         name: a key of SOURCES.
         path: folder with the files (see `read_folder`); None: scikit-learn's own images for digits, else
             Keras' download.
-        train_images: use only so many of the training images, chosen class-balanced, always the same; None:
+        train_images: use at most this many training images, chosen class-balanced, always the same; None:
             all.
         shape: (height, width, channels) that the images must have; None: those of SOURCES.
         classes: labels must lie in [0, classes); None: the number in SOURCES.

@@ -42,7 +42,7 @@ def tfds(
     if info.file_format.value != "tfrecord":
         raise AutoslimError(
             f"dataset.name={name} is prepared as {info.file_format.value}: expected tfrecord. Prepare it "
-            "anew with file_format=tfrecord, or give another dataset.path."
+            "again with file_format=tfrecord, or give another dataset.path."
         )
     test_split = next((split for split in ((test,) if test else TEST_NAMES) if split in info.splits), None)
     if "train" not in info.splits or test_split is None:

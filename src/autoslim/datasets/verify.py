@@ -88,7 +88,7 @@ def lost_images_told(name: str) -> Iterator[None]:
             raise
         raise AutoslimError(
             f"An image of {name} can't be read ({_reason(error)}). Mend or remove its file: the "
-            "same command then looks at all files anew, and names what is broken (dataset.verify=true)."
+            "same command then looks at all files again, and names what is broken (dataset.verify=true)."
         ) from error
 
 

@@ -24,7 +24,7 @@ def logits_of(run: Runtime, images: Images) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Logits of a file beside those of the Keras model, on the same images."""
+    """Logits of a file next to those of the Keras model, on the same images."""
 
     images: int
     largest_difference: float  # of a logit; not a number where the file's logits are none

@@ -117,7 +117,7 @@ class ChannelGraph(Structure):
 
         Args:
             widths: int [G]; None: full.
-            weights: slice the trained weights; False: initialise anew, as the layers' initializers say.
+            weights: slice the trained weights; False: initialise it, as the layers' initializers say.
             name: of the new model; None: the traced model's.
             replaced: {id(a weight of the model): what the new model gets in its place}, as in `run`.
         """

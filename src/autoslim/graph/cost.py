@@ -172,7 +172,7 @@ def _node_flops(graph: Structure, node: Node, widths: np.ndarray, convention: st
 
 
 def _flops_per_entry(graph: Structure, node: Node, convention: str) -> int:
-    """FLOPs of a node beside its products by weights, for each entry of its output."""
+    """FLOPs of a node other than its products by weights, for each entry of its output."""
     rule = graph.rule(node)
     if rule is None or convention == "macs":
         return 0

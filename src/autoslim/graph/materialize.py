@@ -76,7 +76,7 @@ def _slimmed_copy(graph: Structure, node: Node, widths: np.ndarray, suffix: str)
 
 
 class _Active:
-    """What a rule's `config` is told about the widths (`Channels`)."""
+    """What a rule's `config` receives about the widths (`Channels`)."""
 
     def __init__(self, widths: np.ndarray) -> None:
         self.widths = widths

@@ -269,7 +269,7 @@ class _Recorder:
         return outputs
 
     def ends(self, inputs: list[int], outputs: list[int]) -> tuple[tuple[int, ...], ...]:
-        """For each node the values that nobody reads after it, and that the model doesn't return.
+        """For each node the values that no node reads after it, and that the model doesn't return.
 
         A value lives from the node that makes it (a model's input from the start) to the last that reads it;
         one that is never read only while it is made.

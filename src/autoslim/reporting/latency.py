@@ -1,4 +1,4 @@
-"""The report's section on latency: predicted beside measured."""
+"""The report's section on latency: predicted and measured."""
 
 from __future__ import annotations
 

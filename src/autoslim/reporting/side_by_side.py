@@ -1,4 +1,4 @@
-"""The report's section on methods: the networks of one method beside those of the others."""
+"""The report's section on methods: the networks of one method next to those of the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def side_by_side(
     kind: str = "autoslim",
     passes: Mapping[str, float] | None = None,
 ) -> str:
-    """A section that sets one method's networks beside the others' of the same targets; "": there are none.
+    """A section that shows one method's networks next to the others' of the same targets; "": there are none.
 
     Args:
         results: the trained networks, in order.

@@ -32,7 +32,7 @@ log = logging.getLogger("autoslim")
 
 LINE_SECONDS = 10.0  # at most one progress line in so much time
 SHORT_SECONDS = 5.0  # what takes less leaves no line
-WINDOW_SECONDS = 60.0  # the rate is measured over the last so many seconds
+WINDOW_SECONDS = 60.0  # the rate is measured over this many of the last seconds
 PLAIN_WIDTH = 120  # columns where the output is not a terminal
 
 
@@ -248,7 +248,7 @@ def progress(description: str, total: int | None, start: int = 0, unit: str = "s
 
     Args:
         description: what is going on.
-        total: units in all, `start` included; None: nobody knows.
+        total: units in all, `start` included; None: unknown.
         start: units that were done before, in a run that goes on.
         unit: what is counted, singular.
 

@@ -24,7 +24,7 @@ def _limit(doc: str) -> Any:
 
 @dataclass
 class LimitsConfig(Options):
-    """Largest amounts of resources, beside the target: a budget is met when all are."""
+    """Largest amounts of resources, in addition to the target: a budget is met when all are."""
 
     section: ClassVar[str] = "slim.limits"
 
@@ -93,7 +93,7 @@ class SearchOptions(GreedyOptions, DrawingOptions):
 
     target: Any = key(0.5, "share of the full network's resource to keep, in (0, 1]; or a list of shares")
     resource: str = key("flops", "what the target limits: flops, params, memory or latency", words=RESOURCES)
-    limits: LimitsConfig = group(LimitsConfig, "largest amounts beside the target")
+    limits: LimitsConfig = group(LimitsConfig, "largest amounts in addition to the target")
     convention: str = key(
         "macs",
         "what counts as flops: macs (conv and dense), with_norm (and 4 per normalised value), all",

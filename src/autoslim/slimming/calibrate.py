@@ -1,4 +1,4 @@
-"""Batch-norm calibration: moving statistics of a subnetwork, taken anew over training batches."""
+"""Batch-norm calibration: moving statistics of a subnetwork, taken again over training batches."""
 
 from __future__ import annotations
 

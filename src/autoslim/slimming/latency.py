@@ -134,7 +134,7 @@ class LatencyModel:
         return next((m.share for m in self._used() if m.widths == tuple(int(w) for w in widths)), None)
 
     def learn(self, networks: Sequence[np.ndarray], target: float) -> list[float]:
-        """Measure networks int [G] that were chosen for a target, and fit anew with them.
+        """Measure networks int [G] that were chosen for a target, and fit again with them.
 
         Returns:
             Their measured shares of the full network's latency. What was measured before is not measured

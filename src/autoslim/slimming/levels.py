@@ -44,7 +44,7 @@ class Levels:
             min_width: smallest width as a share of the full one, in (0, 1]; no level is below it.
             divisor: widths are the nearest multiples of this (and of the group's own unit); the full width
                 always stays.
-            step: in place of `count`: all multiples of so many channels, rounded up to one of the divisor.
+            step: in place of `count`: all multiples of this many channels, rounded up to one of the divisor.
 
         Raises:
             AutoslimError: for an argument out of range, or if no group is left with a choice.

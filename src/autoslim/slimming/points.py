@@ -83,7 +83,7 @@ def path_from(budget: Budget, full: Point, images: int) -> Trajectory:
     if not np.isfinite(full.loss):
         raise AutoslimError(
             "The full network's loss on the held-out images is NaN or infinite: there is nothing to compare "
-            "candidates by. Train the supernet anew, with a lower learning rate."
+            "candidates by. Train the supernet again, with a lower learning rate."
         )
     cost = budget.full
     return Trajectory(

@@ -115,7 +115,7 @@ class Scorer:
     ) -> list[np.ndarray]:
         """Scores on a batch a replica: for each batch cross-entropy and correctness [2, K, images].
 
-        Where there are fewer batches than replicas, the others repeat the last, and nobody looks.
+        Where there are fewer batches than replicas, the others repeat the last, and the results go unused.
         """
         segments = self.segments
         dealt = [batches[min(place, len(batches) - 1)] for place in self._replicas.here]

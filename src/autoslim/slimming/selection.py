@@ -65,7 +65,7 @@ def doubt(differences: np.ndarray, chance: float, least: np.ndarray) -> np.ndarr
         differences: [K, images].
         chance: that the truth is farther, by Student's t.
         least: the least difference other than zero that one image can make, or 0, [K]: one such is added, so
-            that what no image has told apart yet is not taken for equal.
+            that candidates which no image has separated yet are not taken for equal.
 
     Returns:
         Infinite for a single image, which says nothing of the spread.

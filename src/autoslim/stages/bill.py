@@ -16,7 +16,7 @@ TRAINING = 3  # a forward pass, and a backward one of twice its arithmetic
 
 
 def trained_images(batches: BatchSource, epochs: int) -> int:
-    """Images that a training of so many epochs sees."""
+    """Images that a training of this many epochs sees."""
     return batches.steps_per_epoch * batches.batch_size * epochs
 
 

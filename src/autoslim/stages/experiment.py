@@ -59,7 +59,7 @@ class Experiment:
         name = self.config.train.strategy
         if self.in_sweep and (name == "multi_worker" or (name == "auto" and len(cluster_workers()) > 1)):
             raise AutoslimError(
-                "Several workers can't share a --multirun: each joins the others once, at its start. Start "
+                "--multirun can't be used with several workers: a process joins the cluster only once. Start "
                 "one run after another, or choose train.strategy=single."
             )
         return make_strategy(name)
@@ -292,7 +292,7 @@ class Experiment:
         return StageFolder(self.root, "joint", key)
 
     def _retraining(self, joint: bool) -> dict[str, Any]:
-        """What a retraining depends on, beside the channels."""
+        """What a retraining depends on, other than the channels."""
         r = self.retrain
         own = r.affecting_result()
         if not joint:
@@ -339,7 +339,7 @@ class Experiment:
             raise AutoslimError(
                 f"The weights in {path} are damaged or of another network "
                 f"({first_line(error, 120)}). Remove the folder {folder.path} to run stage "
-                f"{folder.stage} anew."
+                f"{folder.stage} again."
             ) from error
         return model
 

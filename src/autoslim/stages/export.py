@@ -79,7 +79,7 @@ def is_exported(folder: StageFolder) -> bool:
 def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[Network]) -> dict[str, Any]:
     """Export each network into a folder within its own, and write the comparison.
 
-    Nothing is resumed within it: files that stand are made anew.
+    Nothing is resumed within it: files that stand are made again.
 
     Raises:
         AutoslimError: for a network that cannot be read, and as `autoslim.export`.

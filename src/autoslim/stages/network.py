@@ -70,7 +70,7 @@ class Network(NamedTuple):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AutoslimError(
                 f"The network in {path} cannot be read ({first_line(error, 120)}). Remove the folder "
-                f"{folder.path} to run stage {folder.stage} anew."
+                f"{folder.path} to run stage {folder.stage} again."
             ) from error
 
 

@@ -120,7 +120,7 @@ class _Run:
         self.trained.append(network)
 
     def supernet(self) -> None:
-        """Train one network for all widths, unless nobody needs it."""
+        """Train one network for all widths, unless no stage needs it."""
         retrain = self.experiment.retrain
         if self.config.slim.channels and "supernet" not in (retrain.init, retrain.teacher):
             log.info("supernet: not needed with slim.channels and retrain.init=%s", retrain.init)

@@ -98,7 +98,7 @@ def search_result(experiment: Experiment) -> Trajectory:
     experiment.need(folder, "retrain (or give slim.channels=FILE)")
     trajectory = load_trajectory(experiment, folder.path)
     if trajectory is None:
-        raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search anew.")
+        raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search again.")
     met = [target for target in s.targets if trajectory.reaches(target, s.limits.given)]
     ended = trajectory.points[-1].widths == tuple(experiment.levels.smallest)
     if len(met) < len(s.targets) and not (met and ended):

@@ -44,7 +44,7 @@ def run_report(
     finished: dict[str, dict[str, Any]],
     trajectory: Trajectory | None,
 ) -> Path:
-    """Write the report on these networks and return its folder. It is made anew each time: it costs seconds.
+    """Write the report on these networks and return its folder. It is made again each time: it costs seconds.
 
     Args:
         experiment: of the run.

@@ -74,7 +74,7 @@ class _Keeper(UserDict[Widths, Score]):
         self._done = self._way(start.points[-1].share) if start else 0
 
     def _way(self, share: float) -> int:
-        """How far it is from the full network to the smallest target: thousandths of the resource."""
+        """How far it is from the full network to the smallest target: ‰ of the resource."""
         return min(self._total, round(1000 * (1 - share)))
 
     @contextmanager
@@ -83,7 +83,7 @@ class _Keeper(UserDict[Widths, Score]):
         folder = str(self._folder.path)
         self._writer = tf.summary.create_file_writer(folder) if writes() else tf.summary.create_noop_writer()
         try:
-            with progress("search", self._total, self._done, "thousandth") as self._advance:
+            with progress("search", self._total, self._done, "‰") as self._advance:
                 yield self
         finally:
             self._writer.close()
@@ -168,6 +168,6 @@ def load_trajectory(experiment: Experiment, folder: Path) -> Trajectory | None:
             experiment.plan.check(point.widths)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AutoslimError(
-            f"{path} is damaged or of another network ({error}). Remove the folder {folder} to search anew."
+            f"{path} is damaged or of another network ({error}). Remove the folder {folder} to search again."
         ) from error
     return trajectory

@@ -87,7 +87,7 @@ class StageFolder:
                 raise ValueError(f"no {', '.join(lacking)} in it" if lacking else "not a JSON object")
         except (OSError, ValueError, TypeError) as error:
             raise AutoslimError(
-                f"{path} is damaged ({error}). Remove the folder {self.path} to run stage {self.stage} anew."
+                f"{path} is damaged ({error}). Remove the folder {self.path} to run stage {self.stage} again."
             ) from error
         return result
 

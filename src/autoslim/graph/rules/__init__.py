@@ -1,4 +1,4 @@
-"""The table from layer class to rule. A layer that is not in it is frozen, and the user is told."""
+"""The table from layer class to rule. A layer that is not in it is frozen, and the user is warned."""
 
 from __future__ import annotations
 

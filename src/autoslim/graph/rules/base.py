@@ -190,7 +190,7 @@ class LayerRule(NamedTuple):
         its weights keep their type when the network runs in half precision.
     activates: whether the layer is an activation: one FLOP an entry in the convention `all`.
     measured: whether its weights are measured from the data, not trained: a network that is initialised
-        anew keeps them.
+        again keeps them.
     """
 
     connect: Callable[[Any, list[Axis], Node, Grouping], list[Axis]] = same_axis

@@ -11,7 +11,7 @@ from autoslim.slimming.problem import Problem, Step, each_target
 from autoslim.slimming.rivals.pool import Pool, fitted, generators
 
 PARENTS = 10  # the best networks so far, from which children come
-MUTATED = 0.1  # probability that a group is drawn anew in a mutation
+MUTATED = 0.1  # probability that a group is drawn again in a mutation
 RANDOM_SHARE = 0.25  # of what may be spent goes to random networks, with which it begins
 
 
@@ -19,7 +19,7 @@ def evolution_steps(problem: Problem) -> Iterator[Step]:
     """For each target the best network of an evolution.
 
     It begins with random networks. Then each child comes, with equal chances, of one of the ten best networks
-    so far by mutation (each group is drawn anew with a probability of 0.1, one group at least) or of two of
+    so far by mutation (each group is drawn again with a probability of 0.1, one group at least) or of two of
     them by crossover (each group's width from the one or the other). Random networks and children alike are
     brought just under the budget (`pool.fitted`).
 
@@ -51,7 +51,7 @@ def _draw(levels: Levels, pool: Pool, generator: np.random.Generator) -> np.ndar
 
 
 def mutation(levels: Levels, widths: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A copy with some groups drawn anew, at least one of those that have a choice: int32 [G]."""
+    """A copy with some groups drawn again, at least one of those that have a choice: int32 [G]."""
     free = [group for group, choices in enumerate(levels.widths) if len(choices) > 1]
     chosen = generator.random(len(widths)) < MUTATED
     chosen[generator.choice(free)] = True
