@@ -152,7 +152,7 @@ MISTAKES = [
     ("stages=search", "stages: Invalid value assigned: str is not a ListConfig"),
     (
         "stages=[serach]",
-        "unknown stage 'serach'. Did you mean search? There are: describe, baseline, supernet, ",
+        "unknown stages 'serach'. Did you mean search? There are: describe, baseline, supernet, ",
     ),
     (
         "arch=custom",

@@ -237,8 +237,8 @@ def test_what_can_not_be_a_cluster(config):
     for task in ("", ', "task": {"type": "worker", "index": 2}', ', "task": {"type": "ps", "index": 0}'):
         config('{"cluster": {"worker": ["a:1", "b:1"]}' + task + "}")
         assert refusal(make_strategy, "auto") == (
-            f"The environment variable TF_CONFIG can't be read (its task {task[10:] or '{}'} is none of the "
-            f"cluster's): expected JSON such as {EXAMPLE}"
+            f"The environment variable TF_CONFIG can't be read (its task {task[10:] or '{}'} is not in the "
+            f"cluster): expected JSON such as {EXAMPLE}"
         )
     config('{"cluster": {"worker": "a:1"}}')
     assert "(its workers are not a list)" in refusal(make_strategy, "auto")
@@ -263,7 +263,7 @@ def test_several_workers_share_no_sweep(config):
     config('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
     experiment = Experiment(compose(), in_sweep=True)
     assert refusal(lambda: experiment.strategy) == (
-        "Several workers can't share a --multirun: each joins the others once, at its start. Start one run "
+        "--multirun can't be used with several workers: a process joins the cluster only once. Start one run "
         "after another, or choose train.strategy=single."
     )
     assert Experiment(compose(["train.strategy=single"]), in_sweep=True).strategy

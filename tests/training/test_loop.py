@@ -280,9 +280,8 @@ def test_keywords_are_those_of_the_command_line():
 
 def test_keywords_reach_the_training():
     one, other = network(), network()
-    history = autoslim.fit(
-        one, given(), epochs=2, label_smoothing=0.1, learning_rate=0.05, weight_decay=0, schedule="constant"
-    )
+    keys = {"epochs": 2, "label_smoothing": 0.1, "learning_rate": 0.05, "weight_decay": 0}
+    history = autoslim.fit(one, given(), **keys, schedule="constant", warmup_epochs=0)
     step = plain_step(ChannelGraph(other), sgd(0.05), label_smoothing=0.1)
     assert train(step, given(), 2) == history
     assert bits(one) == bits(other)
