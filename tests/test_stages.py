@@ -17,6 +17,7 @@ from runs import TINY
 from autoslim import datasets
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
+from autoslim.slimming.latency import LatencyModel
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.experiment import Experiment
 
@@ -226,14 +227,42 @@ def test_other_resources(copy: Path, resource: str) -> None:
     assert result["reached"] <= 0.8
 
 
+MEASURED = {"slim__resource": "latency", "slim__measure": "runs.parameters", "slim__target": 0.6}
+
+
 @pytest.mark.slow
 def test_latency_is_reported_beside_what_was_measured(copy: Path) -> None:
-    """A target that is met at once: how fast this machine is decides nothing here."""
-    outcome = run(copy, slim__resource="latency", slim__target=1.0, slim__limits="{params: 1e6}")
+    outcome = run(copy, **MEASURED)
     report = (Path(outcome.folders["report"]) / "report.md").read_text()
-    assert "## Latency" in report and "| measured / predicted |" in report
+    section = report.split("## Latency")[1].split("##")[0]
+    lines = [re.split(r" *\| *", line.strip("| ")) for line in section.splitlines() if line.startswith("| ")]
+    assert lines[0][-1] == "measured / predicted"
+    shares = {line[0]: float(line[4]) for line in lines[2:]}
+    assert list(shares) == ["full", "AutoSlim 0.6", "uniform 0.6"]
+    full = outcome.rows[0]["params"]
+    assert shares.pop("full") == 1.0
+    assert all(0.4 < share <= 0.6 * 1.02 for share in shares.values())
+    for name, share in zip(("autoslim", "uniform"), shares.values(), strict=True):
+        (row,) = (row for row in outcome.rows if row["network"] == name)
+        assert share == pytest.approx(row["params"] / full, abs=0.02)  # batch norm's statistics aside
     assert list((copy / "latency").glob("*.json"))
-    assert [row["network"] for row in outcome.rows] == ["baseline", "autoslim", "uniform"]
+    assert "warnings" not in json.loads((Path(outcome.folders["search"]) / "result.json").read_text())
+
+
+def test_a_network_that_stays_above_its_latency_is_a_warning(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def learn(self: LatencyModel, networks: list[np.ndarray], target: float) -> list[float]:
+        asked.append(target)
+        return [target * 1.1]
+
+    monkeypatch.setattr(LatencyModel, "learn", learn)
+    outcome = run(copy, stages="[supernet,search]", **MEASURED)
+    (warning,) = json.loads((Path(outcome.folders["search"]) / "result.json").read_text())["warnings"]
+    assert warning.startswith("the network for slim.target=0.6 was measured at 0.660 of the full one's")
+    assert asked == [0.6] * 4
 
 
 ARCHS = ("resnet20", "resnet56", "wresnet16_1", "wresnet40_4", "mobilenet_v2")

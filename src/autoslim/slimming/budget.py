@@ -83,7 +83,7 @@ class Budget:
             cost = self.cost(np.array(point.widths, np.int32))
             share, latency = float(self.share(cost)), float(cost.of("latency"))
             points.append(dataclasses.replace(point, share=share, latency=latency))
-        return dataclasses.replace(trajectory, points=tuple(points), exchanges=(), widenings=())
+        return dataclasses.replace(trajectory.without_moves(), points=tuple(points))
 
     def within(self, widths: Any, target: float) -> Any:
         """Whether networks at widths [..., G] meet the target and all limits: bool, or bool [...]."""

@@ -19,6 +19,7 @@ import numpy as np
 from autoslim.graph import ChannelGraph
 from autoslim.rounds import median, spread
 from autoslim.slimming.features import Features
+from autoslim.slimming.latency_curve import Curve, curve_through
 from autoslim.slimming.latency_fit import Fit, fit
 from autoslim.slimming.latency_plan import first_networks, networks_near
 from autoslim.slimming.latency_table import LatencyTable, Measurement, network_hash, told
@@ -97,7 +98,7 @@ class LatencyModel:
         )
         self._features = Features(graph)
         self._fit: Fit | None = None
-        self._line = np.array([0.0, 1.0])  # what brings the fit to what the ends were measured at
+        self._curve = Curve(np.arange(2.0), np.arange(2.0))  # brings the fit to what was measured
 
     @property
     def identity(self) -> dict[str, object]:
@@ -209,7 +210,7 @@ class LatencyModel:
 
     def _predicted(self, widths: np.ndarray) -> Any:
         assert self._fit is not None
-        return self._line[0] + self._line[1] * self._fit(self._features(widths))
+        return self._curve(self._fit(self._features(widths)))
 
     def _used(self) -> list[Measurement]:
         """What the fit is made from: not what was measured for other targets."""
@@ -222,18 +223,14 @@ class LatencyModel:
         ends = [tuple(map(int, w)) for w in (self.levels.smallest, self.graph.full)]
         weights = np.array([ANCHOR_WEIGHT if m.chosen or m.widths in ends else 1.0 for m in used])
         self._fit = fit(self._features(widths), times, self._features.own, weights)
-        self._line = self._through_ends(ends)
+        self._curve = self._through_known(ends)
 
-    def _through_ends(self, ends: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """(constant, factor) that take the fit of the smallest and the full network to what was measured."""
+    def _through_known(self, ends: Sequence[tuple[int, ...]]) -> Curve:
+        """Takes the fit of the smallest, the full and all chosen networks to what was measured."""
         assert self._fit is not None
-        fitted = self._fit(self._features(np.array(ends)))
-        known = {m.widths: m.share * self._table.full for m in self._used()}
-        low, high = (known[end] for end in ends)
-        if fitted[1] <= fitted[0] or high <= low:
-            return np.array([0.0, high / fitted[1]])
-        factor = (high - low) / (fitted[1] - fitted[0])
-        return np.array([high - factor * fitted[1], factor])
+        known = {m.widths: m.share * self._table.full for m in self._used() if m.chosen or m.widths in ends}
+        fitted = self._fit(self._features(np.array(list(known))))
+        return curve_through(fitted, np.array(list(known.values())))
 
     def _measure(self, networks: Sequence[np.ndarray], near: float | None, chosen: bool = False) -> None:
         """Measure the networks that were not, in sessions along with the full one, and keep them."""
@@ -241,11 +238,13 @@ class LatencyModel:
         if not lacking:
             return
         log.info("latency: measuring %d networks (%s)", len(lacking), told(self.identity))
-        with self._progress("latency", len(lacking)) as advance:
-            for start in range(0, len(lacking), TOGETHER):
-                some = lacking[start : start + TOGETHER]
-                full = [network for network in some if np.array_equal(network, self.graph.full)]
-                session = some if full else [self.graph.full, *some]
+        sessions = []
+        for start in range(0, len(lacking), TOGETHER):
+            some = lacking[start : start + TOGETHER]
+            full = any(np.array_equal(network, self.graph.full) for network in some)
+            sessions.append(some if full else [self.graph.full, *some])
+        with self._progress("latency", sum(map(len, sessions))) as advance:
+            for session in sessions:
                 rounds = self.meter(self._models(session), advance)
                 self._table.add(session, rounds, near, chosen)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from typing import Any
 import keras
 
 from autoslim.errors import AutoslimError, first_line
+from autoslim.importing import function_at
 
 
 class OwnMeasure:
@@ -80,14 +80,4 @@ def own_measure(path: str) -> OwnMeasure:
     Raises:
         AutoslimError: if there is none.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise AutoslimError(
-            f"slim.measure={path} cannot be loaded ({first_line(error)}). Expected the dotted path of a "
-            "function, such as my.module.energy, in a module that Python finds: put its folder on PYTHONPATH."
-        ) from error
-    if not callable(function):
-        raise AutoslimError(f"slim.measure={path} is not a function but a {type(function).__name__}.")
-    return OwnMeasure(function, path)
+    return OwnMeasure(function_at(path, "slim.measure", "a number above 0 for a Keras model"), path)

@@ -71,6 +71,7 @@ class Trajectory:
     queue: tuple[float | None, ...] = ()  # last known drop of the score by each group's next step
     widenings: tuple[Widening, ...] = ()  # one for each target whose budget was given back
     exchanges: tuple[Exchange, ...] = ()  # one for each target for which exchanges were tried
+    undone_macs: int = 0  # multiply-accumulates of widenings and exchanges that were taken back
 
     def full(self, resource: str) -> float:
         """The full network's cost: "flops", "params", "memory" or "latency"."""
@@ -131,6 +132,11 @@ class Trajectory:
         others = tuple(e for e in self.exchanges if e.target != exchange.target)
         return dataclasses.replace(self, exchanges=(*others, exchange))
 
+    def without_moves(self) -> Trajectory:
+        """The way down alone, with the arithmetic of the widenings and exchanges that it had."""
+        down = sum(point.macs for point in self.points)
+        return dataclasses.replace(self, widenings=(), exchanges=(), undone_macs=self.macs - down)
+
     def channels(self, point: Point) -> dict[str, int]:
         """{group name: width} of a point."""
         return dict(zip(self.groups, point.widths, strict=True))
@@ -147,7 +153,7 @@ class Trajectory:
     @property
     def macs(self) -> int:
         """Multiply-accumulates that the search has spent, widenings and exchanges included."""
-        spent = sum(point.macs for point in self.points)
+        spent = self.undone_macs + sum(point.macs for point in self.points)
         moves: tuple[Widening | Exchange, ...] = (*self.widenings, *self.exchanges)
         for move in moves:
             spent += move.macs + sum(point.macs for point in move.points)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -43,30 +43,43 @@ def latency_model(experiment: Experiment) -> LatencyModel:
     )
 
 
-def goes_on(experiment: Experiment, trajectory: Trajectory) -> Trajectory | None:
-    """Measure what a search found; None if it keeps to the targets.
+class Over(NamedTuple):
+    """A network that a search found for a target, and that was measured above it."""
 
-    Else the prediction is fitted to these networks too, and the search's path is returned with the latencies
-    that are now predicted, so that the search can go on from there.
+    target: float
+    share: float  # of the full network's latency, measured
+    allowed: float  # largest share, by the target and slim.limits.latency
+
+    def __str__(self) -> str:
+        return (
+            f"the network for slim.target={self.target:g} was measured at {self.share:.3f} of the full one's "
+            f"latency, above the {self.allowed:.3f} that is allowed, also after the search was corrected by "
+            "what was measured. Ask for less: a lower slim.target or slim.limits.latency."
+        )
+
+
+def over_budget(experiment: Experiment, trajectory: Trajectory) -> list[Over]:
+    """Measure what a search found, and fit the prediction to these networks too.
+
+    Returns:
+        Those above what is allowed by more than `OVER`; none where latency is not limited.
     """
     latency, s = experiment.latency, experiment.config.slim
-    if latency is None:
-        return None
-    over = False
-    for target in s.targets:
-        if not trajectory.reaches(target, s.limits.given):
-            continue
+    found: list[Over] = []
+    for target in s.targets if latency is not None else ():
+        assert latency is not None
         allowed = min(
             target if s.resource == "latency" else math.inf,
             (s.limits.latency or math.inf) / latency.full,
         )
-        if allowed >= 1:
+        if allowed >= 1 or not trajectory.reaches(target, s.limits.given):
             continue
         widths = np.array(trajectory.at(target, s.limits.given).widths, np.int32)
         (share,) = latency.learn([widths], allowed)
         log.info("search: the network for %g has %.3f of the full one's measured latency", target, share)
-        over |= share > allowed * (1 + OVER)
-    return experiment.budget.recounted(trajectory) if over else None
+        if share > allowed * (1 + OVER):
+            found.append(Over(target, share, allowed))
+    return found
 
 
 def compared(experiment: Experiment, results: list[NetworkResult]) -> tuple[list[LatencyRow], dict[str, Any]]:

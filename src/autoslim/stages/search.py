@@ -25,9 +25,10 @@ from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.latency import goes_on
+from autoslim.stages.latency import Over, over_budget
 from autoslim.stages.scored import ScoreFile
 from autoslim.stages.store import TRAJECTORY, StageFolder, write_atomically, writes
+from autoslim.stages.warn import warned
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,11 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
                 known=keep,
                 on_point=keep.point,
             )
-            start = goes_on(experiment, trajectory)
-            if start is None:
+            over = over_budget(experiment, trajectory)
+            if not over:
                 break
-    return _finish(experiment, folder, trajectory)
+            start = experiment.budget.recounted(trajectory)
+    return _finish(experiment, folder, trajectory, over)
 
 
 class _Keeper(UserDict[Widths, Score]):
@@ -103,7 +105,9 @@ class _Keeper(UserDict[Widths, Score]):
         self._advance(0, networks=len(self.data), loss=score.loss)
 
 
-def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory) -> dict[str, Any]:
+def _finish(
+    experiment: Experiment, folder: StageFolder, trajectory: Trajectory, over: list[Over]
+) -> dict[str, Any]:
     """Write the path, a channels file for each target, and the stage's result."""
     write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
     write_atomically(folder.path / "trajectory.csv", trajectory.to_csv())
@@ -123,6 +127,7 @@ def _finish(experiment: Experiment, folder: StageFolder, trajectory: Trajectory)
             **billed(experiment, trajectory.macs),
             "channels": channels,
             "budgets": _budgets(experiment, trajectory),
+            **warned(*map(str, over)),
         }
     )
 
