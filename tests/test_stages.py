@@ -133,6 +133,7 @@ def test_a_teacher_is_on_the_bill(copy: Path) -> None:
 def test_a_lower_target_goes_on_with_the_search(copy: Path) -> None:
     path = folder(copy, "search") / "trajectory.json"
     before = json.loads(path.read_text())["points"]
+    assert before[-1]["share"] > 0.3
     run(copy, stages="[supernet,search]", slim__target=0.3)
     after = json.loads(path.read_text())["points"]
     assert after[: len(before)] == before and len(after) > len(before)

@@ -153,12 +153,14 @@ def test_after_a_search(monkeypatch):
         assert search(made, levels, held_out, **settings, start=path) == found
     rows = list(csv.DictReader(io.StringIO(found.to_csv())))
     kept = [(e.target, i, p) for e in found.exchanges for i, p in enumerate(e.points, 1)]
-    assert len(rows) == len(found.points) + len(kept)
-    for row, (target, step, point) in zip(rows[len(found.points) :], kept, strict=True):
+    before = len(found.points) + sum(len(w.points) for w in found.widenings)
+    assert len(rows) == before + len(kept)
+    for row, (target, step, point) in zip(rows[before:], kept, strict=True):
         assert (float(row["exchange"]), int(row["step"])) == (target, step)
         assert row["widened"] == found.groups[point.widened] and row["group"] == found.groups[point.group]
         assert float(row["loss"]) == point.loss
-    assert all(row["exchange"] == row["widened"] == "" for row in rows[: len(found.points)])
+    assert all(row["exchange"] == "" for row in rows[:before])
+    assert all(row["widened"] == "" for row in rows[: len(found.points)])
 
 
 def test_nothing_is_kept_on_the_word_of_one_image(made, levels):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OVER = 0.02  # how far measured may be above the target, as a share of it, before the search goes on
+OVER = 0.02  # how far measured may be above the target, as a share of it, without a warning
 
 
 def latency_model(experiment: Experiment) -> LatencyModel:
@@ -50,7 +50,11 @@ class Over(NamedTuple):
     share: float  # of the full network's latency, measured
     allowed: float  # largest share, by the target and slim.limits.latency
 
-    def __str__(self) -> str:
+    @property
+    def warning(self) -> str:
+        """What is said of it; "" where it is above by little."""
+        if self.share <= self.allowed * (1 + OVER):
+            return ""
         return (
             f"the network for slim.target={self.target:g} was measured at {self.share:.3f} of the full one's "
             f"latency, above the {self.allowed:.3f} that is allowed, also after the search was corrected by "
@@ -62,7 +66,7 @@ def over_budget(experiment: Experiment, trajectory: Trajectory) -> list[Over]:
     """Measure what a search found, and fit the prediction to these networks too.
 
     Returns:
-        Those above what is allowed by more than `OVER`; none where latency is not limited.
+        Those above what is allowed; none where latency is not limited.
     """
     latency, s = experiment.latency, experiment.config.slim
     found: list[Over] = []
@@ -77,7 +81,7 @@ def over_budget(experiment: Experiment, trajectory: Trajectory) -> list[Over]:
         widths = np.array(trajectory.at(target, s.limits.given).widths, np.int32)
         (share,) = latency.learn([widths], allowed)
         log.info("search: the network for %g has %.3f of the full one's measured latency", target, share)
-        if share > allowed * (1 + OVER):
+        if share > allowed:
             found.append(Over(target, share, allowed))
     return found
 

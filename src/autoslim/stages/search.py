@@ -127,7 +127,7 @@ def _finish(
             **billed(experiment, trajectory.macs),
             "channels": channels,
             "budgets": _budgets(experiment, trajectory),
-            **warned(*map(str, over)),
+            **warned(*(one.warning for one in over)),
         }
     )
 
