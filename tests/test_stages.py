@@ -250,6 +250,11 @@ def test_latency_is_reported_beside_what_was_measured(copy: Path) -> None:
     assert "warnings" not in json.loads((Path(outcome.folders["search"]) / "result.json").read_text())
 
 
+def test_a_measurement_that_nothing_asks_for_is_told(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(copy, stages="[supernet,search]", slim__measure="runs.parameters")
+    assert "slim.measure=runs.parameters measures nothing: slim.resource=flops" in caplog.text
+
+
 def test_a_network_that_stays_above_its_latency_is_a_warning(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

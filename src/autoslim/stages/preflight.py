@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from autoslim.errors import AutoslimError
@@ -12,6 +13,8 @@ from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.search import load_trajectory
 from autoslim.stages.store import NETWORK_STAGES
+
+log = logging.getLogger(__name__)
 
 ALONE = (
     "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
@@ -44,6 +47,13 @@ def check_before(experiment: Experiment, stages: Sequence[str]) -> None:
 
 def _check_targets(experiment: Experiment, stages: Sequence[str]) -> None:
     s = experiment.config.slim
+    if s.measure is not None and "latency" not in (s.resource, *s.limits.given):
+        log.warning(
+            "slim.measure=%s measures nothing: slim.resource=%s, and slim.limits has no latency. Give "
+            "slim.resource=latency if it is to be limited.",
+            s.measure,
+            s.resource,
+        )
     if s.channels is not None:
         channels_widths(experiment)
         return
