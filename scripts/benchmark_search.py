@@ -120,8 +120,8 @@ class Bench:
 
     def judge(self, widths: np.ndarray | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Cross-entropy and correctness of a network on the fresh images, float32 [images] each."""
-        losses, right = self.fresh(np.array([widths], np.int32))
-        return losses[0], right[0]
+        losses, correct = self.fresh(np.array([widths], np.int32))
+        return losses[0], correct[0]
 
 
 def divide(experiment: Experiment, images: int | None, fresh: int | None) -> tuple[np.ndarray, Any]:
@@ -173,8 +173,8 @@ def measure_seed(seed: int, options: argparse.Namespace, records: Records) -> No
     if not missing:
         return
     bench = Bench.of(configuration(options, seed), options.images, options.fresh)
-    losses, right = bench.judge(bench.experiment.levels.largest)  # also the process's warm-up
-    print(f"seed {seed}: full network's fresh loss {losses.mean():.4f}, top-1 {right.mean():.4f}")
+    losses, correct = bench.judge(bench.experiment.levels.largest)  # also the process's warm-up
+    print(f"seed {seed}: full network's fresh loss {losses.mean():.4f}, top-1 {correct.mean():.4f}")
     naive = records.records.get(figures.key("naive", seed))
     if naive is None and "naive" not in options.modes:
         raise AutoslimError(f"{options.results} holds no naive search of seed {seed}. Add naive to --modes.")

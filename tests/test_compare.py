@@ -11,8 +11,10 @@ from runs import TINY
 
 from autoslim.config import compose
 from autoslim.reporting.bill import Bill
+from autoslim.reporting.network import NetworkResult
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.clock import elapsed
+from autoslim.stages.report import trained_apart
 
 
 def run(output: Path, **settings: object) -> Outcome:
@@ -55,6 +57,18 @@ def test_the_report_says_what_is_of_the_training(joint: Outcome) -> None:
     text = (Path(joint.folders["report"]) / "report.md").read_text()
     assert "trained by one recipe, from the supernet's weights (epochs: 1), the networks of one" in text
     assert "its difference from a slim network is of the training and the channels together." in text
+
+
+def test_methods_that_trained_other_targets_together_have_no_recipe_in_common() -> None:
+    """Here the search missed 0.3, which uniform met: its kernels served three networks, not two."""
+
+    def trained(kind: str, *targets: float) -> list[NetworkResult]:
+        return [NetworkResult(kind, t, 0.9, 0.3, 1, 1, 1, {}, f"{kind}-{t}") for t in targets]
+
+    ours = trained("autoslim", 0.7, 0.5)
+    assert trained_apart([*ours, *trained("uniform", 0.5, 0.7)]) == ""
+    told = trained_apart([*trained("uniform", 0.7, 0.5, 0.3), *ours, *trained("baseline", None)])
+    assert "(AutoSlim 0.7, 0.5; uniform 0.7, 0.5, 0.3)" in told
 
 
 def test_time_of_networks_trained_jointly_is_that_of_the_training(joint: Outcome) -> None:

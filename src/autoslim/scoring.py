@@ -50,7 +50,7 @@ def out_of_range(name: str, outputs: int) -> tuple[str, str]:
     )
 
 
-def hits(labels: Any, logits: Any) -> Any:
+def correct(labels: Any, logits: Any) -> Any:
     """Whether each image's largest logit is its label's: bool [B]."""
     return tf.equal(tf.argmax(logits, -1, tf.int32), labels)
 
@@ -58,7 +58,7 @@ def hits(labels: Any, logits: Any) -> Any:
 def scores(labels: Any, logits: Any) -> tuple[Any, Any]:
     """Cross-entropy float32 [B] and correctness bool [B] of every image."""
     labels, logits = class_indices(labels), tf.cast(logits, tf.float32)
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), hits(labels, logits)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), correct(labels, logits)
 
 
 def traced_for_any_batch(function: Callable[..., Any], *tensors: Any) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from autoslim.errors import AutoslimError
 from autoslim.reporting.bill import Bill
+from autoslim.reporting.headline import headlines
 from autoslim.reporting.markdown import report_markdown
 from autoslim.reporting.statistics import interval, mcnemar
 from autoslim.slimming.trajectory import Exchange
@@ -86,6 +87,15 @@ def test_title_and_order(text):
     assert (empty, title) == ("", "# resnet20 on digits, seed 3")
     labels = re.findall(r"^\| (baseline|AutoSlim 0\.\d|uniform 0\.\d) ", text, re.M)[:4]
     assert labels == ["baseline", "AutoSlim 0.7", "AutoSlim 0.5", "uniform 0.5"]
+
+
+def test_the_first_sentence_says_which_networks_are_near_chance(results, full):
+    """A difference to a network that failed is no merit."""
+    failed = [dataclasses.replace(one, near_chance=one.target is None) for one in results]
+    assert headlines(failed, full, 200)[1].endswith("2.00 points below the baseline (95.00 %, near chance).")
+    failed = [dataclasses.replace(one, near_chance=one.target == 0.5) for one in results]
+    told = headlines(failed, full, 200)
+    assert "top-1 95.00 % on" in told[0] and "top-1 93.00 % (near chance) on" in told[1]
 
 
 def test_the_results_are_exact(text):

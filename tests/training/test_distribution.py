@@ -51,7 +51,7 @@ def found():
 
 
 def differences(a, b):
-    """Largest difference of a loss, of a share of hits and of a weight."""
+    """Largest difference of a loss, of a share of correct answers and of a weight."""
     for x, y in zip(a["losses"], b["losses"], strict=True):
         assert x.keys() == y.keys()
     losses = [abs(x[k] - y[k]) for x, y in zip(a["losses"], b["losses"], strict=True) for k in x]

@@ -17,8 +17,8 @@ def test_every_image_counts_once(batch, kind):
     logits = model(x, training=False).numpy().astype(np.float64)
     losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(10), y]
     found = evaluate(model, tf.data.Dataset.from_tensor_slices((x, y.astype(kind))).batch(batch))
-    np.testing.assert_array_equal(found.right, logits.argmax(-1) == y)
-    assert found.right.dtype == bool
+    np.testing.assert_array_equal(found.correct, logits.argmax(-1) == y)
+    assert found.correct.dtype == bool
     assert found.top1 == np.mean(logits.argmax(-1) == y)
     assert found.loss == pytest.approx(losses.mean(), rel=1e-5)
 

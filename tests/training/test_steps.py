@@ -219,9 +219,9 @@ def test_labels_as_probabilities():
         return float(metrics["train/loss"]), float(metrics["train/top1"])
 
     assert step(hot(y)) == pytest.approx(step(y), rel=1e-6)
-    loss, hits = step(0.75 * hot(y) + 0.25 * hot(other))
+    loss, correct = step(0.75 * hot(y) + 0.25 * hot(other))
     assert loss == pytest.approx(0.75 * step(y)[0] + 0.25 * step(other)[0], rel=1e-5)
-    assert hits == step(y)[1]
+    assert correct == step(y)[1]
 
 
 def accumulated(make, parts, batch=12):

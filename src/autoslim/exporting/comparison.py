@@ -30,7 +30,7 @@ class Comparison:
     largest_difference: float  # of a logit; not a number where the file's logits are none
     scale: float  # of the Keras model's logits: their range, or the largest magnitude if that is more
     agreement: float  # share of images with the same largest logit
-    top1: float | None  # of the file: share of images that are right; None: no labels
+    top1: float | None  # of the file: share of images whose answer is correct; None: no labels
     reference_top1: float | None  # of the Keras model
 
 

@@ -35,7 +35,7 @@ class Exported:
     format: str
     path: Path
     bytes: int  # of the file, or of all files in the folder
-    top1: float | None  # share of the images that are right; None: no labels were given
+    top1: float | None  # share of the images whose answer is correct; None: no labels were given
     largest_difference: float  # of a logit from the Keras model's
     agreement: float  # share of the images with the Keras model's class
     latency_ms: float | None  # median for one image on one thread; None: could not be measured (logged)

@@ -66,7 +66,7 @@ def report_markdown(
         judged: networks retrained from the supernet, and how many held-out images it was judged on.
         latency: networks measured together, and how the prediction came about, as `latency_section` takes
             them.
-        correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each image is right.
+        correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each answer is correct.
         bill: of the stages.
         warnings: of the stages.
         groups: (name, channels at full width) in the network's order.

@@ -18,7 +18,7 @@ class NetworkResult:
 
     kind: str  # a key of `kinds.KINDS`
     target: float | None  # share of the full network's resource that was asked for; None: the full network
-    top1: float  # share of test images that are right
+    top1: float  # share of test images whose answer is correct
     loss: float  # mean cross-entropy on the test images
     flops: int  # multiply-accumulates for one image
     params: int
@@ -27,6 +27,7 @@ class NetworkResult:
     folder: str  # of the stage that trained it
     files: dict[str, str] = field(default_factory=dict)  # "model", "channels", ... -> path
     latency: float | None = None  # predicted for one image, where latency is limited
+    near_chance: bool = False  # whether its top-1 may be near what guessing reaches
 
     @property
     def label(self) -> str:

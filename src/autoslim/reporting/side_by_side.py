@@ -31,7 +31,7 @@ def side_by_side(
         results: the trained networks, in order.
         full: what the full network costs.
         resource: what the targets limit.
-        correct: label of a network -> bool [test images], whether each image is right.
+        correct: label of a network -> bool [test images], whether each answer is correct.
         kind: of the networks that the others are compared with, a key of `kinds.KINDS`.
         passes: kind -> what its search spent, in full-network passes over the held-out images.
     """
@@ -50,10 +50,10 @@ def side_by_side(
         return ""
     name, cost = KINDS[kind].label, units.RESOURCES[resource]
     head = ["target", "other", f"{name} minus other, points", f"{name}'s {cost}", f"other's {cost}"]
-    head += [f"only {name} right", "only other right", "p"]
+    head += [f"only {name} correct", "only other correct", "p"]
     kinds = list(dict.fromkeys(other.kind for _, other in pairs))
     notes = (UNIFORM if "uniform" in kinds else "") + (
-        "p: exact two-sided McNemar test on the images that just one of the two has right; like the "
+        "p: exact two-sided McNemar test on the images that just one of the two answers correctly; like the "
         "intervals it knows one seed."
     )
     if len(rows) > 1:

@@ -18,7 +18,7 @@ def interval(top1: float, images: int, confidence: float = 0.95) -> tuple[float,
     '0.8798 0.9171'
 
     Args:
-        top1: share of images that are right.
+        top1: share of images whose answer is correct.
         images: on how many.
         confidence: how often such an interval holds the true accuracy.
     """
@@ -52,7 +52,7 @@ def near_chance(top1: float, images: int, chance: float) -> bool:
     (True, False)
 
     Args:
-        top1: share of images that are right.
+        top1: share of images whose answer is correct.
         images: on how many.
         chance: of `guessing`.
     """
@@ -63,19 +63,19 @@ def near_chance(top1: float, images: int, chance: float) -> bool:
 class Paired(NamedTuple):
     """Two networks on the same images."""
 
-    only_first: int  # images that only the first has right
-    only_second: int  # images that only the second has right
+    only_first: int  # images that only the first answers correctly
+    only_second: int  # images that only the second answers correctly
     p: float  # two-sided: how often chance alone makes so large a difference
 
 
 def mcnemar(first: Any, second: Any) -> Paired:
-    """The exact test of McNemar (1947): of the images on which two networks differ, is each right on half?
+    """The exact test of McNemar (1947): of the images on which two networks differ, is each correct on half?
 
     >>> mcnemar([1, 1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 1, 1])
     Paired(only_first=5, only_second=1, p=0.21875)
 
     Args:
-        first: bool [N], whether the first network is right on each image.
+        first: bool [N], whether the first network's answer to each image is correct.
         second: bool [N], the second's on the same images.
     """
     a, b = np.asarray(first).astype(bool), np.asarray(second).astype(bool)

@@ -19,7 +19,7 @@ class Judged(NamedTuple):
     kind: str  # a key of `kinds.KINDS`
     share: float  # of the full network's resource
     loss: float  # cross-entropy on the held-out images with the supernet's weights
-    top1: float  # share of test images that are right, after retraining
+    top1: float  # share of test images whose answer is correct, after retraining
 
 
 def correlation(networks: Sequence[Judged]) -> RankCorrelation | None:

@@ -42,14 +42,14 @@ class Choice:
             before: arithmetic spent, and images scored, before the step.
             count: number of candidates that a naive search would score, the first ones.
         """
-        losses, right = self.trial.scores(self.best)
+        losses, correct = self.trial.scores(self.best)
         scorer, budget = problem.scorer, problem.budget
         spent = {
             "macs": scorer.macs - before[0],
             "naive_macs": int(budget.graph.cost(candidates.widths[:count]).flops.sum()) * scorer.images,
             "scored": scorer.scored - before[1],
         }
-        group, score = candidates.groups[self.best], score_of(losses, right)
+        group, score = candidates.groups[self.best], score_of(losses, correct)
         return as_point(budget, candidates.widths[self.best], group, score, len(losses), spent)
 
 

@@ -48,8 +48,8 @@ def exchanges(problem: Problem, trajectory: Trajectory) -> Iterator[Trajectory]:
 def _after(so_far: Exchange, budget: Budget, better: Any, spent: dict[str, int]) -> Exchange:
     if better is None:
         return dataclasses.replace(so_far, done=True, macs=so_far.macs + spent["macs"])
-    widths, wider, narrower, (losses, right) = better
-    point: Point = as_point(budget, widths, narrower, score_of(losses, right), len(losses), spent)
+    widths, wider, narrower, (losses, correct) = better
+    point: Point = as_point(budget, widths, narrower, score_of(losses, correct), len(losses), spent)
     point = dataclasses.replace(point, widened=wider)
     return dataclasses.replace(so_far, points=(*so_far.points, point))
 

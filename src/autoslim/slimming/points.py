@@ -24,14 +24,14 @@ class Score(NamedTuple):
 
     loss: float  # mean cross-entropy
     loss_error: float  # its standard error
-    top1: float  # share of images that are right
+    top1: float  # share of images whose answer is correct
 
 
-def score_of(losses: np.ndarray, right: np.ndarray) -> Score:
+def score_of(losses: np.ndarray, correct: np.ndarray) -> Score:
     """The score of a network by its cross-entropy and correctness on each image, float32 [images]."""
     with np.errstate(invalid="ignore"):  # a loss that is infinite has no error
         error = np.std(losses, ddof=1, dtype=np.float64) / np.sqrt(len(losses)) if len(losses) > 1 else 0.0
-    return Score(float(losses.mean(dtype=np.float64)), float(error), float(right.mean(dtype=np.float64)))
+    return Score(float(losses.mean(dtype=np.float64)), float(error), float(correct.mean(dtype=np.float64)))
 
 
 def as_point(

@@ -113,9 +113,9 @@ class Problem:
         return [chosen[i] for i in np.lexsort((amounts, np.array(badness)))]
 
     def _compute(self, candidates: np.ndarray, base: np.ndarray | None) -> None:
-        losses, right = self.scorer(candidates, base)
-        for widths, loss, hits in zip(candidates, losses, right, strict=True):
-            self._known[widths_key(widths)] = score_of(loss, hits)
+        losses, correct = self.scorer(candidates, base)
+        for widths, *answers in zip(candidates, losses, correct, strict=True):
+            self._known[widths_key(widths)] = score_of(*answers)
 
 
 def follow(

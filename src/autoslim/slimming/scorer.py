@@ -61,8 +61,8 @@ class Scorer:
         self._kept: tuple[Any, list[Any]] = (None, [])
 
     def _judge_batch(self, labels: Any, outputs: Any) -> tuple[Any, Any]:
-        losses, right = scores(labels, self._graph.trace.pack_outputs(outputs))
-        return losses, tf.cast(right, tf.float32)
+        losses, correct = scores(labels, self._graph.trace.pack_outputs(outputs))
+        return losses, tf.cast(correct, tf.float32)
 
     @property
     def traces(self) -> int:
@@ -107,8 +107,8 @@ class Scorer:
         images = sum(self.sizes[batch] for batch in batches)
         self.macs += int(spent.sum()) * images
         self.scored += len(candidates) * images
-        losses, right = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
-        return losses, right
+        losses, correct = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
+        return losses, correct
 
     def _round(
         self, batches: Sequence[int], candidates: np.ndarray, starts: np.ndarray, base: np.ndarray | None

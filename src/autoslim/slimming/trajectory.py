@@ -26,7 +26,7 @@ class Point:
     share: float  # of the full network's resource
     loss: float  # mean cross-entropy on the held-out images
     loss_error: float  # its standard error
-    top1: float  # share of held-out images that are right
+    top1: float  # share of held-out images whose answer is correct
     macs: int  # multiply-accumulates spent on this step
     latency: float | None = None  # predicted milliseconds for one image, where it was asked for
     images: int = 0  # held-out images that its own score is of; 0: all, in paths of earlier versions

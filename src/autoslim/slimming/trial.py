@@ -17,14 +17,14 @@ WORST = 1e9  # stands for a score that is not finite
 class Judging:
     """What a network's scores count for."""
 
-    score: str = "loss"  # "loss": cross-entropy; "top1": wrong or right
+    score: str = "loss"  # "loss": cross-entropy; "top1": wrong or correct
     per_cost: bool = False  # the drop against the current network, divided by the share of resource saved
     cuts: bool = True  # run the current network once, and candidates from the last cut before they differ
 
-    def badness(self, losses: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def badness(self, losses: np.ndarray, correct: np.ndarray) -> np.ndarray:
         """Per-image badness float64 of per-image cross-entropy and correctness."""
         if self.score == "top1":
-            return 1.0 - right.astype(np.float64)
+            return 1.0 - correct.astype(np.float64)
         return np.nan_to_num(losses.astype(np.float64), nan=WORST, posinf=WORST, neginf=WORST)
 
 
@@ -70,10 +70,10 @@ class Trial:
                 missing.setdefault(tuple(rows), []).append(batch)
         base = self._base if self._judging.cuts else None
         for same, on in missing.items():
-            losses, right = self._scorer.score(on, self._all[list(same)], base)
+            losses, correct = self._scorer.score(on, self._all[list(same)], base)
             ends = np.cumsum([self._scorer.sizes[batch] for batch in on])[:-1]
             for row, candidate in enumerate(same):
-                parts = zip(np.split(losses[row], ends), np.split(right[row], ends), strict=True)
+                parts = zip(np.split(losses[row], ends), np.split(correct[row], ends), strict=True)
                 self._scores.update({(candidate, b): part for b, part in zip(on, parts, strict=True)})
 
     def badness(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> np.ndarray:
@@ -111,7 +111,7 @@ class Trial:
     def scores(self, candidate: int) -> tuple[np.ndarray, np.ndarray]:
         """Per-image cross-entropy and correctness of a candidate, float32 [images], where it was scored."""
         parts = [self._scores[candidate, batch] for batch in self.seen(candidate)]
-        return np.concatenate([loss for loss, _ in parts]), np.concatenate([hit for _, hit in parts])
+        return np.concatenate([loss for loss, _ in parts]), np.concatenate([correct for _, correct in parts])
 
     def _badness(self, candidate: int, batches: Sequence[int]) -> np.ndarray:
         parts = [self._judging.badness(*self._scores[candidate, batch]) for batch in batches]

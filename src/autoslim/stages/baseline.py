@@ -110,8 +110,8 @@ def evaluated_network(
     return {
         "top1": final.top1,
         "loss": final.loss,
-        "test_images": len(final.right),
-        "right": "".join("1" if hit else "0" for hit in final.right),
+        "test_images": len(final.correct),
+        "correct": "".join("1" if correct else "0" for correct in final.correct),
         "flops": cost.flops,
         "params": cost.params,
         "memory": cost.memory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -32,7 +33,7 @@ def normalizations_tried(experiment: Experiment, model: keras.Model) -> tuple[di
     """Top-1 of a network on held-out images by each normalisation, and the number of these images.
 
     Returns:
-        Name -> share of the images that are right; and the number of images.
+        Name -> share of the images whose answer is correct; and the number of images.
     """
     data, seed = experiment.data, experiment.config.seed
     index = data.holdout_order(experiment.split[1], seed)[:MOST_IMAGES]
@@ -45,6 +46,21 @@ def normalizations_tried(experiment: Experiment, model: keras.Model) -> tuple[di
         again = [(_renormalized(x, own, (mean, std)), y) for x, y in batches]
         found[name] = evaluate(model, again).top1
     return found, len(index)
+
+
+def as_good_as_the_best(tried: Mapping[str, float], images: int) -> list[str]:
+    """The names whose top-1 may be the highest: whose 95 % interval overlaps that of the best; it comes first.
+
+    >>> as_good_as_the_best({"dataset": 0.783, "symmetric": 0.575, "imagenet": 0.808}, 120)
+    ['imagenet', 'dataset']
+
+    Args:
+        tried: name -> share of the images whose answer is correct.
+        images: how many there are.
+    """
+    ordered = sorted(tried, key=lambda name: -tried[name])
+    least = interval(tried[ordered[0]], images)[0]
+    return [name for name in ordered if interval(tried[name], images)[1] >= least]
 
 
 def _renormalized(images: Any, own: tuple[Any, Any], other: tuple[Any, Any]) -> Any:
@@ -65,7 +81,11 @@ def _told(experiment: Experiment, top1: float, tried: dict[str, float], images: 
     text = f"{chance or found} "
     text += f"Top-1 on {images:,} held-out images by normalisation: {table}. "
     if better:
-        return text + f"The network expects other inputs: give dataset.normalization={best}."
+        text += f"The network expects other inputs: give dataset.normalization={best}"
+        others = [name for name in as_good_as_the_best(tried, images) if name != best]
+        if others:
+            text += f" (or {' or '.join(others)}: {images:,} images cannot tell them apart)"
+        return f"{text}."
     return text + (
         "No normalisation helps: are these the classes, in this order, that it was trained for? If its "
         "weights are not trained for these images, give arch.trained=false."

@@ -22,7 +22,7 @@ from autoslim.reporting.figures import (
     supernet_against_retrained,
 )
 from autoslim.reporting.markdown import report_markdown
-from autoslim.reporting.network import NetworkResult
+from autoslim.reporting.network import NetworkResult, in_order
 from autoslim.reporting.tensorboard import write_report
 from autoslim.reporting.trust import FEWEST
 from autoslim.slimming.trajectory import Trajectory
@@ -102,14 +102,14 @@ def _write(
         test_images=test_images,
         resource=resource,
         convention=config.slim.convention,
-        training=_training(experiment, own),
+        training=_training(experiment, results),
         trajectory=trajectory,
         kind=kind,
         passes={rival.kind: rival.passes for rival in others}
         | ({kind: trajectory.passes} if trajectory else {}),
         judged=(judgements, images),
         latency=compared(experiment, results),
-        correct={n.label: np.array(list(n.result["right"])) == "1" for n in networks},
+        correct={n.label: np.array(list(n.result["correct"])) == "1" for n in networks},
         bill=bill(experiment, finished),
         warnings=told(finished),
         groups=_groups(experiment),
@@ -158,16 +158,16 @@ def _training(experiment: Experiment, results: list[NetworkResult]) -> str:
     if all(KINDS[result.kind].full for result in results):
         return ""
     start = "the supernet's weights" if r.init == "supernet" else "fresh weights"
-    text = (
-        "All slim networks, also the uniform ones and those of other methods, were trained by one recipe, "
-        f"from {start} (epochs: {r.epochs})"
-    )
+    apart = trained_apart(results) if r.joint else ""
+    text = "All slim networks, also the uniform ones and those of other methods, were trained "
+    text += f"{'' if apart else 'by one recipe, '}from {start} (epochs: {r.epochs})"
     text += ", the networks of one method jointly" if r.joint else ""
     text += (
         ""
         if r.teacher == "none"
         else f", with the {r.teacher}{' network' if r.teacher == 'given' else ''} as teacher"
     )
+    text += apart
     trained = {
         "given": "The given network was trained before, in a way that is not known here",
         "baseline": f"The full network has a recipe of its own (epochs: {b.epochs})",
@@ -177,6 +177,22 @@ def _training(experiment: Experiment, results: list[NetworkResult]) -> str:
         text += f". {trained[kind]}: its difference from a slim network is of the training and the channels "
         text += "together"
     return text + "."
+
+
+def trained_apart(results: list[NetworkResult]) -> str:
+    """What jointly trained networks of different methods do not share: their companions; "" if they do."""
+    together: dict[str, dict[str, str]] = {}  # kind -> folder -> target; equal networks are trained once
+    for result in in_order(results):
+        if result.target is not None:
+            together.setdefault(result.kind, {}).setdefault(result.folder, f"{result.target:g}")
+    sets = {kind: list(folders.values()) for kind, folders in together.items()}
+    if all(one == next(iter(sets.values())) for one in sets.values()):
+        return ""
+    listed = "; ".join(f"{KINDS[kind].label} {', '.join(targets)}" for kind, targets in sets.items())
+    return (
+        f". The methods did not train networks of the same targets together ({listed}), and networks that "
+        "are trained together change one another: a difference between methods is also of the training"
+    )
 
 
 def _front(networks: list[Network], kind: str) -> str:

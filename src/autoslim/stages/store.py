@@ -34,7 +34,7 @@ NETWORK_FIELDS = (
     "top1",
     "loss",
     "test_images",
-    "right",
+    "correct",
     "flops",
     "params",
     "memory",

@@ -74,8 +74,8 @@ def judged(
         graph = experiment.graph_of(experiment.load_weights(experiment.supernet_folder()))
         scorer = Scorer(graph, experiment.holdout_batches())
         for widths in lacking:
-            losses, right = scorer(widths[None])
-            file.add(widths_key(widths), score_of(losses[0], right[0]))
+            losses, correct = scorer(widths[None])
+            file.add(widths_key(widths), score_of(losses[0], correct[0]))
     found = []
     for network in networks:
         path = network.trained_in.path

@@ -49,7 +49,7 @@ def chance_told(top1: float, labels: Sequence[int] | np.ndarray, classes: int, i
     """A sentence for an accuracy near chance; "" for one that is clearly above it.
 
     Args:
-        top1: share of the images that are right.
+        top1: share of the images whose answer is correct.
         labels: int [N], of the images.
         classes: number of classes.
         images: what they are called.

@@ -18,9 +18,9 @@ from autoslim.scoring import check_labels, scores, traced_for_any_batch
 class Evaluation:
     """What a network reaches on some images."""
 
-    top1: float  # share of images that are right
+    top1: float  # share of images whose answer is correct
     loss: float  # mean cross-entropy
-    right: np.ndarray  # bool [N], image by image
+    correct: np.ndarray  # bool [N], image by image: whether the answer is its label
 
 
 def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[Any, Any]]) -> Evaluation:
@@ -39,16 +39,16 @@ def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[
         return scores(labels, call(images))
 
     traced = None
-    losses, right = [], []
+    losses, answers = [], []
     for images, labels in batches:
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         if isinstance(model, keras.Model):
             check_labels(labels, model)
         traced = traced or traced_for_any_batch(score, images, labels)
-        loss, hit = traced(images, labels)
+        loss, correct = traced(images, labels)
         losses.append(np.asarray(loss))
-        right.append(np.asarray(hit))
-    if not right:
+        answers.append(np.asarray(correct))
+    if not answers:
         raise AutoslimError("There are no images to evaluate on.")
-    hits = np.concatenate(right)
-    return Evaluation(float(hits.mean()), float(np.concatenate(losses).mean(dtype=np.float64)), hits)
+    answers = np.concatenate(answers)
+    return Evaluation(float(answers.mean()), float(np.concatenate(losses).mean(dtype=np.float64)), answers)

@@ -1,4 +1,4 @@
-"""Losses and hits of a batch, as sums over images: a batch may lie on several replicas, in several parts."""
+"""Losses and correct answers of a batch, as sums over images: it may lie on several replicas, in parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
-from autoslim.scoring import class_indices, hits
+from autoslim.scoring import class_indices, correct
 
 
 def probabilities(labels: Any, classes: int, smoothing: float = 0.0) -> Any:
@@ -48,9 +48,9 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
     return tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32)))
 
 
-def count_hits(labels: Any, logits: Any) -> Any:
+def count_correct(labels: Any, logits: Any) -> Any:
     """Images whose largest logit is their class's: float32 scalar."""
-    return tf.reduce_sum(tf.cast(hits(true_classes(labels), logits), tf.float32))
+    return tf.reduce_sum(tf.cast(correct(true_classes(labels), logits), tf.float32))
 
 
 def weight_losses(variables: Sequence[Any]) -> list[Any]:

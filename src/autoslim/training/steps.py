@@ -38,7 +38,7 @@ from autoslim.training.gradients import (
     prepare,
     update_moving_statistics,
 )
-from autoslim.training.losses import count_hits, cross_entropy, probabilities
+from autoslim.training.losses import count_correct, cross_entropy, probabilities
 
 Metrics = dict[str, Any]  # name -> scalar tensor
 
@@ -200,7 +200,7 @@ class ArmsStep:
         return measured(found, labels, count)
 
     def _part(self, images: Any, labels: Any, part: Any | None, drawn: list[Any]) -> list[Any]:
-        """All arms on one part of the batch: (loss, share of hits) of each."""
+        """All arms on one part of the batch: (loss, share of correct answers) of each."""
         targets, count, first = self._first(images, labels, part)
         others = [
             other(images, labels, targets, count, widths, part)
@@ -365,11 +365,11 @@ def weight_share(step: Step) -> float:
 
 
 def measured(found: Found, labels: Any, count: Any) -> Any:
-    """This replica's share of (loss, hits): float32 [2]."""
-    return tf.stack([found.loss, count_hits(labels, found.logits) / count])
+    """This replica's share of (loss, correct answers): float32 [2]."""
+    return tf.stack([found.loss, count_correct(labels, found.logits) / count])
 
 
 def named(arm: str, values: Sequence[Any]) -> Metrics:
-    """The (loss, share of hits) of an arm by their names in the curves."""
+    """The (loss, share of correct answers) of an arm by their names in the curves."""
     loss, top1 = values
     return {f"{arm}/loss": loss, f"{arm}/top1": top1}
