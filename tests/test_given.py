@@ -25,8 +25,8 @@ from autoslim.schema import (
 )
 from autoslim.schema.starts import RECIPES, filled
 from autoslim.stages import Outcome, run_stages
-from autoslim.stages.given import as_good_as_the_best
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.given import as_good_as_the_best
 from autoslim.stages.start import weights_of
 
 L = keras.layers

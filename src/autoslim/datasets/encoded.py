@@ -149,14 +149,14 @@ class EncodedDataset(Dataset):
         c = self._choice
         names = ("training images", "test images", "held-out images")
         train, *others = (self._whole(split, what) for split, what in zip(self._found, names, strict=False))
-        for apart in others[1:]:
-            check_apart(apart.images, train.images, others[0].images, self.name)
         absent = self.classes - len(np.unique(train.labels))
         if absent:
             log.warning("%s: %d of the %d classes have no training image.", self.name, absent, self.classes)
         if c.train_images is not None:
             args = c.train_images, self.classes, self.name, train.images.keys
             train = _taken(train, checked_subset(train.labels, *args))
+        for apart in others[1:]:
+            check_apart(apart.images, train.images, others[0].images, self.name)
         return train, *others
 
     def _whole(self, split: EncodedSplit, what: str) -> EncodedSplit:

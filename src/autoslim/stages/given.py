@@ -49,7 +49,7 @@ def normalizations_tried(experiment: Experiment, model: keras.Model) -> tuple[di
 
 
 def as_good_as_the_best(tried: Mapping[str, float], images: int) -> list[str]:
-    """The names whose top-1 may be the highest: whose 95 % interval overlaps that of the best; it comes first.
+    """The names whose top-1 may be the highest: whose 95 % interval overlaps the best one's, which is first.
 
     >>> as_good_as_the_best({"dataset": 0.783, "symmetric": 0.575, "imagenet": 0.808}, 120)
     ['imagenet', 'dataset']

@@ -50,5 +50,5 @@ def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[
         answers.append(np.asarray(correct))
     if not answers:
         raise AutoslimError("There are no images to evaluate on.")
-    answers = np.concatenate(answers)
-    return Evaluation(float(answers.mean()), float(np.concatenate(losses).mean(dtype=np.float64)), answers)
+    every = np.concatenate(answers)
+    return Evaluation(float(every.mean()), float(np.concatenate(losses).mean(dtype=np.float64)), every)
