@@ -1,7 +1,9 @@
 """Held-out images: which they are, and in which order, depends on the images and the seed alone."""
 
 import logging
+import shutil
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -244,6 +246,21 @@ def test_images_that_are_not_kept_apart_are_refused(tmp_path, split, what):
         AutoslimError, match=rf"images of dataset.holdout_path are {what} images too, such as"
     ):
         image_folder(path, (8, 8, 3), choice=choice).split()
+
+
+def test_training_images_that_are_not_used_may_be_held_out(tmp_path):
+    """With `dataset.train_images` the others of the folder are as unseen as those of another one."""
+    path, apart = write_apart(tmp_path)
+    few = Choice(train_images=6)
+    used = {image_folder(path, (8, 8, 3), choice=few).train.name(k) for k in range(6)}
+    for file in Path(path, "train").glob("*/*"):
+        if not any(str(file).endswith(name) for name in used):
+            Path(apart, file.parent.name).mkdir(exist_ok=True)
+            shutil.copy(file, Path(apart, file.parent.name))
+    data = image_folder(path, (8, 8, 3), choice=Choice(train_images=6, holdout=apart))
+    assert [len(part) for part in data.split()] == [6, 6 + 6]
+    with pytest.raises(AutoslimError, match="about 6 of the 12 images of .* are training images too"):
+        image_folder(path, (8, 8, 3), choice=Choice(holdout=apart)).split()
 
 
 def test_records_held_apart(tmp_path):
