@@ -156,7 +156,7 @@ def test_a_search_that_ends_early_serves_the_targets_that_it_met(
     assert "The search ended at 0.450 of the full network's flops" in messages[0]
     assert messages[1:] == ["retrain: no network for slim.target=0.4, which the search did not reach"]
     message = "reached 0.450 of the full flops, not 0.4. Add search to stages: it goes on from there."
-    assert refused(copy, stages="[retrain]", slim__target=0.3).endswith(message)
+    assert refused(copy, stages="[retrain]", slim__target=0.4).endswith(message)
 
 
 def test_a_channels_file_is_retrained(whole: Path, tmp_path: Path) -> None:
