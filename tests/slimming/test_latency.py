@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import pytest
 from nets import batches, graph
@@ -347,6 +348,14 @@ def test_nothing_is_advised_that_is_refused(channels):
 
 
 # -- a real runtime --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["litert", "keras", "onnx"])
+def test_every_runtime_measures_a_network_that_was_never_called(runtime):
+    channels = graph(widths=(8, 8, 8))
+    ((first, *_),) = NetworkClock(runtime)([keras.models.clone_model(channels.model)])
+    assert first > 0
 
 
 @pytest.mark.slow

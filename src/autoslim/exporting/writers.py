@@ -139,6 +139,7 @@ def write_onnx(source: Source, path: Path) -> None:
     with warnings.catch_warnings():
         # Keras looks up `np.object` to mend tf2onnx, which NumPy 2 warns of.
         warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
+        source.model(source.model.input)  # Keras refuses a network that was never called
         source.model.export(str(path), format="onnx", verbose=False)
 
 
