@@ -35,8 +35,9 @@ RECIPES = {
         warmup=0.1,
     ),
 }
-"""Weights that a stage starts from -> its recipe. Those of "trained" were measured on a VGG and on a
-MobileNet-like network that had been trained on CIFAR-10: a rate of 0.1 destroys what they have learned."""
+"""Weights that a stage starts from -> its recipe. The rate of 0.05 for SGD was chosen on a VGG and a
+MobileNet-like network trained on CIFAR-10: 0.02 ended about a point lower, and 0.1 destroys what they have
+learned. The epochs were not compared with others, nor was AdamW's rate."""
 
 
 def length_of(stage: StageConfig) -> int:
