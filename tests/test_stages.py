@@ -687,4 +687,5 @@ def test_a_part_that_was_lost_is_made_anew(together: tuple[Path, Outcome], tmp_p
     before = json.loads((place / "result.json").read_text())
     shutil.rmtree(place)
     run(output, slim__target="[0.7,0.5]", retrain="joint", stages=JOINT)
-    assert json.loads((place / "result.json").read_text()) == before
+    after = json.loads((place / "result.json").read_text())
+    assert after | {"seconds": 0} == before | {"seconds": 0}  # the time of the attempt is its own

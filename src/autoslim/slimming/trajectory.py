@@ -161,10 +161,13 @@ class Trajectory:
 
     @property
     def share_of_naive(self) -> float:
-        """Spent against scoring all candidates of the path's steps on all images; NaN: not known."""
+        """What the path took against scoring all candidates of its steps on all images; NaN: not known.
+
+        Widenings and exchanges are in neither: naive search has none.
+        """
         if not all(point.naive_macs for point in self.points):
             return math.nan
-        return self.macs / sum(point.naive_macs for point in self.points)
+        return sum(p.macs for p in self.points) / sum(p.naive_macs for p in self.points)
 
     @property
     def on_all_images(self) -> bool:

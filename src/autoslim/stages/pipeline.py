@@ -153,7 +153,7 @@ class _Run:
             "search: %.1f full-network passes over %d held-out images%s",
             found.passes,
             found.images,
-            "" if math.isnan(naive) else f", {naive:.3f} of what naive search would spend",
+            "" if math.isnan(naive) else f", its path {naive:.3f} of what naive search would spend",
         )
 
     def retrain(self) -> None:
