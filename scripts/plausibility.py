@@ -293,7 +293,7 @@ def users_model(path: Path, images: Images) -> float:
     y = keras.layers.GlobalAveragePooling2D()(y)
     classes = int(images.train_labels.max()) + 1
     model = keras.Model(x, keras.layers.Dense(classes, activation="softmax")(y), name="mine")
-    model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     chosen = np.random.default_rng(0).permutation(len(images.train))[:8000]
     scaled = (images.train[chosen] / 255).astype(np.float32)
     model.fit(scaled, images.train_labels[chosen], 64, 6, verbose=0)

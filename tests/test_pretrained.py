@@ -34,7 +34,7 @@ def test_application_with_weights_of_a_file(tmp_path):
 
 def test_unknown_application():
     with pytest.raises(
-        AutoslimError, match=r"arch\.name=MobilNetV2 is no classifier .* Did you mean MobileNetV"
+        AutoslimError, match=r"arch\.name=MobilNetV2 is not a classifier .* Did you mean MobileNetV"
     ):
         archs.keras_application((32, 32, 3), 5, "MobilNetV2")
 

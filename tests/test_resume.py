@@ -52,6 +52,7 @@ def bits(output: Path) -> dict[str, object]:
         if path.parent.name.startswith("report"):
             continue
         result.pop("channels", None)  # paths
+        result.pop("seconds", None)  # differs from run to run
         found[f"{path.parent.name}/result"] = result
     for path in sorted(output.glob("*/*/full.weights.h5")):
         with h5py.File(path) as file:
