@@ -31,7 +31,7 @@ WORDS: dict[str, tuple[dict[str, Any], str | None, Callable[[str], Any]]] = {
     "halving": ({"search": "halving"}, "first", float),
     "lazy": ({"lazy": True}, "refresh", int),
     "per_cost": ({"per_cost": True}, None, float),
-    "top1": ({"score": "top1"}, None, float),
+    "top1": ({"score": "metric"}, None, float),
     "exchange": ({"exchange": 3}, "exchange", int),
 }
 

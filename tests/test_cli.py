@@ -43,10 +43,10 @@ def run_stages(config, *, run_dir, sweep):
     if config.seed == 17:
         print("waiting", flush=True)
         time.sleep(60)
-    rows = [dict(network="baseline", target=None, top1=0.9 + config.seed / 100, flops=1000000, params=10000,
+    rows = [dict(network="baseline", target=None, metric=0.9 + config.seed / 100, flops=1000000, params=10000,
                  memory=1, folder=f"baseline-{config.seed}")]
     for target in config.slim.targets:
-        rows.append(dict(network="autoslim", target=target, top1=0.8 + config.seed / 100,
+        rows.append(dict(network="autoslim", target=target, metric=0.8 + config.seed / 100,
                          flops=int(1000000 * target) + config.seed, params=5000, memory=1,
                          folder=f"auto-{config.seed}-{target}"))
     return Outcome(rows, {"baseline": f"baseline-{config.seed}"})
@@ -284,14 +284,16 @@ def check_summary(folder: Path) -> None:
         2,
     ]  # shared by both targets, counted once per seed
     half = by_name["autoslim", 0.5]
-    assert half["mean"]["top1"] == pytest.approx(0.81)
-    assert half["std"]["top1"] == pytest.approx(0.01)
+    assert half["mean"]["metric"] == pytest.approx(0.81)
+    assert half["std"]["metric"] == pytest.approx(0.01)
     assert half["mean"]["flops"] == pytest.approx(500001)
     assert half["std"]["flops"] == pytest.approx(statistics.stdev([500000, 500001, 500002]))
     assert half["std"]["params"] == 0
     with (folder / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["n"] for row in rows] == ["3", "3", "3"] and float(rows[2]["top1_std"]) == pytest.approx(0.01)
+    assert [row["n"] for row in rows] == ["3", "3", "3"] and float(rows[2]["metric_std"]) == pytest.approx(
+        0.01
+    )
     text = (folder / "summary.md").read_text()
     assert "6 of 8 jobs are done." in text and "81.00 ± 1.00" in text and "loss became NaN at step 7." in text
 
@@ -316,7 +318,7 @@ def test_sweep_over_other_settings_keeps_them_apart(place: Path) -> None:
     assert "RuntimeError: a defect" in done.stderr.splitlines()[-1]
     groups = json.loads((sweep_folder(place) / "summary.json").read_text())["groups"]
     assert {group["settings"] for group in groups} == {"slim.levels=4", "slim.levels=8"}
-    assert all(group["std"]["top1"] is None for group in groups)
+    assert all(group["std"]["metric"] is None for group in groups)
 
 
 def test_sweep_without_failures(place: Path) -> None:

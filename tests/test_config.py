@@ -197,7 +197,7 @@ OUT_OF_RANGE = [
         "slim={method: random, target: [0.5, 0.3], passes: 2}",
         "slim.passes=2.0 is out of range: at least 3, one for the full network and one for each target.",
     ),
-    ("slim.score=acc", "unknown slim.score 'acc'. There are: loss, top1."),
+    ("slim.score=acc", "unknown slim.score 'acc'. There are: loss, metric."),
     ("slim.levels=1", "slim.levels=1 is out of range: a group needs at least 2 widths to choose from."),
     ("slim.step=0", "slim.step=0 is out of range: channels, at least 1, or null for levels."),
     ("slim.min_width=0", "slim.min_width=0.0 is out of range: a share in (0, 1]."),

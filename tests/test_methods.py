@@ -215,7 +215,7 @@ def test_a_sweep_tells_methods_apart() -> None:
 
     def job(number: int, option: str, network: str) -> sweep.Job:
         rows = [
-            {"network": kind, "target": target, "top1": 0.5, "flops": 1, "params": 1, "folder": folder}
+            {"network": kind, "target": target, "metric": 0.5, "flops": 1, "params": 1, "folder": folder}
             for kind, target, folder in (
                 ("baseline", None, "b"),
                 (network, 0.5, f"r{number}"),

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from autoslim.kinds import METHODS, place_of
+from autoslim.metrics import TOP1, Metric
 from autoslim.writing import write_whole
 
-MEASURES = ("top1", "flops", "params")
-"""What is averaged over seeds: top-1 accuracy in [0, 1], multiply-accumulates, parameters."""
+MEASURES = ("metric", "flops", "params")
+"""What is averaged over seeds: the metric (top-1, for classes), multiply-accumulates, parameters."""
 
 _SHARED = ("arch", "dataset", "seed", "slim.target")
 """Overrides that do not set groups apart by themselves: they stand in columns of their own."""
@@ -63,6 +64,7 @@ class Group(NamedTuple):
     seeds: tuple[int, ...]
     mean: dict[str, float]  # per measure
     std: dict[str, float | None]  # sample standard deviation (n - 1); None for a single seed
+    measure: Metric = TOP1  # what the metric is
 
 
 class Summary(NamedTuple):
@@ -131,7 +133,9 @@ def group_jobs(jobs: Sequence[Job]) -> list[Group]:
     groups = []
     for key, rows in found.items():
         mean, std = _spread(list(rows.values()))
-        groups.append(Group(*key, tuple(seed for seed, _ in rows), mean, std))
+        measures = [Metric(**row["measure"]) for row in rows.values() if "measure" in row]
+        measure = measures[0] if measures else TOP1
+        groups.append(Group(*key, tuple(seed for seed, _ in rows), mean, std, measure))
     return sorted(
         groups,
         key=lambda g: (g.arch, g.dataset, g.settings, -(g.target or 2.0), place_of(g.network)),
@@ -157,11 +161,18 @@ def table_lines(summary: Summary) -> list[str]:
     """The groups as a Markdown table whose columns also line up in a terminal."""
     if not summary.groups:
         return ["No job has a result."]
-    head = ["arch", "dataset", "network", "target", "n", "top-1 %", "MFLOPs", "params (k)", "settings"]
+    heads = {group.measure.head for group in summary.groups}
+    title = heads.pop() if len(heads) == 1 else "metric"
+    head = ["arch", "dataset", "network", "target", "n", title, "MFLOPs", "params (k)", "settings"]
     rows = [head]
     for g in summary.groups:
         target = "-" if g.target is None else f"{g.target:g}"
-        measures = (("top1", 100.0, 2), ("flops", 1e-6, 2), ("params", 1e-3, 1))
+        share = g.measure.percent
+        measures = (
+            ("metric", 100.0 if share else 1.0, 2 if share else 4),
+            ("flops", 1e-6, 2),
+            ("params", 1e-3, 1),
+        )
         cells = [_measured(g, name, scale, digits) for name, scale, digits in measures]
         rows.append([g.arch, g.dataset, g.network, target, str(len(g.seeds)), *cells, g.settings])
     if not any(row[-1] for row in rows[1:]):
@@ -187,11 +198,23 @@ def _csv(summary: Summary) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     measured = [f"{name}_{kind}" for name in MEASURES for kind in ("mean", "std")]
-    writer.writerow(["arch", "dataset", "network", "target", "settings", "n", "seeds", *measured])
+    writer.writerow(["arch", "dataset", "network", "target", "settings", "n", "seeds", "measure", *measured])
     for g in summary.groups:
         numbers = [part.get(name) for name in MEASURES for part in (g.mean, g.std)]
         seeds = " ".join(map(str, g.seeds))
-        writer.writerow([g.arch, g.dataset, g.network, g.target, g.settings, len(g.seeds), seeds, *numbers])
+        writer.writerow(
+            [
+                g.arch,
+                g.dataset,
+                g.network,
+                g.target,
+                g.settings,
+                len(g.seeds),
+                seeds,
+                g.measure.name,
+                *numbers,
+            ]
+        )
     return text.getvalue()
 
 
@@ -214,6 +237,9 @@ def write_summary(summary: Summary, folder: Path) -> None:
     write_whole(folder / "summary.csv", _csv(summary))
     data = {
         "jobs": [dataclasses.asdict(job) for job in summary.jobs],
-        "groups": [{**group._asdict(), "n": len(group.seeds)} for group in summary.groups],
+        "groups": [
+            {**group._asdict(), "n": len(group.seeds), "measure": group.measure.name}
+            for group in summary.groups
+        ],
     }
     write_whole(folder / "summary.json", json.dumps(data, indent=1) + "\n")

@@ -62,7 +62,7 @@ def text(results, full, trajectory, groups):
         seed=3,
         test_images=200,
         trajectory=trajectory,
-        correct={"AutoSlim 0.5": slim, "uniform 0.5": even},
+        values={"AutoSlim 0.5": slim, "uniform 0.5": even},
         bill=Bill(
             {"baseline": 1.0, "supernet": 0.5, "search": 0.1, "retrain 0.5": 0.25, "uniform 0.5": 0.25}
         ),

@@ -5,7 +5,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from autoslim.reporting import figures
-from autoslim.reporting.tensorboard import LOSS, TOP1, write_report
+from autoslim.reporting.tensorboard import LOSS, write_report
+
+TOP1 = "accuracy/top1_by_kflops"
 
 
 def read(folder):
@@ -26,7 +28,12 @@ def test_curves_widths_and_images(tmp_path, results, trajectory):
     for _ in range(2):  # a second report takes the place of the first
         write_report(tmp_path, results, trajectory, images)
     supernet = read(tmp_path / "supernet")
-    assert curve(supernet[TOP1]) == [(19_200, 0.87), (26_000, 0.90), (32_000, 0.91), (40_000, 0.92)]
+    assert curve(supernet[TOP1]) == [
+        (19_200, 0.87),
+        (26_000, 0.90),
+        (32_000, 0.91),
+        (40_000, 0.92),
+    ]
     assert curve(supernet[LOSS]) == [(19_200, 0.41), (26_000, 0.35), (32_000, 0.32), (40_000, 0.3)]
     assert curve(read(tmp_path / "autoslim")[TOP1]) == [(19_200, 0.93), (26_000, 0.95)]
     assert curve(read(tmp_path / "uniform")[TOP1]) == [(19_600, 0.94)]

@@ -185,7 +185,7 @@ def test_long_paths_stay_whole(plain):
 
 def test_a_row_has_what_a_sweep_gathers():
     row = result("autoslim", 0.5, 0.9, 20_000_000).row(fake(FULL))
-    keys = ("network", "target", "top1", "flops", "params", "memory", "folder")
+    keys = ("network", "target", "metric", "flops", "params", "memory", "folder")
     assert [row[key] for key in keys] == ["autoslim", 0.5, 0.9, 20_000_000, 270_000, 131_072, "/out/x"]
     assert (row["flops_share"], row["params_share"], row["memory_share"]) == (0.5, 0.5, 0.5)
 

@@ -92,7 +92,7 @@ def test_the_section_on_trust():
     assert found.kendall > 0.5
     assert f"Kendall's tau {found.kendall:.2f} (95 % interval {found.kendall_interval[0]:.2f} to" in text
     assert f"Spearman's rho {found.spearman:.2f} (" in text
-    assert "cross-entropy on 500 held-out images" in text and "for all n = 6 networks" in text
+    assert "loss on 500 held-out images" in text and "for all n = 6 networks" in text
     assert "bootstraps over the networks" in text
     rows = re.findall(r"^\| (network \d) +\| +50\.0 % \| +([\d.]+) \| +([\d.]+) \|$", text, re.M)
     assert [name for name, _, _ in rows] == [f"network {i}" for i in np.argsort(LOSSES)]
@@ -109,7 +109,7 @@ def test_few_networks_say_so(count, were):
 
 def test_equal_accuracies_say_so():
     text = trust(networks(top1=[0.5] * 6), "flops", 500)
-    assert "No rank correlation between the supernet's cross-entropy on 500 held-out images" in text
+    assert "No rank correlation between the supernet's loss on 500 held-out images" in text
     assert "one of the two is the same for all of them" in text and "nan" not in text.lower()
     assert trust([], "flops", 500) == ""
 
@@ -127,8 +127,8 @@ def methods(results):
     """The run's networks, and those of two other methods for one target."""
     slim = next(r for r in results if r.label == "AutoSlim 0.5")
     others = [
-        dataclasses.replace(slim, kind="random", top1=0.91),
-        dataclasses.replace(slim, kind="sensitivity", top1=0.93),
+        dataclasses.replace(slim, kind="random", metric=0.91),
+        dataclasses.replace(slim, kind="sensitivity", metric=0.93),
     ]
     return [*results, *others]
 

@@ -45,7 +45,7 @@ def assert_same(paths, expected):
         assert len(one["points"]) > 4
         assert [p["widths"] for p in path["points"]] == [p["widths"] for p in one["points"]]
         for mine, theirs in zip(path["points"], one["points"], strict=True):
-            for spent in ("macs", "scored", "images", "naive_macs", "top1"):
+            for spent in ("macs", "scored", "images", "naive_macs", "metric"):
                 assert mine[spent] == theirs[spent]
             assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
         kept = [[p["widths"] for e in each["exchanges"] for p in e["points"]] for each in (path, one)]

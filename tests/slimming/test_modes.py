@@ -11,13 +11,13 @@ from nets import batches, graph
 from autoslim import archs
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, Segments
-from autoslim.scoring import scores
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.slimming.trial import Judging, Trial
+from autoslim.tasks import objective_of
 
 L = keras.layers
 
@@ -43,7 +43,12 @@ def held_out(images=24, batch=12, shape=(8, 8, 3), classes=4):
 
 def slow_losses(made, widths, given):
     """Per-image cross-entropy [images] by plain passes of the whole graph."""
-    return np.concatenate([scores(y, made.run(x, widths, batch_statistics=True))[0] for x, y in given])
+    return np.concatenate(
+        [
+            objective_of("classification", made).scores(y, made.run(x, widths, batch_statistics=True))[0]
+            for x, y in given
+        ]
+    )
 
 
 @pytest.mark.slow
@@ -65,7 +70,7 @@ def test_exact_is_naive(build, target, share):
     exact = search(made, levels, held_out(), target=[target], search="exact", lazy=False, per_cost=False)
     assert len(naive.points) > 3
     for one, other in zip(naive.points, exact.points, strict=True):
-        for name in ("widths", "group", "loss", "loss_error", "top1", "share", "naive_macs", "images"):
+        for name in ("widths", "group", "loss", "loss_error", "metric", "share", "naive_macs", "images"):
             assert getattr(one, name) == getattr(other, name), name
         assert one.macs == one.naive_macs
         losses = slow_losses(made, np.array(one.widths, np.int32), held_out())
@@ -145,12 +150,12 @@ def found(made, levels, target=0.5, **settings):
 
 
 def path(trajectory):
-    return [(p.widths, p.group, p.loss, p.top1, p.loss_error) for p in trajectory.points]
+    return [(p.widths, p.group, p.loss, p.metric, p.loss_error) for p in trajectory.points]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("per_cost", [False, True])
-@pytest.mark.parametrize("score", ["loss", "top1"])
+@pytest.mark.parametrize("score", ["loss", "metric"])
 def test_what_leaves_nothing_out_is_exact(made, levels, score, per_cost):
     same = {"score": score, "per_cost": per_cost}
     exact = found(made, levels, 0.7, **same)
@@ -197,7 +202,7 @@ SPARING = [
     {"search": "halving", "first": 0.125},
     {"lazy": True, "refresh": 4},
     {"search": "halving", "first": 0.125, "lazy": True, "refresh": 3, "per_cost": True},
-    {"search": "halving", "first": 0.25, "lazy": True, "refresh": 3, "score": "top1"},
+    {"search": "halving", "first": 0.25, "lazy": True, "refresh": 3, "score": "metric"},
 ]
 
 

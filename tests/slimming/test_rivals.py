@@ -124,7 +124,9 @@ def test_every_target_is_served(big, levels, method, found):
 @pytest.mark.parametrize("resource, limits", [("params", {}), ("memory", {}), ("flops", {"params": 700})])
 @pytest.mark.parametrize("method", RIVALS)
 def test_other_budgets(big, levels, method, resource, limits, found):
-    trajectory, _ = found(method, big, levels, target=(0.75,), resource=resource, limits=limits, score="top1")
+    trajectory, _ = found(
+        method, big, levels, target=(0.75,), resource=resource, limits=limits, score="metric"
+    )
     point = trajectory.at(0.75, limits)
     assert Budget(big, resource, limits=limits).within(np.array(point.widths), 0.75)
 
@@ -184,7 +186,7 @@ def test_mistakes(big, levels, found):
         AutoslimError, match=r"^slim.passes=2.0 is out of range: at least 3, one for the full network"
     ):
         found("random", big, levels, passes=2)
-    with pytest.raises(AutoslimError, match=r"^unknown slim.score 'auc'. There are: loss, top1\.$"):
+    with pytest.raises(AutoslimError, match=r"^unknown slim.score 'auc'. There are: loss, metric\.$"):
         found("uniform", big, levels, score="auc")
     with pytest.raises(AutoslimError, match=r"^slim.target=1.2 is outside \(0, 1\]: it is the share of"):
         found("sensitivity", big, levels, target=(0.5, 1.2))

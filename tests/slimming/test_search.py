@@ -110,7 +110,7 @@ def slow_search(big, levels, target, resource="flops", score="loss"):
 
 @pytest.mark.parametrize(
     ("resource", "score", "target"),
-    [("flops", "loss", 0.35), ("flops", "top1", 0.5), ("params", "loss", 0.6), ("memory", "loss", 0.8)],
+    [("flops", "loss", 0.35), ("flops", "metric", 0.5), ("params", "loss", 0.6), ("memory", "loss", 0.8)],
 )
 def test_brute_force(big, levels, resource, score, target):
     found = search(big, levels, holdout(), target=[target], resource=resource, score=score)
@@ -123,7 +123,7 @@ def test_brute_force(big, levels, resource, score, target):
         assert point.share == slow_cost(point.widths, resource) / full
         assert point.loss == pytest.approx(losses.mean(), rel=1e-4)
         assert point.loss_error == pytest.approx(losses.std(ddof=1) / np.sqrt(len(losses)), rel=1e-3)
-        assert point.top1 == right.mean()
+        assert point.metric == right.mean()
         if before is not None:
             changed = [g for g in range(6) if point.widths[g] != before.widths[g]]
             assert changed == [point.group]
@@ -215,7 +215,7 @@ def test_target_out_of_reach(big, levels):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score": "accuracy"}, "unknown slim.score 'accuracy'. There are: loss, top1."),
+        ({"score": "accuracy"}, "unknown slim.score 'accuracy'. There are: loss, metric."),
         ({"target": []}, r"slim.target=\[\] names no target: it is the share of the full network's flops"),
         ({"target": [0.5, 1.5]}, r"slim.target=1.5 is outside \(0, 1\]: it is the share"),
         ({"targets": [0.5]}, r"search\(\) has no option 'targets'. Did you mean target\? There are: "),
@@ -268,7 +268,7 @@ def test_trajectory_round_trips(big, levels):
         assert int(row["step"]) == step
         assert row["group"] == ("" if point.group is None else found.groups[point.group])
         assert tuple(int(row[name]) for name in found.groups) == point.widths
-        for name in ("flops", "params", "memory", "share", "loss", "loss_error", "top1", "macs"):
+        for name in ("flops", "params", "memory", "share", "loss", "loss_error", "metric", "macs"):
             assert float(row[name]) == getattr(point, name)
     assert found.channels(found.points[-1]) == dict(zip(found.groups, found.points[-1].widths, strict=True))
     assert set(Point.__dataclass_fields__) >= set(found.to_dict()["points"][0])

@@ -46,8 +46,11 @@ def test_no_images():
 
 
 def test_one_hot_labels():
-    with pytest.raises(AutoslimError, match="take argmax of one-hot labels"):
-        evaluate(network(), [(images(3)[0], np.eye(3, dtype=np.float32))])
+    model, (x, y) = network(), images(9)
+    by_rows, by_index = (evaluate(model, [(x, labels)]) for labels in (np.eye(3, dtype=np.float32)[y], y))
+    assert by_rows.top1 == by_index.top1 and by_rows.loss == pytest.approx(by_index.loss, rel=1e-6)
+    with pytest.raises(AutoslimError, match=r"has 3 outputs: expected \[B, 3\]"):
+        evaluate(model, [(x, np.eye(4, dtype=np.float32)[y])])
 
 
 def test_labels_out_of_range():

@@ -190,7 +190,7 @@ def test_labels_of_any_integer_type():
 
 
 @pytest.mark.parametrize(
-    "y", [np.zeros((8, 1), np.int32), np.zeros((8, 3, 1), np.float32), np.zeros(8, np.float32)]
+    "y", [np.zeros((8, 2, 1), np.int32), np.zeros((8, 3, 1), np.float32), np.zeros(8, np.float32)]
 )
 def test_labels_that_are_no_indices(y):
     with pytest.raises(AutoslimError, match=r"expected integers \[B\], one class index for each image"):

@@ -31,7 +31,7 @@ def headlines(
     slim = [r for r in ordered if not KINDS[r.kind].full]
     slim = [r for r in slim if r.kind in (kind, "channels")] or slim
     if not slim:
-        return [f"{r.label}: top-1 {_reached(r)} on {images:,} test images." for r in ordered]
+        return [f"{r.label}: {r.measure.label} {_reached(r)} on {images:,} test images." for r in ordered]
     return [_sentence(r, reference(ordered), full, images, resource) for r in slim]
 
 
@@ -40,21 +40,21 @@ def _sentence(
 ) -> str:
     resources = dict.fromkeys(("flops", "params", resource))
     saved = ", ".join(f"{units.RESOURCES[name]} {_less(result.share(name, full))}" for name in resources)
-    text = f"{result.label}: {saved}, top-1 {_reached(result)} on {images:,} test images"
+    text = f"{result.label}: {saved}, {result.measure.label} {_reached(result)} on {images:,} test images"
     if other is None:
         return f"{text}."
-    ahead = round(100 * (result.top1 - other.top1), 2)
-    told = "as much as" if ahead == 0 else f"{abs(ahead):.2f} points {'above' if ahead > 0 else 'below'}"
+    measure, ahead = result.measure, result.metric - other.metric
+    told = (
+        "as much as"
+        if float(measure.difference(ahead)) == 0
+        else f"{measure.size(ahead)} {'above' if ahead > 0 else 'below'}"
+    )
     chance = ", near chance" if other.near_chance else ""
-    return f"{text}, {told} {_CALLED[other.kind]} ({_percent(other.top1)}{chance})."
+    return f"{text}, {told} {_CALLED[other.kind]} ({other.reached}{chance})."
 
 
 def _reached(result: NetworkResult) -> str:
-    return _percent(result.top1) + (" (near chance)" if result.near_chance else "")
-
-
-def _percent(top1: float) -> str:
-    return f"{100 * top1:.2f} %"
+    return result.reached + (" (near chance)" if result.near_chance else "")
 
 
 def _less(share: float) -> str:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from autoslim.graph.cost import COUNTED
 from autoslim.kinds import KINDS
+from autoslim.metrics import Metric
 from autoslim.reporting import units
 from autoslim.reporting.bill import UNIT, Bill
 from autoslim.reporting.headline import headlines
 from autoslim.reporting.latency import LatencyRow, latency_section
-from autoslim.reporting.markdown_table import points, table
-from autoslim.reporting.network import NetworkResult, in_order, reference
+from autoslim.reporting.markdown_table import table
+from autoslim.reporting.network import NetworkResult, in_order, measure_of, reference
 from autoslim.reporting.side_by_side import side_by_side
-from autoslim.reporting.statistics import interval
 from autoslim.reporting.trust import Judged, trust
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def report_markdown(
     passes: Mapping[str, float] | None = None,
     judged: tuple[Sequence[Judged], int] = ((), 0),
     latency: tuple[Sequence[LatencyRow], Mapping[str, Any]] = ((), {}),
-    correct: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
     bill: Bill | None = None,
     warnings: Sequence[str] = (),
     groups: Sequence[tuple[str, int]] = (),
@@ -56,7 +56,7 @@ def report_markdown(
         results: the trained networks.
         full: what the full network costs.
         arch, dataset, seed: what was trained on what.
-        test_images: how many images top-1 was measured on.
+        test_images: how many images the metric was measured on.
         resource: what the targets limit.
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         training: sentences on how the networks were trained, where that differs.
@@ -66,7 +66,7 @@ def report_markdown(
         judged: networks retrained from the supernet, and how many held-out images it was judged on.
         latency: networks measured together, and how the prediction came about, as `latency_section` takes
             them.
-        correct: label of a network ("AutoSlim 0.5") -> bool [test_images], whether each answer is correct.
+        values: label of a network ("AutoSlim 0.5") -> its metric on each test image, [test_images].
         bill: of the stages.
         warnings: of the stages.
         groups: (name, channels at full width) in the network's order.
@@ -81,11 +81,11 @@ def report_markdown(
         _warnings(warnings),
         f"# {arch} on {dataset}, seed {seed}",
         _results(ordered, full, test_images, resource, convention, training),
-        side_by_side(ordered, full, resource, correct or {}, kind, passes),
+        side_by_side(ordered, full, resource, values or {}, kind, passes),
         latency_section(*latency),
         _figures(figures or {}, folder),
-        _search(trajectory, kind),
-        trust(judged[0], resource, judged[1]),
+        _search(trajectory, kind, measure_of(ordered)),
+        trust(judged[0], resource, judged[1], measure_of(ordered)),
         _bill(bill or Bill({})),
         _channels(groups, ordered),
         _loading(ordered, program, kind),
@@ -106,17 +106,17 @@ def _results(
     convention: str,
     training: str,
 ) -> str:
-    other = reference(results)
+    other, measure = reference(results), measure_of(results)
     rows = []
     for r in results:
-        low, high = interval(r.top1, images)
+        low, high = r.interval(images)
         rows.append(
             [
                 r.label,
                 "-" if r.target is None else f"{r.target:g}",
-                f"{100 * r.top1:.2f}",
-                f"{100 * low:.2f} to {100 * high:.2f}",
-                "-" if other is None or r is other else points(r.top1 - other.top1),
+                measure.number(r.metric),
+                f"{measure.number(low)} to {measure.number(high)}",
+                "-" if other is None or r is other else measure.difference(r.metric - other.metric),
                 units.exact(r.flops),
                 units.percent(r.share("flops", full)),
                 units.exact(r.params),
@@ -128,13 +128,14 @@ def _results(
     head = [
         "network",
         "target",
-        "top-1 %",
+        measure.head,
         "95 % interval",
-        f"minus {other.label if other else 'baseline'}, points",
+        measure.difference_head(f"minus {other.label if other else 'baseline'}"),
     ]
     head += ["FLOPs", "of full", "parameters", "of full", "memory", "of full"]
     notes = (
-        f"Top-1 on {images:,} test images that neither training nor search saw, with Wilson's interval for "
+        f"{measure.label[0].upper()}{measure.label[1:]} on {images:,} test images that neither training nor "
+        f"search saw, with {_interval_of(measure)} for "
         "the choice of test images. All is of one seed: what another seed would change is not in the "
         f"intervals. Target: the share of the full network's {units.RESOURCES[resource]} to keep at most. "
         f"{COUNTED[convention]} "
@@ -142,6 +143,10 @@ def _results(
     )
     told = f"\n\n{training}" if training else ""
     return f"## Results\n\n{table(head, rows)}\n\n{notes}{told}"
+
+
+def _interval_of(measure: Metric) -> str:
+    return "Wilson's interval" if measure.binary else "1.96 standard errors to either side"
 
 
 def _figures(figures: Mapping[str, str | os.PathLike[str]], folder: str | os.PathLike[str] | None) -> str:
@@ -154,7 +159,7 @@ def _figures(figures: Mapping[str, str | os.PathLike[str]], folder: str | os.Pat
     return "## Figures\n\n" + "\n\n".join(embedded)
 
 
-def _search(trajectory: Trajectory | None, kind: str) -> str:
+def _search(trajectory: Trajectory | None, kind: str, measure: Metric) -> str:
     if trajectory is None:
         return ""
     steps = len(trajectory.points) - 1
@@ -165,8 +170,8 @@ def _search(trajectory: Trajectory | None, kind: str) -> str:
         f"its {units.RESOURCES[trajectory.resource]}, candidates scored on "
         f"{'' if trajectory.on_all_images else 'at most '}{trajectory.images:,} "
         f"held-out training images. It computed as much as {trajectory.passes:,.1f} passes of the full "
-        "network over these images. With the supernet's own weights the held-out top-1 went from "
-        f"{100 * trajectory.points[0].top1:.2f} % to {100 * last.top1:.2f} %"
+        f"network over these images. With the supernet's own weights the held-out {measure.label} went from "
+        f"{measure.text(trajectory.points[0].metric)} to {measure.text(last.metric)}"
         f"{f' (on {last.images:,} of the images)' if 0 < last.images < trajectory.images else ''}."
         f"{_given_back(trajectory)}{_exchanged(trajectory)}"
     )

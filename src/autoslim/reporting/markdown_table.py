@@ -19,13 +19,3 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int 
         for line in lines
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in (padded[0], rule, *padded[1:]))
-
-
-def points(difference: float) -> str:
-    """A difference of accuracies in percentage points.
-
-    >>> points(-0.0034), points(0.01), points(0)
-    ('-0.34', '+1.00', '0.00')
-    """
-    text = f"{100 * difference:+.2f}"
-    return "0.00" if float(text) == 0 else text

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autoslim.kinds import KINDS, place_of
+from autoslim.metrics import TOP1, Metric
+from autoslim.reporting.statistics import interval
 
 if TYPE_CHECKING:
     from autoslim.graph.cost import Cost
@@ -18,8 +21,8 @@ class NetworkResult:
 
     kind: str  # a key of `kinds.KINDS`
     target: float | None  # share of the full network's resource that was asked for; None: the full network
-    top1: float  # share of test images whose answer is correct
-    loss: float  # mean cross-entropy on the test images
+    metric: float  # of the task, mean over the test images; of classification top-1
+    loss: float  # mean over the test images
     flops: int  # multiply-accumulates for one image
     params: int
     memory: int  # bytes: peak of live activations for one image
@@ -27,13 +30,34 @@ class NetworkResult:
     folder: str  # of the stage that trained it
     files: dict[str, str] = field(default_factory=dict)  # "model", "channels", ... -> path
     latency: float | None = None  # predicted for one image, where latency is limited
-    near_chance: bool = False  # whether its top-1 may be near what guessing reaches
+    near_chance: bool = False  # whether its metric may be near what guessing reaches
+    measure: Metric = TOP1  # what the metric is
+    error: float | None = None  # standard error of the metric over the test images; None: not known
 
     @property
     def label(self) -> str:
         """Its name for people: "given", "baseline", "AutoSlim 0.5", "uniform 0.5"."""
         name = KINDS[self.kind].label
         return name if self.target is None else f"{name} {self.target:g}"
+
+    @property
+    def reached(self) -> str:
+        """Its metric for people: "97.22 %"."""
+        return self.measure.text(self.metric)
+
+    def gain(self, other: NetworkResult) -> float:
+        """By how much its metric is better than another network's: positive if it is."""
+        return self.measure.gain(self.metric, other.metric)
+
+    def interval(self, images: int) -> tuple[float, float]:
+        """The ends of the metric's 95 % interval for the choice of so many test images.
+
+        Wilson's where an answer is correct or not, else the mean and 1.96 standard errors to either side.
+        """
+        if self.measure.binary:
+            return interval(self.metric, images)
+        half = 1.96 * (self.error or 0.0)
+        return self.metric - half, self.metric + half
 
     def cost(self, resource: str) -> float:
         """Its "flops", "params", "memory" or (predicted) "latency"."""
@@ -53,7 +77,8 @@ class NetworkResult:
         return {
             "network": self.kind,
             "target": self.target,
-            "top1": self.top1,
+            "metric": self.metric,
+            "measure": dataclasses.asdict(self.measure),
             "loss": self.loss,
             "flops": self.flops,
             "params": self.params,
@@ -71,6 +96,11 @@ class Ordered(Protocol):
 
     @property
     def target(self) -> float | None: ...
+
+
+def measure_of(results: Sequence[NetworkResult]) -> Metric:
+    """What the metric of these networks is, one and the same for all of them."""
+    return results[0].measure if results else TOP1
 
 
 N = TypeVar("N", bound=Ordered)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autoslim.kinds import KINDS
 from autoslim.reporting import units
-from autoslim.reporting.markdown_table import points, table
-from autoslim.reporting.network import NetworkResult
-from autoslim.reporting.statistics import Paired, mcnemar
+from autoslim.reporting.markdown_table import table
+from autoslim.reporting.network import NetworkResult, measure_of
+from autoslim.reporting.statistics import Paired, mcnemar, paired
 
 if TYPE_CHECKING:
     from autoslim.graph.cost import Cost
 
+MCNEMAR = "exact two-sided McNemar test on the images that just one of the two answers correctly"
+PAIRED = "two-sided paired t-test over the images"
 UNIFORM = "Uniform: the same target with every group at the same share of its channels. "
 
 
@@ -21,7 +24,7 @@ def side_by_side(
     results: Sequence[NetworkResult],
     full: Cost,
     resource: str,
-    correct: Mapping[str, Any],
+    values: Mapping[str, Any],
     kind: str = "autoslim",
     passes: Mapping[str, float] | None = None,
 ) -> str:
@@ -31,30 +34,40 @@ def side_by_side(
         results: the trained networks, in order.
         full: what the full network costs.
         resource: what the targets limit.
-        correct: label of a network -> bool [test images], whether each answer is correct.
+        values: label of a network -> its metric on each test image, [test images].
         kind: of the networks that the others are compared with, a key of `kinds.KINDS`.
         passes: kind -> what its search spent, in full-network passes over the held-out images.
     """
-    rows, sentences = [], []
+    rows, sentences, measure = [], [], measure_of(results)
     pairs = [(ours, other) for ours in results for other in results if _compared(ours, other, kind)]
     for ours, other in pairs:
-        paired = None
-        if ours.label in correct and other.label in correct:
-            paired = mcnemar(correct[ours.label], correct[other.label])
-        tested = [f"{paired.only_first:,}", f"{paired.only_second:,}", _p(paired.p)] if paired else ["-"] * 3
+        found = None
+        if ours.label in values and other.label in values:
+            test = mcnemar if measure.binary else partial(paired, higher=measure.higher)
+            found = test(values[ours.label], values[other.label])
+        tested = [f"{found.only_first:,}", f"{found.only_second:,}", _p(found.p)] if found else ["-"] * 3
         shares = [units.percent(r.share(resource, full), 2) for r in (ours, other)]
-        difference = points(ours.top1 - other.top1)
+        difference = measure.difference(ours.metric - other.metric)
         rows.append([f"{ours.target:g}", KINDS[other.kind].label, difference, *shares, *tested])
-        sentences.append(_verdict(ours, other, paired))
+        sentences.append(_verdict(ours, other, found))
     if not rows:
         return ""
     name, cost = KINDS[kind].label, units.RESOURCES[resource]
-    head = ["target", "other", f"{name} minus other, points", f"{name}'s {cost}", f"other's {cost}"]
-    head += [f"only {name} correct", "only other correct", "p"]
+    head = [
+        "target",
+        "other",
+        measure.difference_head(f"{name} minus other"),
+        f"{name}'s {cost}",
+        f"other's {cost}",
+    ]
+    head += (
+        [f"only {name} correct", "only other correct", "p"]
+        if measure.binary
+        else [f"{name} better", "other better", "p"]
+    )
     kinds = list(dict.fromkeys(other.kind for _, other in pairs))
     notes = (UNIFORM if "uniform" in kinds else "") + (
-        "p: exact two-sided McNemar test on the images that just one of the two answers correctly; like the "
-        "intervals it knows one seed."
+        f"p: {MCNEMAR if measure.binary else PAIRED}; like the intervals it knows one seed."
     )
     if len(rows) > 1:
         notes += f" Each of the {len(rows)} tests stands alone: nothing corrects for their number."
@@ -85,13 +98,13 @@ def _p(p: float) -> str:
 
 def _verdict(ours: NetworkResult, other: NetworkResult, paired: Paired | None) -> str:
     """One sentence on who is ahead, and whether that means anything."""
-    name, rival, ahead = KINDS[ours.kind].label, KINDS[other.kind].label, ours.top1 - other.top1
+    name, rival, ahead = KINDS[ours.kind].label, KINDS[other.kind].label, ours.gain(other)
     if ahead == 0:
-        return f"At {ours.target:g}: {name} and {rival} are equal, {100 * ours.top1:.2f} %."
+        return f"At {ours.target:g}: {name} and {rival} are equal, {ours.reached}."
     word = "better" if ahead > 0 else "worse"
     text = (
-        f"At {ours.target:g}: {name} is {abs(100 * ahead):.2f} points {word} than {rival} "
-        f"({100 * ours.top1:.2f} % against {100 * other.top1:.2f} %)"
+        f"At {ours.target:g}: {name} is {ours.measure.size(ahead)} {word} than {rival} "
+        f"({ours.reached} against {other.reached})"
     )
     if paired is None:
         return text + "; not tested."

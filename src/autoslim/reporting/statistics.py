@@ -26,6 +26,16 @@ def interval(top1: float, images: int, confidence: float = 0.95) -> tuple[float,
     return float(found.low), float(found.high)
 
 
+def standard_error(values: Any) -> float:
+    """Of the mean of values [N]; 0 for a single one.
+
+    >>> standard_error([0.0, 1.0, 0.0, 1.0])
+    0.28867513459481287
+    """
+    values = np.asarray(values, float)
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
 def guessing(labels: Any, classes: int) -> float:
     """The best accuracy without looking at images: the share of the largest class, at least 1 / classes.
 
@@ -63,8 +73,8 @@ def near_chance(top1: float, images: int, chance: float) -> bool:
 class Paired(NamedTuple):
     """Two networks on the same images."""
 
-    only_first: int  # images that only the first answers correctly
-    only_second: int  # images that only the second answers correctly
+    only_first: int  # images that only the first answers correctly, or answers better
+    only_second: int  # images that only the second answers correctly, or answers better
     p: float  # two-sided: how often chance alone makes so large a difference
 
 
@@ -87,6 +97,28 @@ def mcnemar(first: Any, second: Any) -> Paired:
     differ = only_first + only_second
     p = float(stats.binomtest(only_first, differ, 0.5).pvalue) if differ else 1.0
     return Paired(only_first, only_second, p)
+
+
+def paired(first: Any, second: Any, higher: bool = True) -> Paired:
+    """The paired t-test of Student (1908): is the mean difference of two networks' metrics zero?
+
+    >>> paired([0.5, 0.75, 1.0], [0.25, 0.5, 0.25]).only_first
+    3
+
+    Args:
+        first: float [N], the first network's metric on each image.
+        second: float [N], the second's on the same images.
+        higher: whether more is better.
+    """
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise AutoslimError(
+            f"Metrics of shapes {a.shape} and {b.shape}: expected [N] both, on the same images."
+        )
+    gains = a - b if higher else b - a
+    differ = len(gains) > 1 and bool(gains.std() > 0)
+    p = float(stats.ttest_1samp(gains, 0.0).pvalue) if differ else float(not gains.any())
+    return Paired(int((gains > 0).sum()), int((gains < 0).sum()), p)
 
 
 class RankCorrelation(NamedTuple):

@@ -17,13 +17,13 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from autoslim.kinds import KINDS
+from autoslim.metrics import Metric
 from autoslim.reporting.figures import to_image
-from autoslim.reporting.network import NetworkResult
+from autoslim.reporting.network import NetworkResult, measure_of
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
 
-TOP1 = "accuracy/top1_by_kflops"
 LOSS = "accuracy/loss_by_kflops"
 
 
@@ -38,7 +38,8 @@ def write_report(
     Args:
         folder: of the event files: `figures/<name>` stand in it; its sub-folders are a run for each kind of
             network, such as `baseline` and `autoslim` (test images), `supernet` (held-out images), and
-            `search`, whose step is the search's: `widths/<group>`, `search/share`, `search/top1`,
+            `search`, whose step is the search's: `widths/<group>`, `search/share`, `search/top1` (or the
+            metric of another task),
             `search/loss`.
         results: the trained networks.
         trajectory: of the search.
@@ -52,13 +53,15 @@ def write_report(
         with _writing(root):
             for name, figure in figures.items():
                 tf.summary.image(f"figures/{name}", to_image(figure), step=0)
+    measure = measure_of(results)
     for kind in KINDS:
         chosen = [r for r in results if r.kind == kind]
-        _curve(root / kind, [(r.flops, r.top1, r.loss) for r in chosen], "test images")
+        _curve(root / kind, [(r.flops, r.metric, r.loss) for r in chosen], "test images", measure)
     if trajectory is not None:
-        points = [(p.flops, p.top1, p.loss) for p in trajectory.points]
-        _curve(root / "supernet", points, "held-out training images, the supernet's weights")
-        _search(root / "search", trajectory)
+        points = [(p.flops, p.metric, p.loss) for p in trajectory.points]
+        images = "held-out training images, the supernet's weights"
+        _curve(root / "supernet", points, images, measure)
+        _search(root / "search", trajectory, measure)
 
 
 @contextlib.contextmanager
@@ -72,24 +75,25 @@ def _writing(folder: Path) -> Iterator[None]:
         writer.close()
 
 
-def _curve(folder: Path, points: Iterable[tuple[int, float, float]], images: str) -> None:
-    """(FLOPs, top-1, loss) as two curves, from small to large."""
+def _curve(folder: Path, points: Iterable[tuple[int, float, float]], images: str, measure: Metric) -> None:
+    """(FLOPs, metric, loss) as two curves, from small to large."""
     points = sorted(points)
     if not points:
         return
     with _writing(folder):
-        for flops, top1, loss in points:
+        for flops, metric, loss in points:
             step = round(flops / 1000)
             text = f"{{}} against thousands of FLOPs (the step); {images}"
-            tf.summary.scalar(TOP1, top1, step=step, description=text.format("Top-1"))
-            tf.summary.scalar(LOSS, loss, step=step, description=text.format("Cross-entropy"))
+            tag, title = f"accuracy/{measure.name}_by_kflops", measure.label[0].upper() + measure.label[1:]
+            tf.summary.scalar(tag, metric, step=step, description=text.format(title))
+            tf.summary.scalar(LOSS, loss, step=step, description=text.format("Loss"))
 
 
-def _search(folder: Path, trajectory: Trajectory) -> None:
+def _search(folder: Path, trajectory: Trajectory, measure: Metric) -> None:
     with _writing(folder):
         for step, point in enumerate(trajectory.points):
             tf.summary.scalar("search/share", point.share, step=step)
-            tf.summary.scalar("search/top1", point.top1, step=step)
+            tf.summary.scalar(f"search/{measure.name}", point.metric, step=step)
             tf.summary.scalar("search/loss", point.loss, step=step)
             for name, width in trajectory.channels(point).items():
                 tf.summary.scalar(f"widths/{name}", width, step=step)

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoslim.reporting import units
-from autoslim.reporting.network import NetworkResult, in_order
+from autoslim.reporting.network import NetworkResult, in_order, measure_of
 
 if TYPE_CHECKING:
     from autoslim.graph.cost import Cost
@@ -100,12 +100,18 @@ def results_table(results: Sequence[NetworkResult], full: Cost, resource: str = 
     """The final table: every network, its accuracy, its cost, and its share of the resource; for `show`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", no_wrap=True)
-    for title in ("top-1 %", "FLOPs", "params", "memory", f"{units.RESOURCES[resource]} / full"):
+    for title in (
+        measure_of(results).head,
+        "FLOPs",
+        "params",
+        "memory",
+        f"{units.RESOURCES[resource]} / full",
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     for result in in_order(list(results)):
         table.add_row(
             result.label,
-            f"{100 * result.top1:.2f}",
+            result.measure.number(result.metric),
             units.quantity(result.flops),
             units.quantity(result.params),
             units.memory(result.memory),

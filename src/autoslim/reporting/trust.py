@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
 from autoslim.reporting.markdown_table import table
 from autoslim.reporting.statistics import RankCorrelation, rank_correlation
@@ -18,24 +19,27 @@ class Judged(NamedTuple):
     name: str  # its label, or that of its folder
     kind: str  # a key of `kinds.KINDS`
     share: float  # of the full network's resource
-    loss: float  # cross-entropy on the held-out images with the supernet's weights
-    top1: float  # share of test images whose answer is correct, after retraining
+    loss: float  # on the held-out images with the supernet's weights
+    metric: float  # on test images, after retraining
 
 
-def correlation(networks: Sequence[Judged]) -> RankCorrelation | None:
-    """Between the held-out score, minus the cross-entropy, and the accuracy; None: it is not defined."""
+def correlation(networks: Sequence[Judged], measure: Metric = TOP1) -> RankCorrelation | None:
+    """Between the held-out score, minus the loss, and the metric; None: it is not defined."""
     if len(networks) < FEWEST:
         return None
-    return rank_correlation([-network.loss for network in networks], [n.top1 for n in networks])
+    return rank_correlation(
+        [-network.loss for network in networks], [measure.gain(n.metric, 0.0) for n in networks]
+    )
 
 
-def trust(networks: Sequence[Judged], resource: str, images: int) -> str:
+def trust(networks: Sequence[Judged], resource: str, images: int, measure: Metric = TOP1) -> str:
     """The section; "": nothing was retrained.
 
     Args:
         networks: all that were retrained from one supernet by one recipe.
         resource: what `share` is of.
         images: how many held-out images the supernet was judged on.
+        measure: what the networks' metric is.
     """
     if not networks:
         return ""
@@ -47,15 +51,15 @@ def trust(networks: Sequence[Judged], resource: str, images: int) -> str:
             "needed for a rank correlation."
         )
     ordered = sorted(networks, key=lambda network: (network.loss, network.name))
-    rows = [[n.name, units.percent(n.share, 1), f"{n.loss:.4f}", f"{100 * n.top1:.2f}"] for n in ordered]
-    head = ["network", f"{units.RESOURCES[resource]} / full", "held-out cross-entropy", "top-1 % retrained"]
-    return f"{title}\n\n{_verdict(ordered, images)}\n\n{table(head, rows)}"
+    rows = [[n.name, units.percent(n.share, 1), f"{n.loss:.4f}", measure.number(n.metric)] for n in ordered]
+    head = ["network", f"{units.RESOURCES[resource]} / full", "held-out loss", f"{measure.head} retrained"]
+    return f"{title}\n\n{_verdict(ordered, images, measure)}\n\n{table(head, rows)}"
 
 
-def _verdict(networks: Sequence[Judged], images: int) -> str:
-    found = correlation(networks)
+def _verdict(networks: Sequence[Judged], images: int, measure: Metric) -> str:
+    found = correlation(networks, measure)
     measured = (
-        f"the supernet's cross-entropy on {images:,} held-out images and the accuracy on test images after "
+        f"the supernet's loss on {images:,} held-out images and {measure.label} on test images after "
         f"retraining, for all n = {len(networks)} networks that were retrained from this supernet by this "
         "recipe"
     )
@@ -67,7 +71,7 @@ def _verdict(networks: Sequence[Judged], images: int) -> str:
     return (
         f"Rank correlation between {measured}: Kendall's tau {found.kendall:.2f} (95 % interval "
         f"{_range(found.kendall_interval)}), Spearman's rho {found.spearman:.2f} "
-        f"({_range(found.spearman_interval)}). 1: the lower the cross-entropy, the better the retrained "
+        f"({_range(found.spearman_interval)}). 1: the lower the loss, the better the retrained "
         "network, without exception; 0: the one tells nothing about the other. The intervals are percentile "
         "bootstraps over the networks: they know one supernet and one seed. Networks of different cost are "
         "compared too, which by itself raises the correlation."

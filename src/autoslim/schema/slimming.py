@@ -104,7 +104,9 @@ class SearchOptions(GreedyOptions, DrawingOptions):
     )
     method: str = key("greedy", f"what chooses the channels: {', '.join(METHODS)}", words=METHODS)
     score: str = key(
-        "loss", "what networks are compared by on held-out images: loss or top1", words=("loss", "top1")
+        "loss",
+        "what networks are compared by on held-out images: loss, or the task's metric (top-1, mean IoU, ...)",
+        words=("loss", "metric"),
     )
 
     def __post_init__(self) -> None:

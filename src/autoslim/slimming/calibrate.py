@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.scoring import traced_for_any_batch
+from autoslim.scoring import as_tensors, images_in, traced_for_any_batch
 
 
-def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
+def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, ...]]) -> int:
     """Set every batch norm's moving mean and variance to the average over `batches` at full width.
 
     Batches count by their number of images. Batch norms that are not trainable, or whose call says
@@ -42,10 +42,10 @@ def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, Any]]) -> int:
     sums: list[Any] = []
     count, total = 0, 0
     traced = None
-    for images, _ in batches:
-        images = tf.convert_to_tensor(images)
+    for images, *_ in batches:
+        images = as_tensors(images)
         traced = traced or traced_for_any_batch(statistics_of, images)
-        size = int(images.shape[0])
+        size = images_in(images)
         found = [size * value for value in tf.nest.flatten(traced(images))]
         sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
         count, total = count + 1, total + size

@@ -42,14 +42,14 @@ class Choice:
             before: arithmetic spent, and images scored, before the step.
             count: number of candidates that a naive search would score, the first ones.
         """
-        losses, correct = self.trial.scores(self.best)
+        losses, values = self.trial.scores(self.best)
         scorer, budget = problem.scorer, problem.budget
         spent = {
             "macs": scorer.macs - before[0],
             "naive_macs": int(budget.graph.cost(candidates.widths[:count]).flops.sum()) * scorer.images,
             "scored": scorer.scored - before[1],
         }
-        group, score = candidates.groups[self.best], score_of(losses, correct)
+        group, score = candidates.groups[self.best], score_of(losses, values)
         return as_point(budget, candidates.widths[self.best], group, score, len(losses), spent)
 
 
@@ -68,7 +68,7 @@ def chosen_among(
         drops: whether drops are asked for afterwards.
     """
     options, batches = problem.options, len(problem.scorer.sizes)
-    judging = Judging(options.score, options.per_cost, options.search != "naive")
+    judging = Judging(options.score, options.per_cost, options.search != "naive", problem.metric)
     trial = Trial(
         problem.scorer, now, candidates.widths, candidates.saved, judging, drops=drops or options.lazy
     )

@@ -48,8 +48,8 @@ def exchanges(problem: Problem, trajectory: Trajectory) -> Iterator[Trajectory]:
 def _after(so_far: Exchange, budget: Budget, better: Any, spent: dict[str, int]) -> Exchange:
     if better is None:
         return dataclasses.replace(so_far, done=True, macs=so_far.macs + spent["macs"])
-    widths, wider, narrower, (losses, correct) = better
-    point: Point = as_point(budget, widths, narrower, score_of(losses, correct), len(losses), spent)
+    widths, wider, narrower, (losses, values) = better
+    point: Point = as_point(budget, widths, narrower, score_of(losses, values), len(losses), spent)
     point = dataclasses.replace(point, widened=wider)
     return dataclasses.replace(so_far, points=(*so_far.points, point))
 
@@ -59,7 +59,9 @@ class _Move:
 
     def __init__(self, problem: Problem, now: np.ndarray, target: float) -> None:
         levels, budget, scorer = problem.levels, problem.budget, problem.scorer
-        judging = Judging(problem.options.score, cuts=problem.options.search != "naive")
+        judging = Judging(
+            problem.options.score, metric=problem.metric, cuts=problem.options.search != "naive"
+        )
         ups = [(g, w) for g, width in enumerate(now) if (w := levels.wider(g, int(width))) is not None]
         downs = [(g, w) for g, width in enumerate(now) if (w := levels.narrower(g, int(width))) is not None]
         singles = [_changed(now, change) for change in (*ups, *downs)]
@@ -76,7 +78,7 @@ class _Move:
         if self._pairs:
             every = np.stack([*singles, *self._widths])
             self._trial = Trial(scorer, now, every, np.ones(len(every)), judging, drops=True)
-        self._least = 1.0 if judging.score == "top1" else 0.0
+        self._least = 1.0 if judging.score == "metric" and judging.metric.binary else 0.0
 
     def tested(self, side: int, chance: float) -> Any:
         """An exchange that half `side` proposes and the other confirms: (widths, groups, scores), or None.

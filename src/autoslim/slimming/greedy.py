@@ -72,10 +72,10 @@ def _first(problem: Problem) -> Trajectory:
     """The trajectory's first point: the full network."""
     scorer, full = problem.scorer, problem.levels.largest
     macs, scored = scorer.macs, scorer.scored
-    losses, correct = scorer(full[None])
+    losses, values = scorer(full[None])
     spent = {"macs": scorer.macs - macs, "scored": scorer.scored - scored}
     spent["naive_macs"] = spent["macs"]
-    first = as_point(problem.budget, full, None, score_of(losses[0], correct[0]), scorer.images, spent)
+    first = as_point(problem.budget, full, None, score_of(losses[0], values[0]), scorer.images, spent)
     return path_from(problem.budget, first, scorer.images)
 
 

@@ -22,16 +22,16 @@ def widths_key(widths: np.ndarray) -> Widths:
 class Score(NamedTuple):
     """A network on the held-out images, with the supernet's weights."""
 
-    loss: float  # mean cross-entropy
+    loss: float  # mean over the images
     loss_error: float  # its standard error
-    top1: float  # share of images whose answer is correct
+    metric: float  # of the task, mean over the images
 
 
-def score_of(losses: np.ndarray, correct: np.ndarray) -> Score:
-    """The score of a network by its cross-entropy and correctness on each image, float32 [images]."""
+def score_of(losses: np.ndarray, values: np.ndarray) -> Score:
+    """The score of a network by its loss and the task's metric on each image, float32 [images]."""
     with np.errstate(invalid="ignore"):  # a loss that is infinite has no error
         error = np.std(losses, ddof=1, dtype=np.float64) / np.sqrt(len(losses)) if len(losses) > 1 else 0.0
-    return Score(float(losses.mean(dtype=np.float64)), float(error), float(correct.mean(dtype=np.float64)))
+    return Score(float(losses.mean(dtype=np.float64)), float(error), float(values.mean(dtype=np.float64)))
 
 
 def as_point(
@@ -62,7 +62,7 @@ def as_point(
         share=float(budget.share(cost)),
         loss=score.loss,
         loss_error=score.loss_error,
-        top1=score.top1,
+        metric=score.metric,
         latency=None if cost.latency is None else float(cost.latency),
         images=images,
         **spent,

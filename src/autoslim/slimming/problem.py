@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from autoslim.metrics import TOP1, Metric
 from autoslim.schema import SearchOptions
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
@@ -29,7 +30,7 @@ class ScoreSource(Protocol):
     def __call__(
         self, candidates: np.ndarray, base: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Per-image cross-entropy and correctness of candidates int32 [K, G]: [K, images] each.
+        """Per-image loss and metric of candidates int32 [K, G]: [K, images] each.
 
         `base`, int32 [G], runs once; candidates go on from where they first differ from it.
         """
@@ -68,6 +69,7 @@ class Problem:
         self.budget, self.levels, self.scorer = budget, levels, scorer
         self.options, self.seed = options, seed
         self.images = scorer.images
+        self.metric: Metric = getattr(scorer, "metric", TOP1)  # what the scorer's second values are
         self.whole = int(scorer.price(levels.largest[None])[0][0])  # multiply-accumulates of the full network
         self.spent = 0  # multiply-accumulates
         self.scored = 0  # networks
@@ -102,7 +104,7 @@ class Problem:
 
     def badness(self, score: Score) -> float:
         """What a network is judged by: less is better."""
-        badness = score.loss if self.options.score == "loss" else -score.top1
+        badness = score.loss if self.options.score == "loss" else -self.metric.gain(score.metric, 0.0)
         return math.inf if math.isnan(badness) else badness
 
     def ranked(self, candidates: Iterable[np.ndarray]) -> list[np.ndarray]:
@@ -113,8 +115,8 @@ class Problem:
         return [chosen[i] for i in np.lexsort((amounts, np.array(badness)))]
 
     def _compute(self, candidates: np.ndarray, base: np.ndarray | None) -> None:
-        losses, correct = self.scorer(candidates, base)
-        for widths, *answers in zip(candidates, losses, correct, strict=True):
+        losses, values = self.scorer(candidates, base)
+        for widths, *answers in zip(candidates, losses, values, strict=True):
             self._known[widths_key(widths)] = score_of(*answers)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, Segments
 from autoslim.graph.replicas import Replicas
-from autoslim.scoring import check_labels, scores
+from autoslim.metrics import Metric
+from autoslim.scoring import as_tensors, images_in
+from autoslim.tasks import AnyTask, Weighted, objective_of
 
-Batch = tuple[Any, Any]  # images [B, H, W, C], labels int [B]
+Batch = tuple[Any, ...]  # images [B, H, W, C], labels as the task takes them, perhaps weights [B]
 
 
 class Scorer:
@@ -22,10 +23,11 @@ class Scorer:
 
     Args:
         graph: of the trained supernet.
-        batches: (images [B, H, W, C], labels int [B]) of held-out images, each at least two images.
+        batches: (images, labels) of held-out images, each at least two images.
         strategy: of tf.distribute, each of whose replicas takes whole batches; None: the one that the network
             was made for. Several workers tell one another their scores.
         execution: as in `RunOptions`; with "mask" all shapes but the number of images are static.
+        task: what answers are judged by, see `tasks.objective_of`.
 
     Raises:
         AutoslimError: if there are none, one of a single image, or labels out of range.
@@ -37,21 +39,19 @@ class Scorer:
         batches: Iterable[Batch],
         strategy: tf.distribute.Strategy | None = None,
         execution: str = "slice",
+        task: AnyTask = "classification",
     ) -> None:
         self._graph = graph
-        self._batches = [
-            (keras.tree.map_structure(tf.convert_to_tensor, x), tf.convert_to_tensor(y)) for x, y in batches
-        ]
+        self.objective = objective_of(task, graph)
+        self._batches = [self._as_tensors(batch) for batch in batches]
         if not self._batches:
             raise AutoslimError("The search got no held-out images. Raise dataset.holdout.")
-        if any(labels.shape[0] < 2 for _, labels in self._batches):
+        if any(images_in(labels) < 2 for _, labels in self._batches):
             raise AutoslimError(
                 "A held-out batch has one image, whose own statistics mean nothing: expected two images or "
                 "more. Give batches of about equal size, or drop the last one."
             )
-        for _, labels in self._batches:
-            check_labels(labels, graph.model)
-        self.sizes: tuple[int, ...] = tuple(int(labels.shape[0]) for _, labels in self._batches)
+        self.sizes: tuple[int, ...] = tuple(images_in(labels) for _, labels in self._batches)
         self.images = sum(self.sizes)
         self.segments = Segments(graph, strategy, execution)
         self.macs = 0  # multiply-accumulates spent so far
@@ -61,8 +61,18 @@ class Scorer:
         self._kept: tuple[Any, list[Any]] = (None, [])
 
     def _judge_batch(self, labels: Any, outputs: Any) -> tuple[Any, Any]:
-        losses, correct = scores(labels, self._graph.trace.pack_outputs(outputs))
-        return losses, tf.cast(correct, tf.float32)
+        return self.objective.scores(labels, self._graph.trace.pack_outputs(outputs))
+
+    def _as_tensors(self, batch: Batch) -> tuple[Any, Any]:
+        """(Images, labels) of a batch, the labels looked at."""
+        images, labels, *weights = (as_tensors(part) for part in batch)
+        self.objective.check(labels)
+        return images, Weighted(labels, *weights) if weights else labels
+
+    @property
+    def metric(self) -> Metric:
+        """What the second values of a score are."""
+        return self.objective.metric
 
     @property
     def traces(self) -> int:
@@ -76,7 +86,7 @@ class Scorer:
     def __call__(
         self, candidates: np.ndarray, base: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Per-image cross-entropy and correctness of candidates [K, G]: float32 [K, images] each.
+        """Per-image loss and metric of candidates [K, G]: float32 [K, images] each.
 
         `base` is as in `score`.
         """
@@ -94,7 +104,7 @@ class Scorer:
                 before the first layer in which it differs from it. The scores are the same without.
 
         Returns:
-            Cross-entropy and correctness, float32 [K, images of these batches, in this order] each.
+            Loss and metric, float32 [K, images of these batches, in this order] each.
         """
         segments = self.segments
         starts = np.zeros(len(candidates), int) if base is None else segments.starts(base, candidates)
@@ -107,13 +117,13 @@ class Scorer:
         images = sum(self.sizes[batch] for batch in batches)
         self.macs += int(spent.sum()) * images
         self.scored += len(candidates) * images
-        losses, correct = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
-        return losses, correct
+        losses, values = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
+        return losses, values
 
     def _round(
         self, batches: Sequence[int], candidates: np.ndarray, starts: np.ndarray, base: np.ndarray | None
     ) -> list[np.ndarray]:
-        """Scores on a batch a replica: for each batch cross-entropy and correctness [2, K, images].
+        """Scores on a batch a replica: for each batch loss and metric [2, K, images].
 
         Where there are fewer batches than replicas, the others repeat the last, and the results go unused.
         """

@@ -15,6 +15,7 @@ from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.problem import Problem, ScoreSource
 from autoslim.slimming.scorer import Batch, Scorer
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.tasks import AnyTask
 
 
 def search(
@@ -28,6 +29,7 @@ def search(
     start: Trajectory | None = None,
     known: MutableMapping[Widths, Score] | None = None,
     on_point: Callable[[Trajectory], None] | None = None,
+    task: AnyTask = "classification",
     **keys: Any,
 ) -> Trajectory:
     """Choose the channels for every target from a trained supernet, by its scores on held-out images.
@@ -46,6 +48,7 @@ def search(
         known: other methods: scores from an earlier call with the same arguments, with which they go on to
             the same result. The scores of further networks are put into it.
         on_point: called after every step with the trajectory so far.
+        task: what answers are judged by, as in `fit`; a `Scorer` has its own.
         keys: single options by name, over `options`.
 
     Returns:
@@ -64,6 +67,6 @@ def search(
         latency,
         chosen.allow_uncounted,
     )
-    scorer = holdout if isinstance(holdout, ScoreSource) else Scorer(graph, holdout)
+    scorer = holdout if isinstance(holdout, ScoreSource) else Scorer(graph, holdout, task=task)
     problem = Problem(budget, levels, scorer, chosen, seed, known)
     return METHODS[chosen.method].find(problem, start, on_point)

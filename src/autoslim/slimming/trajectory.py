@@ -24,9 +24,9 @@ class Point:
     params: int
     memory: int  # bytes
     share: float  # of the full network's resource
-    loss: float  # mean cross-entropy on the held-out images
+    loss: float  # mean on the held-out images
     loss_error: float  # its standard error
-    top1: float  # share of held-out images whose answer is correct
+    metric: float  # of the task, mean on the held-out images; of classification top-1
     macs: int  # multiply-accumulates spent on this step
     latency: float | None = None  # predicted milliseconds for one image, where it was asked for
     images: int = 0  # held-out images that its own score is of; 0: all, in paths of earlier versions

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoslim.metrics import TOP1, Metric
 from autoslim.slimming.problem import ScoreSource
 
 BASE = -1  # the network that the candidates come from, among them
@@ -17,14 +18,15 @@ WORST = 1e9  # stands for a score that is not finite
 class Judging:
     """What a network's scores count for."""
 
-    score: str = "loss"  # "loss": cross-entropy; "top1": wrong or correct
+    score: str = "loss"  # "loss", or the task's "metric"
     per_cost: bool = False  # the drop against the current network, divided by the share of resource saved
     cuts: bool = True  # run the current network once, and candidates from the last cut before they differ
+    metric: Metric = TOP1  # what `score="metric"` compares
 
-    def badness(self, losses: np.ndarray, correct: np.ndarray) -> np.ndarray:
-        """Per-image badness float64 of per-image cross-entropy and correctness."""
-        if self.score == "top1":
-            return 1.0 - correct.astype(np.float64)
+    def badness(self, losses: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Per-image badness float64 of per-image loss and metric."""
+        if self.score == "metric":
+            return self.metric.badness(values)
         return np.nan_to_num(losses.astype(np.float64), nan=WORST, posinf=WORST, neginf=WORST)
 
 
@@ -70,10 +72,10 @@ class Trial:
                 missing.setdefault(tuple(rows), []).append(batch)
         base = self._base if self._judging.cuts else None
         for same, on in missing.items():
-            losses, correct = self._scorer.score(on, self._all[list(same)], base)
+            losses, values = self._scorer.score(on, self._all[list(same)], base)
             ends = np.cumsum([self._scorer.sizes[batch] for batch in on])[:-1]
             for row, candidate in enumerate(same):
-                parts = zip(np.split(losses[row], ends), np.split(correct[row], ends), strict=True)
+                parts = zip(np.split(losses[row], ends), np.split(values[row], ends), strict=True)
                 self._scores.update({(candidate, b): part for b, part in zip(on, parts, strict=True)})
 
     def badness(self, chosen: Sequence[int] | np.ndarray, batches: Sequence[int]) -> np.ndarray:
@@ -109,9 +111,9 @@ class Trial:
         return sorted(batch for k, batch in self._scores if k == candidate)
 
     def scores(self, candidate: int) -> tuple[np.ndarray, np.ndarray]:
-        """Per-image cross-entropy and correctness of a candidate, float32 [images], where it was scored."""
+        """Per-image loss and metric of a candidate, float32 [images], where it was scored."""
         parts = [self._scores[candidate, batch] for batch in self.seen(candidate)]
-        return np.concatenate([loss for loss, _ in parts]), np.concatenate([correct for _, correct in parts])
+        return np.concatenate([loss for loss, _ in parts]), np.concatenate([value for _, value in parts])
 
     def _badness(self, candidate: int, batches: Sequence[int]) -> np.ndarray:
         parts = [self._judging.badness(*self._scores[candidate, batch]) for batch in batches]

@@ -12,10 +12,10 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.calibrate import calibrate
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import MODEL, StageFolder
+from autoslim.stages.store import MODEL, StageFolder, reached
 from autoslim.stages.warn import failed
 from autoslim.training.distribution import is_chief
-from autoslim.training.evaluate import evaluate
+from autoslim.training.evaluate import Evaluation, evaluate
 from autoslim.training.fit import fit
 from autoslim.training.progress import History
 
@@ -53,6 +53,7 @@ def _trained(
         experiment.config.optimizer,
         experiment.config.train,
         folder=folder.path,
+        task=experiment.task,
         evaluate=lambda: evaluated(experiment, model),
         description=folder.stage,
     )
@@ -61,14 +62,17 @@ def _trained(
 
 def on_held_out_images(experiment: Experiment, model: keras.Model) -> dict[str, float]:
     """Metrics of a network in mid-training that must not have seen the held-out images, for the curves."""
-    found = evaluate(model, experiment.holdout_batches())
-    return {"held-out/loss": found.loss, "held-out/top1": found.top1}
+    return measured(evaluate(model, experiment.holdout_batches(), experiment.task), "held-out/")
 
 
 def on_test_images(experiment: Experiment, model: keras.Model) -> dict[str, float]:
     """Metrics of a network as it is in mid-training, for the curves."""
-    found = evaluate(model, experiment.test_batches())
-    return {"test/loss": found.loss, "test/top1": found.top1}
+    return measured(evaluate(model, experiment.test_batches(), experiment.task), "test/")
+
+
+def measured(found: Evaluation, prefix: str) -> dict[str, float]:
+    """Loss and metric by their names in the curves."""
+    return {f"{prefix}loss": found.loss, f"{prefix}{found.measure.name}": found.metric}
 
 
 def finish_network(
@@ -88,7 +92,7 @@ def finish_network(
     calibrate(graph, experiment.calibration_batches())
     macs = (TRAINING * graph.cost().flops + teacher_macs) * trained_images(batches, len(history))
     result = evaluated_network(experiment, folder, model, macs)
-    return folder.finish({**result, **failed(experiment, folder.stage, result["top1"]), "history": history})
+    return folder.finish({**result, **failed(experiment, folder.stage, reached(result)), "history": history})
 
 
 def evaluated_network(
@@ -105,13 +109,15 @@ def evaluated_network(
     if is_chief(experiment.strategy):
         model.save(folder.path / MODEL)
     experiment.save_weights(model, folder)
-    final, classes = evaluate(model, experiment.test_batches()), experiment.data.class_names
+    final = evaluate(model, experiment.test_batches(), experiment.task)
+    classes = experiment.data.class_names
     cost = ChannelGraph(model).cost(None, experiment.config.slim.convention)
     return {
-        "top1": final.top1,
+        "metric": final.measure.name,
+        final.measure.name: final.metric,
         "loss": final.loss,
-        "test_images": len(final.correct),
-        "correct": "".join("1" if correct else "0" for correct in final.correct),
+        "test_images": len(final.values),
+        **final.measure.kept(final.values),
         "flops": cost.flops,
         "params": cost.params,
         "memory": cost.memory,

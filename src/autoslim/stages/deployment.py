@@ -20,7 +20,7 @@ def deployment_of(experiment: Experiment, result: dict[str, Any] | None = None) 
     return Deployment(
         Preprocessing(data.shape, tuple(data.mean), tuple(data.std), data.eval_crop),
         data.class_names,
-        None if result is None else result["top1"],
+        None if result is None else result.get("top1"),
         None if result is None else result["test_images"],
         export.preprocessing == "inside",
         None if height_width is None else (height_width[0], height_width[1]),

@@ -30,6 +30,7 @@ from autoslim.stages.images import augmentation, dataset_key, open_dataset
 from autoslim.stages.latency import latency_model
 from autoslim.stages.start import FRESH, OURS, TRAINED, weights_of
 from autoslim.stages.store import StageFolder, make_room, stage_hash
+from autoslim.tasks import TASKS, Task
 from autoslim.training.distribution import (
     Strategy,
     cluster_workers,
@@ -63,6 +64,13 @@ class Experiment:
                 "one run after another, or choose train.strategy=single."
             )
         return make_strategy(name)
+
+    # -- task ----------------------------------------------------------------------------------------
+
+    @property
+    def task(self) -> Task:
+        """What the network learns."""
+        return TASKS["classification"]
 
     # -- images --------------------------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ def _exported(
             calibration=given.calibration,
             images=given.images,
             labels=given.labels,
-            deployment=deployment_of(experiment, network.trained_in.result(("top1", "test_images"))),
+            deployment=deployment_of(experiment, network.result),
         )
     except AutoslimError as error:
         raise AutoslimError(f"{network.label}, {network.trained_in.path}: {error}") from error

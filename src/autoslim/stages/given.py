@@ -13,7 +13,7 @@ from autoslim.datasets.dataset import CONSTANTS
 from autoslim.reporting.statistics import interval
 from autoslim.stages.baseline import evaluated_network
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import StageFolder
+from autoslim.stages.store import StageFolder, reached
 from autoslim.stages.warn import chance_told, warned
 from autoslim.training.evaluate import evaluate
 
@@ -25,7 +25,7 @@ def run_given(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     model = experiment.build()
     result = evaluated_network(experiment, folder, model, 0)
     tried = normalizations_tried(experiment, model)
-    warning = _told(experiment, result["top1"], *tried)
+    warning = _told(experiment, reached(result), *tried)
     return folder.finish({**result, **warned(warning), "normalizations": tried[0], "history": []})
 
 
@@ -44,7 +44,7 @@ def normalizations_tried(experiment: Experiment, model: keras.Model) -> tuple[di
     for name, (mean, std) in {"dataset": data.moments, **fitting}.items():
         own = data.mean, data.std
         again = [(_renormalized(x, own, (mean, std)), y) for x, y in batches]
-        found[name] = evaluate(model, again).top1
+        found[name] = evaluate(model, again, experiment.task).metric
     return found, len(index)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from autoslim.stages.baseline import finish_network
+from autoslim.stages.baseline import finish_network, measured
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.channels import write_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.retrain import initial_full_model
 from autoslim.stages.store import StageFolder
+from autoslim.tasks import objective_of
 from autoslim.training.distribution import is_multi_worker
 from autoslim.training.evaluate import evaluate
 from autoslim.training.joint import JointNetwork, train_joint
@@ -39,6 +40,7 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Netwo
         config.optimizer,
         config.train,
         names=[part.name for part in parts],
+        task=experiment.task,
         folder=folder.path,
         evaluate=lambda: _on_test_images(experiment, model, parts),
     )
@@ -62,9 +64,10 @@ def _on_test_images(
 ) -> dict[str, float]:
     """Metrics of the networks as they are in mid-training, for the curves."""
     metrics: dict[str, float] = {}
+    objective = objective_of(experiment.task, model.graph)
     for place, part in enumerate(parts):
-        found = evaluate(partial(model.run, place=place), experiment.test_batches())
-        metrics |= {f"test/{part.name}_loss": found.loss, f"test/{part.name}_top1": found.top1}
+        found = evaluate(partial(model.run, place=place), experiment.test_batches(), objective)
+        metrics |= measured(found, f"test/{part.name}_")
     return metrics
 
 
@@ -82,7 +85,10 @@ def _finish_part(
     own = [
         {
             "epoch": epoch["epoch"],
-            **{f"train/{name}": epoch[f"{part.name}/{name}"] for name in ("loss", "top1")},
+            **{
+                f"train/{name}": epoch[f"{part.name}/{name}"]
+                for name in ("loss", experiment.task.metric.name)
+            },
         }
         for epoch in history
     ]

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from autoslim.exporting.snippets import SHOWN_CLASSES, snippet
 from autoslim.graph import Cost
 from autoslim.kinds import KINDS, kind_of
+from autoslim.metrics import kept_values
 from autoslim.reporting.figures import (
     accuracy_against_cost,
     channels_before_after,
@@ -84,7 +84,7 @@ def _write(
     judgements, images = judged(experiment, folder, known)
     figures = _figures(experiment, own, results, test_images, trajectory)
     if len(judgements) >= FEWEST:
-        figures["trust"] = supernet_against_retrained(judgements)
+        figures["trust"] = supernet_against_retrained(judgements, experiment.task.metric)
     paths = {name: save_png(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
     titles = {
         "accuracy": f"Accuracy against {resource}",
@@ -109,7 +109,7 @@ def _write(
         | ({kind: trajectory.passes} if trajectory else {}),
         judged=(judgements, images),
         latency=compared(experiment, results),
-        correct={n.label: np.array(list(n.result["correct"])) == "1" for n in networks},
+        values={n.label: kept_values(n.result) for n in networks},
         bill=bill(experiment, finished),
         warnings=told(finished),
         groups=_groups(experiment),
@@ -141,7 +141,7 @@ def _figures(
     if any(not KINDS[one.kind].full for one in own):
         figures["channels"] = channels_before_after(_groups(experiment), own)
     if trajectory:
-        figures["search"] = search_curve(trajectory, slim.targets, slim.limits.given)
+        figures["search"] = search_curve(trajectory, slim.targets, slim.limits.given, experiment.task.metric)
     return figures
 
 

@@ -35,6 +35,7 @@ def run_retrain(experiment: Experiment, network: Network) -> dict[str, Any]:
         config.optimizer,
         config.train,
         teacher=teacher_of(experiment),
+        task=experiment.task,
         folder=folder.path,
         evaluate=lambda: on_test_images(experiment, model),
         description=f"{folder.stage} {network.name}",

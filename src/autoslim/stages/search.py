@@ -44,12 +44,17 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     supernet = experiment.supernet_folder()
     experiment.need(supernet, "The search")
     graph = experiment.graph_of(experiment.load_weights(supernet))
-    with _Keeper(folder, start, min(s.targets)).running() as keep:
+    with _Keeper(folder, start, min(s.targets), experiment.task.metric.name).running() as keep:
         for _ in range(CORRECTIONS + 1):
             trajectory = search(
                 graph,
                 levels,
-                Scorer(graph, experiment.holdout_batches(), execution=experiment.config.train.execution),
+                Scorer(
+                    graph,
+                    experiment.holdout_batches(),
+                    execution=experiment.config.train.execution,
+                    task=experiment.task,
+                ),
                 s,
                 seed=experiment.config.seed,
                 latency=experiment.latency,
@@ -67,8 +72,9 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
 class _Keeper(UserDict[Widths, Score]):
     """Keeps and shows every step of a search, and every network that it scores (`search` puts it in)."""
 
-    def __init__(self, folder: StageFolder, start: Trajectory | None, target: float) -> None:
+    def __init__(self, folder: StageFolder, start: Trajectory | None, target: float, measure: str) -> None:
         super().__init__()
+        self._measure = measure  # name of the metric
         self._file = ScoreFile(folder.path / SCORED)
         self.data = self._file.known
         self._folder = folder
@@ -93,10 +99,10 @@ class _Keeper(UserDict[Widths, Score]):
     def point(self, trajectory: Trajectory) -> None:
         """One more network on the path."""
         write_atomically(self._folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
-        _log_point(self._writer, trajectory)
+        _log_point(self._writer, trajectory, self._measure)
         point = trajectory.points[-1]
         now = self._way(point.share)
-        self._advance(max(0, now - self._done), share=point.share, top1=point.top1)
+        self._advance(max(0, now - self._done), share=point.share, **{self._measure: point.metric})
         self._done = max(self._done, now)
 
     def __setitem__(self, widths: Widths, score: Score) -> None:
@@ -146,11 +152,12 @@ def _budgets(experiment: Experiment, trajectory: Trajectory) -> dict[str, list[s
     return found
 
 
-def _log_point(writer: Any, trajectory: Trajectory) -> None:
+def _log_point(writer: Any, trajectory: Trajectory, measure: str) -> None:
     """The search in TensorBoard while it runs: scores and widths over its steps."""
     point, step = trajectory.points[-1], len(trajectory.points) - 1
     with writer.as_default(step=step):
-        for name in ("loss", "top1", "share", "flops", "params"):
+        tf.summary.scalar(f"search/{measure}", float(point.metric))
+        for name in ("loss", "share", "flops", "params"):
             tf.summary.scalar(f"search/{name}", float(getattr(point, name)))
     writer.flush()
 

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -31,10 +31,9 @@ NETWORK_STAGES = ("baseline", "retrain", "uniform")  # that train, or bring, one
 HASH_LENGTH = 10
 _writing = ContextVar("writing", default=True)
 NETWORK_FIELDS = (
-    "top1",
+    "metric",
     "loss",
     "test_images",
-    "correct",
     "flops",
     "params",
     "memory",
@@ -42,6 +41,11 @@ NETWORK_FIELDS = (
     "normalization",
 )
 """What the result of a stage that trains one network holds, at least."""
+
+
+def reached(result: Mapping[str, Any]) -> float:
+    """The metric in the result of a stage that trains a network; `metric` there is its name."""
+    return float(result[result["metric"]])
 
 
 def stage_hash(key: dict[str, Any]) -> str:

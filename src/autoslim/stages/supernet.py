@@ -10,11 +10,13 @@ import numpy as np
 
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.sandwich import arms_cost, draw_arms
+from autoslim.stages.baseline import measured
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.start import FRESH
 from autoslim.stages.store import StageFolder
 from autoslim.stages.warn import failed_held_out, warned
+from autoslim.tasks import objective_of
 from autoslim.training.evaluate import evaluate
 from autoslim.training.fit import train_supernet
 
@@ -51,10 +53,11 @@ def _may_have_seen(experiment: Experiment) -> bool:
 def on_held_out_images(experiment: Experiment, graph: ChannelGraph) -> dict[str, float]:
     """Metrics of the largest and the smallest network in mid-training, for the curves."""
     metrics: dict[str, float] = {}
+    objective = objective_of(experiment.task, graph)
     for name, widths in (("largest", experiment.levels.largest), ("smallest", experiment.levels.smallest)):
         run = partial(graph.run, widths=widths, batch_statistics=True)
-        found = evaluate(run, experiment.holdout_batches())
-        metrics |= {f"held-out/{name}_loss": found.loss, f"held-out/{name}_top1": found.top1}
+        found = evaluate(run, experiment.holdout_batches(), objective)
+        metrics |= measured(found, f"held-out/{name}_")
     return metrics
 
 
@@ -74,20 +77,22 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         config.train,
         seed=config.seed,
         folder=folder.path,
+        task=experiment.task,
         evaluate=lambda: on_held_out_images(experiment, graph),
     )
     experiment.save_weights(model, folder)
     run = partial(graph.run, widths=levels.largest, batch_statistics=True)
-    top1 = evaluate(run, experiment.holdout_batches()).top1
+    found = evaluate(run, experiment.holdout_batches(), objective_of(experiment.task, graph))
     images = trained_images(batches, len(history))
     steps = min(COST_STEPS, batches.steps_per_epoch * c.length)
     arms = np.mean([arms_cost(graph, draw_arms(levels, c.arms, config.seed, k)) for k in range(steps)])
     return folder.finish(
         {
             "arms_cost": float(arms),
-            "holdout_top1": top1,  # at full width
+            f"holdout_{found.measure.name}": found.metric,  # at full width
             **warned(
-                failed_held_out(experiment, folder.stage, top1), SEEN if _may_have_seen(experiment) else ""
+                failed_held_out(experiment, folder.stage, found.metric),
+                SEEN if _may_have_seen(experiment) else "",
             ),
             **billed(experiment, TRAINING * graph.cost().flops * images * arms),
             "history": history,

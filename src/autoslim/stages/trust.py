@@ -12,7 +12,7 @@ from autoslim.slimming.scorer import Scorer
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.scored import ScoreFile
-from autoslim.stages.store import CHANNELS, NETWORK_FIELDS, RESULT, StageFolder, stage_hash
+from autoslim.stages.store import CHANNELS, NETWORK_FIELDS, RESULT, StageFolder, reached, stage_hash
 from autoslim.training.distribution import is_multi_worker
 
 
@@ -72,14 +72,14 @@ def judged(
     lacking = [n.known_widths for n in networks if widths_key(n.known_widths) not in file.known]
     if lacking:
         graph = experiment.graph_of(experiment.load_weights(experiment.supernet_folder()))
-        scorer = Scorer(graph, experiment.holdout_batches())
+        scorer = Scorer(graph, experiment.holdout_batches(), task=experiment.task)
         for widths in lacking:
-            losses, correct = scorer(widths[None])
-            file.add(widths_key(widths), score_of(losses[0], correct[0]))
+            losses, values = scorer(widths[None])
+            file.add(widths_key(widths), score_of(losses[0], values[0]))
     found = []
     for network in networks:
         path = network.trained_in.path
         name, kind = labels.get(str(path), (path.name, network.kind))
         loss = file.known[widths_key(network.known_widths)].loss
-        found.append(Judged(name, kind, network.target or 1.0, loss, float(network.result["top1"])))
+        found.append(Judged(name, kind, network.target or 1.0, loss, reached(network.result)))
     return found, len(experiment.holdout_index())

@@ -1,4 +1,4 @@
-"""Final evaluation: top-1 and cross-entropy of a network."""
+"""Final evaluation: loss and metric of a network, image by image."""
 
 from __future__ import annotations
 
@@ -11,44 +11,72 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
-from autoslim.scoring import check_labels, scores, traced_for_any_batch
+from autoslim.metrics import TOP1, Metric
+from autoslim.scoring import as_tensors, traced_for_any_batch
+from autoslim.tasks import AnyTask, Weighted, objective_of
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a network reaches on some images."""
 
-    top1: float  # share of images whose answer is correct
-    loss: float  # mean cross-entropy
-    correct: np.ndarray  # bool [N], image by image: whether the answer is its label
+    metric: float  # mean over the images
+    loss: float  # mean over the images
+    values: np.ndarray  # float32 [N], the metric image by image
+    measure: Metric  # what the metric is
+
+    @property
+    def top1(self) -> float:
+        """Of classification: the share of images whose answer is correct."""
+        self._classes("top1")
+        return self.metric
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Of classification: bool [N], image by image: whether the answer is its label."""
+        self._classes("correct")
+        return self.values.astype(bool)
+
+    def _classes(self, name: str) -> None:
+        if self.measure != TOP1:
+            raise AttributeError(f"There is no {name}: the metric is {self.measure.label}. Read .metric.")
 
 
-def evaluate(model: keras.Model | Callable[[Any], Any], batches: Iterable[tuple[Any, Any]]) -> Evaluation:
-    """Evaluate a model that returns logits.
+def evaluate(
+    model: keras.Model | Callable[[Any], Any],
+    batches: Iterable[tuple[Any, ...]],
+    task: AnyTask = "classification",
+) -> Evaluation:
+    """Evaluate a model.
 
     Args:
-        model: images float32 [B, H, W, C] -> logits [B, classes]; moving statistics are used.
-        batches: (images, labels int [B]); the last may be smaller.
+        model: images -> outputs; a Keras model uses its moving statistics. What a Keras model ends in is
+            recognised; of a function the task says it (logits).
+        batches: (images, labels), or (images, labels, weights of the losses); the last may be smaller.
+        task: as in `fit`.
 
     Raises:
-        AutoslimError: if there are no images, or labels are not class indices.
+        AutoslimError: if there are no images, or labels that don't fit.
     """
     call = (lambda x: model(x, training=False)) if isinstance(model, keras.Model) else model
+    objective = objective_of(task, model)
 
     def score(images, labels):
-        return scores(labels, call(images))
+        return objective.scores(labels, call(images))
 
     traced = None
     losses, answers = [], []
-    for images, labels in batches:
-        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-        if isinstance(model, keras.Model):
-            check_labels(labels, model)
+    for batch in batches:
+        images, labels = as_tensors(batch[0]), as_tensors(batch[1])
+        objective.check(labels)
+        if len(batch) == 3:
+            labels = Weighted(labels, tf.convert_to_tensor(batch[2]))
         traced = traced or traced_for_any_batch(score, images, labels)
-        loss, correct = traced(images, labels)
+        loss, values = traced(images, labels)
         losses.append(np.asarray(loss))
-        answers.append(np.asarray(correct))
+        answers.append(np.asarray(values))
     if not answers:
         raise AutoslimError("There are no images to evaluate on.")
     every = np.concatenate(answers)
-    return Evaluation(float(every.mean()), float(np.concatenate(losses).mean(dtype=np.float64)), every)
+    loss = float(np.concatenate(losses).mean(dtype=np.float64))
+    return Evaluation(float(every.mean(dtype=np.float64)), loss, every, objective.metric)

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
-from autoslim.scoring import out_of_range
+from autoslim.tasks import Objective, Weighted
 from autoslim.training.distribution import Strategy, check_batch_size, distributed
 
-# A message with `out_of_range`, within what TensorFlow says around it.
+# A message of `Objective.checked`, within what TensorFlow says around it.
 _REFUSED = re.compile(r"Label -?\d+ is out of range: .*? for all of them\.")
 
 
@@ -23,14 +22,14 @@ def batches_for(
     batches: BatchSource,
     epochs: int,
     done: int,
-    model: keras.Model,
+    objective: Objective | None,
     strategy: Strategy,
     accumulate: int = 1,
 ) -> Any:
     """The batches from step `done` to the end of the epochs, for all replicas.
 
     Labels without an output of the network, which a training loss would take for no class, end the reading:
-    see `refusals_explained`.
+    see `refusals_explained`. Batches (images, labels, weights) become (images, `Weighted`).
 
     Raises:
         AutoslimError: if a batch can't be cut into equal parts.
@@ -39,22 +38,14 @@ def batches_for(
         check_batch_size(batches.batch_size, strategy, accumulate)
     epoch, batch = divmod(done, batches.steps_per_epoch)
     dataset = batches.dataset(epochs, start_epoch=epoch, start_batch=batch)
-    shape = model.output_shape
-    classes = shape[-1] if isinstance(shape, tuple) else None
-    labels = dataset.element_spec[1]
-    if classes is not None and labels.dtype.is_integer:
-        dataset = dataset.map(lambda images, labels: (images, _checked(labels, classes, model.name)))
+    dataset = dataset.map(lambda *batch: _labelled(batch, objective))
     return distributed(dataset, strategy)
 
 
-def _checked(labels: Any, classes: int, name: str) -> Any:
-    """The same labels. Looked at here, on the host, where no step has to wait for it."""
-    wrong = tf.reshape(tf.boolean_mask(labels, (labels < 0) | (labels >= classes)), [-1])
-    first = tf.strings.as_string(tf.concat([wrong, tf.zeros([1], labels.dtype)], 0)[0])
-    before, behind = out_of_range(name, classes)
-    message = tf.strings.join([before, first, behind])
-    with tf.control_dependencies([tf.debugging.Assert(tf.size(wrong) == 0, [message])]):
-        return tf.identity(labels)
+def _labelled(batch: tuple[Any, ...], objective: Objective | None) -> tuple[Any, Any]:
+    """(Images, labels) of a batch; labels are looked at here, on the host, where no step waits for it."""
+    images, labels = batch[0], batch[1] if len(batch) == 2 else Weighted(batch[1], batch[2])
+    return images, labels if objective is None else objective.checked(labels)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from autoslim.schema.checks import Options, gather
 from autoslim.schema.starts import length_of
 from autoslim.schema.training import FitOptions, LoopOptions, OptimizerConfig, SandwichOptions
 from autoslim.slimming.levels import Levels
+from autoslim.tasks import AnyTask
 from autoslim.training.loop import Evaluate, train
 from autoslim.training.optimizers import refuse_two_optimizers, stage_optimizer
 from autoslim.training.progress import History
@@ -30,9 +31,10 @@ def fit(
     folder: Path | str | None = None,
     evaluate: Evaluate | None = None,
     description: str = "training",
+    task: AnyTask = "classification",
     **keys: Any,
 ) -> History:
-    """Train a network that returns logits.
+    """Train a network.
 
     Several devices are used if the model was made in the scope of a strategy.
 
@@ -42,9 +44,11 @@ def fit(
         options: objects of `FitOptions`, `OptimizerConfig` and `LoopOptions` (`autoslim.schema.training`), or
             of classes that share keys with them; what is not given has its default.
         optimizer: None: the one that the options describe.
-        teacher: images -> logits that the network also learns from; None: labels only.
+        teacher: images -> outputs that the network also learns from; None: labels only.
         folder: for checkpoints and TensorBoard files; a later call with it goes on where this one stopped.
         evaluate, description: as in `train`.
+        task: what is learnt: "classification", "multilabel", "regression", "segmentation", a `Task`, or
+            `Outputs` of a network with several.
         keys: any key of the option classes, such as epochs=2, label_smoothing=0.1, learning_rate=0.05.
 
     Returns:
@@ -58,7 +62,7 @@ def fit(
     if optimizer is None:
         optimizer = stage_optimizer(model, stage, how, batches.steps_per_epoch, loop.precision)
     return train(
-        plain_step(ChannelGraph(model), optimizer, stage, loop, teacher=teacher),
+        plain_step(ChannelGraph(model), optimizer, stage, loop, teacher=teacher, task=task),
         batches,
         length_of(stage),
         folder=folder,
@@ -77,18 +81,20 @@ def train_supernet(
     seed: int = 0,
     folder: Path | str | None = None,
     evaluate: Evaluate | None = None,
+    task: AnyTask = "classification",
     **keys: Any,
 ) -> History:
     """Train a network to work at every width: sandwich rule and in-place distillation.
 
     Args:
-        graph: of a network that returns logits; its model's weights are trained.
+        graph: of a network; its model's weights are trained.
         levels: widths that each channel group may take.
         batches: training images, without those held out for the search.
         options: `SandwichOptions`, `OptimizerConfig`, `LoopOptions`, as in `fit`.
         optimizer: as in `fit`.
         seed: of the random widths.
         folder, evaluate: as in `train`.
+        task: as in `fit`.
         keys: of the options.
 
     Returns:
@@ -103,7 +109,7 @@ def train_supernet(
     if optimizer is None:
         optimizer = stage_optimizer(graph.model, stage, how, batches.steps_per_epoch, loop.precision)
     return train(
-        sandwich_step(graph, levels, optimizer, stage, loop, seed=seed),
+        sandwich_step(graph, levels, optimizer, stage, loop, seed=seed, task=task),
         batches,
         length_of(stage),
         folder=folder,

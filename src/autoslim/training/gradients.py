@@ -27,7 +27,7 @@ class Found:
 
     loss: Any  # scalar, this replica's share
     gradients: list[Any]  # of the loss, one for each trainable variable
-    logits: Any  # [B, classes]
+    outputs: Any  # what the network returned, [B, classes] or a structure of outputs
     statistics: list[tuple[keras.Layer, Any, Any]]  # (layer, batch mean, batch variance)
 
 
@@ -68,7 +68,7 @@ class Differentiation:
 
         Args:
             images: float32 [B, H, W, C], this replica's.
-            loss_of: logits [B, classes] -> loss, scalar.
+            loss_of: what the network returns -> loss, scalar.
             widths: int32 [G], or None.
             weight_share: times what the weights' regularizers add to the loss.
             replaced: weights that others stand in for, as in `ChannelGraph.run`.
@@ -78,20 +78,20 @@ class Differentiation:
 
         def compute() -> tuple[Any, ...]:
             with tf.GradientTape() as tape:
-                logits, statistics = forward(self.graph, images, widths, options, replaced)
-                loss = loss_of(logits)
+                outputs, statistics = forward(self.graph, images, widths, options, replaced)
+                loss = loss_of(outputs)
                 added = [weight_share * w for w in weight_losses(self._variables)] if weight_share else []
                 scaled = self._optimizer.scale_loss(tf.add_n([loss, *added]))
             values = [v.value for v in self._variables]  # a Keras variable is no source of zeros
             gradients = tape.gradient(scaled, values, unconnected_gradients="zero")
             layers[:] = [layer for layer, *_ in statistics]
-            return loss, gradients, logits, [moments for _, _, *moments in statistics]
+            return loss, gradients, outputs, [moments for _, _, *moments in statistics]
 
         if self.jit and (widths is None or options.masked):  # sliced arms have no static shapes
             compute = tf.function(compute, autograph=False, jit_compile=True)
-        loss, gradients, logits, moments = compute()
+        loss, gradients, outputs, moments = compute()
         statistics = [(layer, *pair) for layer, pair in zip(layers, moments, strict=True)]
-        return Found(loss, gradients, logits, statistics)
+        return Found(loss, gradients, outputs, statistics)
 
 
 class GradientSums:
@@ -186,13 +186,20 @@ def prepare(model: keras.Model, optimizer: keras.optimizers.Optimizer, strategy:
 
 def images_in_all(labels: Any) -> Any:
     """Images of the whole batch, on all replicas together: float32 scalar, within a replica."""
-    return tf.cast(sum_in_replica(tf.shape(labels)[0]), tf.float32)
+    return tf.cast(sum_in_replica(tf.shape(tf.nest.flatten(labels)[0])[0]), tf.float32)
 
 
 def part_of(value: Any, part: Any | None, parts: int) -> Any:
-    """Part number `part` of a batch that is cut into `parts` along its first axis; None: the whole of it."""
+    """Part number `part` of a batch that is cut into `parts` along its first axis; None: the whole of it.
+
+    Of a structure, that part of each of its tensors.
+    """
     if part is None:
         return value
+    return tf.nest.map_structure(lambda one: _part_of_tensor(one, part, parts), value)
+
+
+def _part_of_tensor(value: Any, part: Any, parts: int) -> Any:
     count = tf.shape(value)[0]
     piece = value[part * count // parts : (part + 1) * count // parts]
     known = value.shape[0]

@@ -19,6 +19,7 @@ from autoslim.reporting.terminal import progress
 from autoslim.schema.checks import Options, gather
 from autoslim.schema.starts import length_of
 from autoslim.schema.training import JointOptions, LoopOptions, OptimizerConfig
+from autoslim.tasks import AnyTask, objective_of
 from autoslim.training.loop import Evaluate, train
 from autoslim.training.optimizers import refuse_two_optimizers, stage_optimizer
 from autoslim.training.progress import History
@@ -59,11 +60,6 @@ class JointNetwork:
         """The full network's."""
         return self.graph.model.layers
 
-    @property
-    def output_shape(self) -> tuple[Any, ...]:
-        """Shape of the logits."""
-        return self.graph.model.output_shape
-
     def replaced(self, place: int) -> Replaced:
         """What network number `place` has in place of the full network's batch norms."""
         return {
@@ -90,7 +86,7 @@ class JointNetwork:
         ]
 
     def run(self, images: Any, place: int, **options: Any) -> Any:
-        """Logits of network number `place`; options as of `ChannelGraph.run`."""
+        """Outputs of network number `place`; options as of `ChannelGraph.run`."""
         return self.graph.run(images, self.widths[place], replaced=self.replaced(place), **options)
 
     def materialize(self, place: int) -> keras.Model:
@@ -106,6 +102,7 @@ def train_joint(
     names: Sequence[str] | None = None,
     folder: Path | str | None = None,
     evaluate: Evaluate | None = None,
+    task: AnyTask = "classification",
     **keys: Any,
 ) -> History:
     """Train several networks as one.
@@ -117,6 +114,7 @@ def train_joint(
         optimizer: as in `fit`.
         names: of the networks, for curves; None: network1, network2, ...
         folder, evaluate: as in `train`.
+        task: what is learnt, see `tasks.objective_of`.
         keys: of the options.
 
     Returns:
@@ -127,7 +125,7 @@ def train_joint(
     refuse_two_optimizers(optimizer, keys)
     if optimizer is None:
         optimizer = stage_optimizer(model, stage, how, batches.steps_per_epoch, loop.precision)
-    step = joint_step(model, optimizer, stage, loop, names=names)
+    step = joint_step(model, optimizer, stage, loop, names=names, task=task)
     return train(
         step,
         batches,
@@ -144,11 +142,12 @@ def joint_step(
     optimizer: keras.optimizers.Optimizer,
     *options: Options,
     names: Sequence[str] | None = None,
+    task: AnyTask = "classification",
     **keys: Any,
 ) -> ArmsStep:
     """The step of all networks of a `JointNetwork`.
 
-    The largest learns from the labels, the others from its softmax (or from the labels). Each normalises with
+    The largest learns from the labels, the others from its outputs (or from the labels). Each normalises with
     its own batch statistics and moves its own moving ones.
 
     Args:
@@ -156,11 +155,12 @@ def joint_step(
         optimizer: built on its trainable variables here.
         options: `JointOptions`, `LoopOptions`; their keys may also be given as keywords.
         names: of the networks, for curves; None: network1, network2, ...
+        task: what is learnt, see `tasks.objective_of`.
         keys: of the options.
 
     Raises:
         AutoslimError: for another number of names than of networks.
     """
     stage, loop = gather("joint_step", [JointOptions, LoopOptions], options, keys)
-    lesson = Lesson(stage.label_smoothing, stage.distill)
+    lesson = Lesson(objective_of(task, model.graph), stage.label_smoothing, stage.distill)
     return ArmsStep(model.graph, optimizer, model.arms(names), lesson, loop, model=model)

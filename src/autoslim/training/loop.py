@@ -187,7 +187,7 @@ class _Training:
             self.batches,
             self.progress.epochs,
             self.progress.done,
-            self.step.model,
+            getattr(self.step, "objective", None),
             self.step.strategy,
             self.options.accumulate,
         )

@@ -19,7 +19,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.replicas import strategy_of
 from autoslim.graph.run import Replaced
@@ -27,6 +26,7 @@ from autoslim.schema.checks import Options, gather
 from autoslim.schema.training import FitOptions, LoopOptions, SandwichOptions
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import arm_names, draw_arms
+from autoslim.tasks import AnyTask, Objective, objective_of
 from autoslim.training.distribution import Strategy, on_replicas, total
 from autoslim.training.gradients import (
     Differentiation,
@@ -38,7 +38,6 @@ from autoslim.training.gradients import (
     prepare,
     update_moving_statistics,
 )
-from autoslim.training.losses import count_correct, cross_entropy, probabilities
 
 Metrics = dict[str, Any]  # name -> scalar tensor
 
@@ -66,7 +65,7 @@ class Step(Protocol):
 
         Args:
             images: [B, H, W, C], or what `distribution.distributed` made of them.
-            labels: int [B], or probabilities float32 [B, classes], likewise.
+            labels: as the task takes them, perhaps `Weighted`; likewise.
             step: its number, from 0.
 
         Returns:
@@ -96,7 +95,8 @@ class Arm:
 class Teacher:
     """A network whose outputs another one learns from (Hinton et al. 2015)."""
 
-    logits: Callable[[Any], Any]  # images -> logits
+    outputs: Callable[[Any], Any]  # images -> its outputs
+    objective: Objective  # how they are read
     weight: float  # share of the loss that comes from it
     temperature: float  # divides teacher's and student's logits in that share
 
@@ -105,8 +105,9 @@ class Teacher:
 class Lesson:
     """What the arms of a step learn: the first one from labels, the others as it says."""
 
+    objective: Objective
     label_smoothing: float
-    distill: bool = False  # the others learn from the first one's softmax; else from labels
+    distill: bool = False  # the others learn from the first one's outputs; else from labels
     teacher: Teacher | None = None  # of the first one
 
 
@@ -114,7 +115,7 @@ class ArmsStep:
     """One optimizer step of one or several networks that share weights; their gradients are summed.
 
     The first arm learns from the labels, a teacher if there is one, and the weights' regularizers; the others
-    from its softmax or from the labels. Each arm normalises with its own batch statistics. With `accumulate`,
+    from its outputs or from the labels. Each arm normalises with its own batch statistics. With `accumulate`,
     batch norms normalise part by part.
 
     Args:
@@ -178,8 +179,13 @@ class ArmsStep:
         metrics: Metrics = {}
         for name, pairs in zip(self.arms, zip(*found, strict=True), strict=True):
             sums = pairs[0] if parts == 1 else [tf.add_n(values) for values in zip(*pairs, strict=True)]
-            metrics |= named(name, sums)
+            metrics |= self._named(name, sums)
         return metrics
+
+    @property
+    def objective(self) -> Objective:
+        """What the networks learn."""
+        return self._lesson.objective
 
     @property
     def traces(self) -> int:
@@ -190,17 +196,27 @@ class ArmsStep:
     def compute(self, images: Any, labels: Any) -> Metrics:
         """The step of a single arm, for use within a `tf.function`."""
         run = on_replicas(self.strategy, self._single)
-        return named(self.arms[0], tf.unstack(total(self.strategy, run(images, labels))))
+        return self._named(self.arms[0], tf.unstack(total(self.strategy, run(images, labels))))
+
+    def _named(self, arm: str, values: Sequence[Any]) -> Metrics:
+        """The (loss, metric) of an arm by their names in the curves."""
+        loss, metric = values
+        return {f"{arm}/loss": loss, f"{arm}/{self._lesson.objective.metric.name}": metric}
 
     def _single(self, images: Any, labels: Any) -> Any:
         count = images_in_all(labels)
         found = self.full_pass(images, labels, count)
         apply(self.optimizer, found.gradients, self.variables)
         _move_statistics(self._first_arm, found)
-        return measured(found, labels, count)
+        return self._measured(found, labels, count)
+
+    def _measured(self, found: Found, labels: Any, count: Any) -> Any:
+        """This replica's share of (loss, metric): float32 [2]."""
+        metric = tf.reduce_sum(self._lesson.objective.scored(labels, found.outputs)) / count
+        return tf.stack([found.loss, metric])
 
     def _part(self, images: Any, labels: Any, part: Any | None, drawn: list[Any]) -> list[Any]:
-        """All arms on one part of the batch: (loss, share of correct answers) of each."""
+        """All arms on one part of the batch: (loss, metric) of each."""
         targets, count, first = self._first(images, labels, part)
         others = [
             other(images, labels, targets, count, widths, part)
@@ -219,9 +235,12 @@ class ArmsStep:
         found = self.full_pass(images, labels, count)
         (self._sums.start if part is None else self._sums.add)(found.gradients)
         _move_statistics(self._first_arm, found)
-        logits = tf.cast(found.logits, tf.float32)
-        targets = tf.nn.softmax(logits) if self._lesson.distill else self._truth(labels, logits)
-        return targets, count, measured(found, labels, count)
+        lesson = self._lesson
+        if lesson.distill:
+            targets = lesson.objective.softened(found.outputs)
+        else:
+            targets = lesson.objective.targets(labels, found.outputs, lesson.label_smoothing)
+        return targets, count, self._measured(found, labels, count)
 
     def _other(
         self,
@@ -235,15 +254,17 @@ class ArmsStep:
     ) -> Any:
         """An arm that learns from given targets, within a replica."""
         images, labels = (part_of(x, part, self.options.accumulate) for x in (images, labels))
+        objective = self._lesson.objective
+        loss = objective.imitated if self._lesson.distill else objective.losses
         found = self.differentiation(
             images,
-            lambda logits: cross_entropy(targets, logits) / count,
+            lambda outputs: tf.reduce_sum(loss(targets, labels, outputs)) / count,
             arm.widths if drawn is None else drawn,
             replaced=arm.replaced,
         )
         self._sums.add(found.gradients)
         _move_statistics(arm, found)
-        return measured(found, labels, count)
+        return self._measured(found, labels, count)
 
     def full_pass(self, images: Any, labels: Any, count: Any) -> Found:
         """The first arm, forward and backward on images of one replica, within it.
@@ -255,31 +276,23 @@ class ArmsStep:
         """
         teacher, soft = self._lesson.teacher, None
         if teacher is not None:  # outside the tape
-            soft = tf.nn.softmax(tf.cast(teacher.logits(images), tf.float32) / teacher.temperature)
+            soft = teacher.objective.softened(teacher.outputs(images), teacher.temperature)
         return self.differentiation(
             images,
-            lambda logits: self._loss(labels, logits, soft) / count,
+            lambda outputs: self._loss(labels, outputs, soft) / count,
             self._first_arm.widths,
             weight_share=weight_share(self),
             replaced=self._first_arm.replaced,
         )
 
-    def _truth(self, labels: Any, logits: Any) -> Any:
-        return probabilities(labels, logits.shape[-1], self._lesson.label_smoothing)
-
-    def _loss(self, labels: Any, logits: Any, soft: Any | None) -> Any:
-        """Of the first arm, summed over the images; `soft`: the teacher's probabilities [B, classes]."""
-        loss = cross_entropy(self._truth(labels, logits), logits)
-        teacher = self._lesson.teacher
+    def _loss(self, labels: Any, outputs: Any, soft: Any | None) -> Any:
+        """Of the first arm, summed over the images; `soft`: what the teacher teaches."""
+        lesson = self._lesson
+        loss = tf.reduce_sum(lesson.objective.learnt(labels, outputs, lesson.label_smoothing))
+        teacher = lesson.teacher
         if teacher is None or soft is None:
             return loss
-        if soft.shape[-1] != logits.shape[-1]:
-            raise AutoslimError(
-                f"The teacher returns logits of shape {tuple(soft.shape)}, the network of "
-                f"{tuple(logits.shape)}: both must know the same classes."
-            )
-        t = teacher.temperature
-        distilled = t * t * cross_entropy(soft, tf.cast(logits, tf.float32) / t)
+        distilled = tf.reduce_sum(lesson.objective.imitated(soft, labels, outputs, teacher.temperature))
         return (1.0 - teacher.weight) * loss + teacher.weight * distilled
 
 
@@ -288,6 +301,7 @@ def plain_step(
     optimizer: keras.optimizers.Optimizer,
     *options: Options,
     teacher: Callable[[Any], Any] | None = None,
+    task: AnyTask = "classification",
     **keys: Any,
 ) -> ArmsStep:
     """The step of a network at full width; batch-norm statistics move as Keras moves them.
@@ -296,12 +310,17 @@ def plain_step(
         graph: of the network; its model's weights are trained.
         optimizer: built on the model's trainable variables here.
         options: `FitOptions`, `LoopOptions`; their keys may also be given as keywords.
-        teacher: images -> logits of a teacher, or None.
+        teacher: images -> outputs of a teacher, or None.
+        task: what is learnt, see `tasks.objective_of`.
         keys: of the options.
     """
     stage, loop = gather("plain_step", [FitOptions, LoopOptions], options, keys)
-    taught = None if teacher is None else Teacher(teacher, stage.distill_weight, stage.temperature)
-    lesson = Lesson(stage.label_smoothing, teacher=taught)
+    objective, taught = objective_of(task, graph), None
+    if teacher is not None:
+        taught = Teacher(
+            teacher, taught_by(teacher, task, objective), stage.distill_weight, stage.temperature
+        )
+    lesson = Lesson(objective, stage.label_smoothing, teacher=taught)
     return ArmsStep(graph, optimizer, [Arm("train", norms={})], lesson, loop)
 
 
@@ -311,11 +330,12 @@ def sandwich_step(
     optimizer: keras.optimizers.Optimizer,
     *options: Options,
     seed: int = 0,
+    task: AnyTask = "classification",
     **keys: Any,
 ) -> ArmsStep:
     """The step of a supernet by the sandwich rule with in-place distillation.
 
-    The largest arm learns from the labels; the others learn from its softmax (or from the labels, without
+    The largest arm learns from the labels; the others learn from its outputs (or from the labels, without
     distillation). Moving statistics stay as they are.
 
     Args:
@@ -324,6 +344,7 @@ def sandwich_step(
         optimizer: built on the model's trainable variables here.
         options: `SandwichOptions`, `LoopOptions`; their keys may also be given as keywords.
         seed: of the random widths.
+        task: what is learnt, see `tasks.objective_of`.
         keys: of the options.
     """
     stage, loop = gather("sandwich_step", [SandwichOptions, LoopOptions], options, keys)
@@ -332,7 +353,14 @@ def sandwich_step(
     def draw(step: int) -> np.ndarray:
         return draw_arms(levels, stage.arms, seed, step)
 
-    return ArmsStep(graph, optimizer, arms, Lesson(stage.label_smoothing, stage.distill), loop, draw=draw)
+    lesson = Lesson(objective_of(task, graph), stage.label_smoothing, stage.distill)
+    return ArmsStep(graph, optimizer, arms, lesson, loop, draw=draw)
+
+
+def taught_by(teacher: Any, task: AnyTask, objective: Objective) -> Objective:
+    """How a teacher's outputs are read: by its own ends if it is a network, else as the student's."""
+    network = isinstance(teacher, keras.Model | ChannelGraph) and not isinstance(task, Objective)
+    return objective_of(task, teacher) if network else objective
 
 
 def _move_statistics(arm: Arm, found: Found) -> None:
@@ -362,14 +390,3 @@ def traced(strategy: Strategy, in_replica: Callable[..., Any], summed: bool = Fa
 def weight_share(step: Step) -> float:
     """The regularizers' losses are added once in all: so much of them in each part of each replica."""
     return 1.0 / (step.strategy.num_replicas_in_sync * step.options.accumulate)
-
-
-def measured(found: Found, labels: Any, count: Any) -> Any:
-    """This replica's share of (loss, correct answers): float32 [2]."""
-    return tf.stack([found.loss, count_correct(labels, found.logits) / count])
-
-
-def named(arm: str, values: Sequence[Any]) -> Metrics:
-    """The (loss, share of correct answers) of an arm by their names in the curves."""
-    loss, top1 = values
-    return {f"{arm}/loss": loss, f"{arm}/top1": top1}

@@ -14,10 +14,10 @@ from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocat
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from autoslim.kinds import KINDS, place_of
+from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
 from autoslim.reporting.figures.style import CURVE, PERCENT, styled
-from autoslim.reporting.network import NetworkResult
-from autoslim.reporting.statistics import interval
+from autoslim.reporting.network import NetworkResult, measure_of
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
@@ -33,11 +33,11 @@ def accuracy_against_cost(
     resource: str = "flops",
     images: int | None = None,
 ) -> Figure:
-    """Top-1 of the trained networks against their cost, the search's supernet behind.
+    """The metric of the trained networks against their cost, the search's supernet behind.
 
     Args:
         results: networks of any kinds.
-        trajectory: of the search; its top-1 is of held-out training images, with the supernet's weights.
+        trajectory: of the search; its metric is of held-out training images, with the supernet's weights.
         resource: "flops", "params", "memory" or "latency": the horizontal axis.
         images: test images, for 95 % intervals; None: no intervals.
     """
@@ -54,9 +54,11 @@ def accuracy_against_cost(
     _label_points(axes, results, resource, images)
     _limit_accuracy(axes, results, curve, images)
     _cost_axis(axes, full, resource)
-    axes.set_ylabel("top-1 accuracy on test images")
-    axes.yaxis.set_major_formatter(PERCENT)
-    title = f"Accuracy against {units.RESOURCES[resource]}"
+    measure = measure_of(results)
+    axes.set_ylabel(f"{measure.title} on test images")
+    if measure.percent:
+        axes.yaxis.set_major_formatter(PERCENT)
+    title = f"{_capital(measure)} against {units.RESOURCES[resource]}"
     axes.set_title(title if images is None else f"{title}, with 95 % intervals")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
@@ -72,18 +74,18 @@ def _full(results: Sequence[NetworkResult], trajectory: Trajectory | None, resou
 def _supernet_curve(
     axes: Axes, results: Sequence[NetworkResult], trajectory: Trajectory | None, resource: str
 ) -> list[float]:
-    """Draw the search's path down to the smallest network in `results`; its top-1 values."""
+    """Draw the search's path down to the smallest network in `results`; its metric's values."""
     if trajectory is None:
         return []
     smallest = min((result.cost(resource) for result in results), default=0)
-    points = [(getattr(p, resource), p.top1) for p in trajectory.points]
+    points = [(getattr(p, resource), p.metric) for p in trajectory.points]
     points = [point for point in points if point[0] >= 0.9 * smallest]
     costs = [cost for cost, _ in points]
-    top1 = [value for _, value in points]
+    values = [value for _, value in points]
     axes.plot(
-        costs, top1, color=CURVE, linewidth=2, zorder=2, label="supernet in the search (held-out images)"
+        costs, values, color=CURVE, linewidth=2, zorder=2, label="supernet in the search (held-out images)"
     )
-    return top1
+    return values
 
 
 def _draw_kind(
@@ -97,7 +99,7 @@ def _draw_kind(
     """The networks of one kind, from small to large, their intervals some points aside."""
     kind = KINDS[chosen[0].kind]
     x = [r.cost(resource) for r in chosen]
-    y = np.array([r.top1 for r in chosen])
+    y = np.array([r.metric for r in chosen])
     style: dict[str, Any] = {"color": kind.colour, "marker": kind.marker, "markersize": 8}
     line = "none" if kind.full else "-"
     style |= {"linestyle": line, "linewidth": 1.6, "markeredgecolor": "white", "zorder": zorder}
@@ -105,7 +107,7 @@ def _draw_kind(
     if images is None:
         axes.plot(x, y, **style)
         return
-    ends = np.array([interval(r.top1, images) for r in chosen]).T
+    ends = np.array([r.interval(images) for r in chosen]).T
     moved = _moved(axes, aside)
     axes.errorbar(x, y, np.abs(ends - y), capsize=3, elinewidth=1.2, transform=moved, **style)
 
@@ -118,18 +120,18 @@ def _moved(axes: Axes, points: float) -> Transform:
 
 
 def _label_points(axes: Axes, results: Sequence[NetworkResult], resource: str, images: int | None) -> None:
-    """Write accuracies at their points: for each target the best network's above and the worst's below."""
+    """Write accuracies at their points: for each target the highest above and the lowest below."""
     by_target: dict[float | None, list[NetworkResult]] = {}
     for result in results:
         by_target.setdefault(result.target, []).append(result)
     for same in by_target.values():
-        ranked = sorted(same, key=lambda r: (r.top1, -place_of(r.kind)))
+        ranked = sorted(same, key=lambda r: (r.metric, -place_of(r.kind)))
         for place, result in enumerate(ranked):
             below = len(ranked) > 1 and place == 0
             if not below and result is not ranked[-1]:
                 continue
             text = axes.annotate(
-                f"{100 * result.top1:.1f}",
+                _short(result),
                 (result.cost(resource), _end(result, images, below)),
                 xytext=(0, -7 if below else 7),
                 textcoords="offset points",
@@ -143,9 +145,18 @@ def _label_points(axes: Axes, results: Sequence[NetworkResult], resource: str, i
             text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
+def _short(result: NetworkResult) -> str:
+    """A metric as it stands at a point."""
+    return f"{100 * result.metric:.1f}" if result.measure.percent else f"{result.metric:.3g}"
+
+
+def _capital(measure: Metric) -> str:
+    return "Accuracy" if measure == TOP1 else measure.label[0].upper() + measure.label[1:]
+
+
 def _end(result: NetworkResult, images: int | None, lower: bool) -> float:
     """Where a point, or its interval, ends."""
-    return result.top1 if images is None else interval(result.top1, images)[0 if lower else 1]
+    return result.metric if images is None else result.interval(images)[0 if lower else 1]
 
 
 def _limit_accuracy(
@@ -154,11 +165,12 @@ def _limit_accuracy(
     """Show all networks, and of the supernet's curve what doesn't press them flat."""
     low = min((_end(r, images, True) for r in results), default=0.0)
     high = max((_end(r, images, False) for r in results), default=1.0)
-    span = max(high - low, 0.01)
+    least = 0.01 if measure_of(results).percent else max(0.01 * abs(high), 1e-12)
+    span = max(high - low, least)
     if curve:
         high = max(high, min(max(curve), high + span))
         low = min(low, max(min(curve), low - 2 * span))
-    room = 0.14 * max(high - low, 0.01)
+    room = 0.14 * max(high - low, least)
     axes.set_ylim(max(low - room, 0.0 if low >= 0 else low), high + room)
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from autoslim.kinds import KINDS
+from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
 from autoslim.reporting.figures.style import PERCENT, styled
 
@@ -25,31 +26,34 @@ def search_curve(
     trajectory: Trajectory,
     targets: Sequence[float] = (),
     limits: Mapping[str, float] = MappingProxyType({}),
+    measure: Metric = TOP1,
 ) -> Figure:
-    """Held-out top-1 and loss of the supernet along the search, against the share of the resource.
+    """Held-out metric and loss of the supernet along the search, against the share of the resource.
 
     Args:
         trajectory: of the search.
         targets: shares of the resource to mark; one that the search did not reach is left out.
         limits: {resource: largest amount} that a marked point keeps within too.
+        measure: what the points' metric is.
     """
     figure = Figure(figsize=(9, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     shares = np.array([point.share for point in trajectory.points])
     loss = np.array([point.loss for point in trajectory.points])
     error = np.array([point.loss_error for point in trajectory.points])
-    top1 = [point.top1 for point in trajectory.points]
-    upper.plot(shares, top1, color=PATH, linewidth=2)
+    metric = [point.metric for point in trajectory.points]
+    upper.plot(shares, metric, color=PATH, linewidth=2)
     lower.fill_between(shares, loss - error, loss + error, color=PATH, alpha=0.2, linewidth=0)
     lower.plot(shares, loss, color=PATH, linewidth=2)
     for target in sorted({t for t in targets if trajectory.reaches(t, limits)}):
         point = trajectory.at(target, limits)
-        for axes, value in ((upper, point.top1), (lower, point.loss)):
+        for axes, value in ((upper, point.metric), (lower, point.loss)):
             axes.axvline(target, color=MARKS, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
             axes.plot(point.share, value, "o", color=MARKS, markersize=7, zorder=4)
     _mark_targets(upper, [t for t in targets if trajectory.reaches(t, limits)])
-    upper.yaxis.set_major_formatter(PERCENT)
-    upper.set_ylabel("held-out top-1")
+    if measure.percent:
+        upper.yaxis.set_major_formatter(PERCENT)
+    upper.set_ylabel(f"held-out {measure.label}")
     lower.set_ylabel("held-out loss\n(band: 1 standard error)")
     lower.set_xlabel(f"{units.RESOURCES[trajectory.resource]}, share of the full network")
     lower.xaxis.set_major_formatter(PERCENT)

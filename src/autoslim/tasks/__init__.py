@@ -1,0 +1,18 @@
+"""Tasks: what a network learns, and how good its answers are."""
+
+from autoslim.metrics import Metric
+from autoslim.tasks.base import Task, Weighted
+from autoslim.tasks.kinds import TASKS, segmentation
+from autoslim.tasks.objective import AnyTask, Objective, Outputs, objective_of
+
+__all__ = [
+    "AnyTask",
+    "Metric",
+    "Objective",
+    "Outputs",
+    "TASKS",
+    "Task",
+    "Weighted",
+    "objective_of",
+    "segmentation",
+]

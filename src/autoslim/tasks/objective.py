@@ -1,0 +1,385 @@
+"""A task, or one for each output, on a network: what training, search and evaluation ask of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from autoslim.errors import AutoslimError
+from autoslim.graph.structure import Structure
+from autoslim.graph.trace import Trace, trace
+from autoslim.metrics import Metric
+from autoslim.tasks.base import Task, mean_of_image, unweighted
+from autoslim.tasks.ends import LINEAR, end_of
+from autoslim.tasks.kinds import TASKS
+
+log = logging.getLogger(__name__)
+
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def _log(outputs: Any) -> Any:
+    return tf.math.log(tf.maximum(outputs, TINY))
+
+
+def _log_odds(outputs: Any) -> Any:
+    return _log(outputs) - _log(1.0 - outputs)
+
+
+_TO_LOGITS = {"softmax": _log, "sigmoid": _log_odds}
+
+
+@dataclass(frozen=True)
+class Head:
+    """One output of a network, and the task that it is for."""
+
+    name: str
+    place: int  # among the flat outputs
+    task: Task
+    weight: float = 1.0  # times its loss
+    end: str = LINEAR  # what it ends in, see `ends.end_of`
+    shape: tuple[int | None, ...] | None = None  # of the output, batch first
+
+    def values(self, outputs: Any) -> Any:
+        """The output as the task takes it, in float32."""
+        values = tf.cast(outputs, tf.float32)
+        if not self.task.logits:
+            return values
+        values = _TO_LOGITS.get(self.end, lambda x: x)(values)
+        if self.task.logits == "softmax" and values.shape[-1] == 1:  # one logit for two classes
+            values = tf.concat([tf.zeros_like(values), values], -1)
+        return values
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes labels may have; None: any, or not known."""
+        if not self.task.bounded or self.shape is None or self.shape[-1] is None:
+            return None
+        return max(2, self.shape[-1])
+
+
+class Objective:
+    """What one network learns, and how good its answers are.
+
+    Args:
+        heads: its outputs that are learnt.
+        main: the place among `heads` of the one whose metric counts.
+        model: name of the network, for messages.
+    """
+
+    def __init__(self, heads: Sequence[Head], main: int = 0, model: str = "") -> None:
+        self.heads, self._main, self._model = tuple(heads), main, model
+
+    @property
+    def metric(self) -> Metric:
+        """Of the main output."""
+        return self.heads[self._main].task.metric
+
+    @property
+    def main(self) -> Head:
+        """The output whose metric counts."""
+        return self.heads[self._main]
+
+    # -- labels and outputs --------------------------------------------------------------------------
+
+    def labels_of(self, labels: Any) -> list[Any]:
+        """The labels of each head: of one structure with the outputs, or the same for all of them."""
+        if not isinstance(labels, Mapping | list | tuple):
+            return [labels] * len(self.heads)
+        if isinstance(labels, Mapping):
+            lacking = [head.name for head in self.heads if head.name not in labels]
+            if not lacking:
+                return [labels[head.name] for head in self.heads]
+            raise AutoslimError(
+                f"Labels were given for {', '.join(map(str, labels))}, and not for "
+                f"{', '.join(lacking)}: expected labels for each output, {self._names}."
+            )
+        if len(labels) != len(self.heads):
+            raise AutoslimError(
+                f"{len(labels)} labels were given for {len(self.heads)} outputs: expected one for each, "
+                f"{self._names}, or one for all of them."
+            )
+        return list(labels)
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(head.name for head in self.heads)
+
+    def _pairs(self, labels: Any, outputs: Any) -> list[tuple[Head, Any, Any]]:
+        """(Head, its labels as the task takes them, its values)."""
+        flat = keras.tree.flatten(outputs)
+        pairs = []
+        for head, own in zip(self.heads, self.labels_of(labels), strict=True):
+            values = head.values(flat[head.place])
+            pairs.append((head, head.task.labels(own, values.shape), values))
+        return pairs
+
+    def _sum(self, losses: Sequence[Any], weights: Any) -> Any:
+        """Losses of the heads, [B, ...] each, as one loss of each image, float32 [B]."""
+        total: Any = None
+        for head, loss in zip(self.heads, losses, strict=True):
+            loss = tf.cast(loss, tf.float32)
+            if weights is not None:
+                loss = _weighed(loss, weights)
+            loss = mean_of_image(loss)
+            loss = loss if head.weight == 1.0 else head.weight * loss
+            total = loss if total is None else total + loss
+        return total
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def targets(self, labels: Any, outputs: Any, smoothing: float = 0.0) -> list[Any]:
+        """What each head's loss compares its outputs with."""
+        pairs = self._pairs(unweighted(labels)[0], outputs)
+        return [head.task.targets(own, values, smoothing) for head, own, values in pairs]
+
+    def losses(self, targets: Sequence[Any], labels: Any, outputs: Any) -> Any:
+        """Loss of each image, float32 [B], against `targets`; the labels give the weights of images."""
+        flat = keras.tree.flatten(outputs)
+        own = [
+            head.task.loss(t, head.values(flat[head.place]))
+            for head, t in zip(self.heads, targets, strict=True)
+        ]
+        return self._sum(own, unweighted(labels)[1])
+
+    def learnt(self, labels: Any, outputs: Any, smoothing: float = 0.0) -> Any:
+        """Loss of each image in training, float32 [B]."""
+        return self.losses(self.targets(labels, outputs, smoothing), labels, outputs)
+
+    def softened(self, outputs: Any, temperature: float = 1.0) -> list[Any]:
+        """What another network learns from these outputs."""
+        flat = keras.tree.flatten(outputs)
+        return [head.task.soften(head.values(flat[head.place]), temperature) for head in self.heads]
+
+    def imitated(self, soft: Sequence[Any], labels: Any, outputs: Any, temperature: float = 1.0) -> Any:
+        """Loss of each image against what `softened` gave, float32 [B]."""
+        flat = keras.tree.flatten(outputs)
+        losses = []
+        for head, taught in zip(self.heads, soft, strict=True):
+            values = head.values(flat[head.place])
+            if not taught.shape.is_compatible_with(values.shape):
+                raise AutoslimError(
+                    f"The teacher returns outputs of shape {tuple(taught.shape)}, the network of "
+                    f"{tuple(values.shape)}: both must know the same classes."
+                )
+            imitate = head.task.imitate
+            losses.append(
+                head.task.loss(taught, values) if imitate is None else imitate(taught, values, temperature)
+            )
+        return self._sum(losses, unweighted(labels)[1])
+
+    # -- evaluation ----------------------------------------------------------------------------------
+
+    def scores(self, labels: Any, outputs: Any) -> tuple[Any, Any]:
+        """Loss and metric of each image, float32 [B] each."""
+        labels, weights = unweighted(labels)
+        pairs = self._pairs(labels, outputs)
+        losses = self._sum([head.task.loss(own, values) for head, own, values in pairs], weights)
+        head, own, values = pairs[self._main]
+        return losses, tf.cast(head.task.score(own, values), tf.float32)
+
+    def scored(self, labels: Any, outputs: Any) -> Any:
+        """The metric of each image, float32 [B]."""
+        head, own, values = self._pairs(unweighted(labels)[0], outputs)[self._main]
+        return tf.cast(head.task.score(own, values), tf.float32)
+
+    def check(self, labels: Any) -> None:
+        """Refuse whole-number labels for which there is no output; a loss would take them for no class.
+
+        Raises:
+            AutoslimError: naming the first such label.
+        """
+        for head, own in zip(self.heads, self.labels_of(unweighted(labels)[0]), strict=True):
+            values = np.asarray(own)
+            if head.classes is None or not np.issubdtype(values.dtype, np.integer):
+                continue
+            wrong = (values < 0) | (values >= head.classes)
+            if head.task.ignore is not None:
+                wrong &= values != head.task.ignore
+            if wrong.any():
+                raise AutoslimError(
+                    str(values[wrong][0]).join(out_of_range(self._model or head.name, head.classes))
+                )
+
+    def checked(self, labels: Any) -> Any:
+        """The same labels, refused when they are read; for use within tf.data, on the host."""
+        own, weights = unweighted(labels)
+        conditions = []
+        for head, one in zip(self.heads, self.labels_of(own), strict=True):
+            if head.classes is not None and one.dtype.is_integer:
+                conditions.append(self._in_range(head, one))
+        if not conditions:
+            return labels
+        with tf.control_dependencies(conditions):
+            own = tf.nest.map_structure(tf.identity, own)
+        return own if weights is None else type(labels)(own, weights)
+
+    def _in_range(self, head: Head, labels: Any) -> Any:
+        classes = head.classes
+        assert classes is not None
+        outside = (labels < 0) | (labels >= classes)
+        if head.task.ignore is not None:
+            outside &= labels != head.task.ignore
+        wrong = tf.reshape(tf.boolean_mask(labels, outside), [-1])
+        first = tf.strings.as_string(tf.concat([wrong, tf.zeros([1], labels.dtype)], 0)[0])
+        before, behind = out_of_range(self._model, classes)
+        return tf.debugging.Assert(tf.size(wrong) == 0, [tf.strings.join([before, first, behind])])
+
+
+def out_of_range(name: str, outputs: int) -> tuple[str, str]:
+    """What a message says before and behind a label for which a network of this name has no output."""
+    return (
+        "Label ",
+        f" is out of range: model {name!r} has {outputs} outputs, so labels are 0 to {outputs - 1}. "
+        "Number the classes from 0, or build the model for all of them.",
+    )
+
+
+def _weighed(losses: Any, weights: Any) -> Any:
+    """Losses [B, ...] times weights [B] or [B, ...]."""
+    weights = tf.cast(weights, tf.float32)
+    more = losses.shape.rank - weights.shape.rank
+    if more < 0:
+        raise AutoslimError(
+            f"Weights of shape {tuple(weights.shape)} were given for losses of shape {tuple(losses.shape)}: "
+            "expected one weight for each image."
+        )
+    return losses * tf.reshape(weights, tf.concat([tf.shape(weights), tf.ones([more], tf.int32)], 0))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Tasks of a network with several outputs.
+
+    Attributes:
+        tasks: output -> its task; or one task for all of them. Outputs are named by their key in a dict, or
+            by Keras (`model.output_names`).
+        weights: output -> times its loss; those left out have 1.
+        main: the output whose metric counts; None: the last that is learnt.
+    """
+
+    tasks: Mapping[str, Task] | Task
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    main: str | None = None
+
+
+AnyTask = Task | Outputs | Objective | str
+
+
+def objective_of(task: AnyTask, network: Any) -> Objective:
+    """A task on a network.
+
+    Args:
+        task: of all its outputs, by name or as a record; or `Outputs`; or an objective, returned as it is.
+        network: a `ChannelGraph`, a Keras model, or anything that returns what the task takes (logits).
+
+    Raises:
+        AutoslimError: for an unknown task, an output that there is not, or an end that it can't be learnt at.
+    """
+    if isinstance(task, Objective):
+        return task
+    plan = task if isinstance(task, Outputs) else Outputs(named(task))
+    traced, model = _traced(network)
+    if traced is None:
+        if isinstance(plan.tasks, Task):
+            return Objective([Head("output", 0, plan.tasks)])
+        return Objective([Head(name, i, one) for i, (name, one) in enumerate(sorted(plan.tasks.items()))])
+    names = output_names(traced, model)
+    return _objective(plan, traced, names, getattr(model, "name", ""))
+
+
+def named(task: Task | str) -> Task:
+    """The task of a name.
+
+    Raises:
+        AutoslimError: for a name that there is not.
+    """
+    if isinstance(task, Task):
+        return task
+    if task not in TASKS:
+        raise AutoslimError(f"There is no task {task!r}. There are: {', '.join(TASKS)}.")
+    return TASKS[task]
+
+
+def _traced(network: Any) -> tuple[Trace | None, Any]:
+    if isinstance(network, Structure):
+        return network.trace, network.model
+    if isinstance(network, keras.Model):
+        try:
+            return trace(network), network
+        except AutoslimError:  # subclassed: what it ends in is not known
+            return None, network
+    return None, network
+
+
+def output_names(traced: Trace, model: Any) -> list[str]:
+    """Names of the flat outputs: the keys of a dict, else as Keras calls them."""
+    structure = traced.output_structure
+    if isinstance(structure, Mapping) and len(structure) == len(traced.outputs):
+        return sorted(structure)
+    names = list(getattr(model, "output_names", None) or [])
+    if len(names) == len(traced.outputs) == len(set(names)):
+        return names
+    return [f"output{i}" for i in range(len(traced.outputs))]
+
+
+def _objective(plan: Outputs, traced: Trace, names: Sequence[str], model: str) -> Objective:
+    tasks = dict.fromkeys(names, plan.tasks) if isinstance(plan.tasks, Task) else dict(plan.tasks)
+    for name in (*tasks, *plan.weights, *([plan.main] if plan.main else [])):
+        if name not in names:
+            raise AutoslimError(
+                f"Model {model!r} has no output {name!r}: its outputs are {', '.join(names)}."
+            )
+    shapes = dict(zip(traced.inputs, traced.input_shapes, strict=True))
+    for node in traced.nodes:
+        shapes.update(zip(node.outputs, node.output_shapes, strict=True))
+    heads = []
+    for place, name in enumerate(names):
+        if name in tasks:
+            value = traced.outputs[place]
+            weight = float(plan.weights.get(name, 1.0))
+            end = end_of(traced, value)
+            heads.append(_head(Head(name, place, tasks[name], weight, end, shapes[value]), model))
+    main = plan.main or heads[-1].name
+    return Objective(heads, [head.name for head in heads].index(main), model)
+
+
+def _head(head: Head, model: str) -> Head:
+    """The head with the task that its end asks for.
+
+    Raises:
+        AutoslimError: for an end that the task can't be learnt at.
+    """
+    task, end, shape = head.task, head.end, head.shape
+    assert shape is not None
+    if not task.logits:
+        return head
+    if task.logits == "sigmoid" and end in ("softmax", "log_softmax"):
+        raise AutoslimError(
+            f"Output {head.name!r} of model {model!r} ends in a softmax, whose values sum to one: labels of "
+            f"{task.name} do not exclude each other. Let it end in a sigmoid or in logits, or learn classes."
+        )
+    if end in ("softmax", "log_softmax") and shape[-1] == 1:
+        raise AutoslimError(
+            f"Output {head.name!r} of model {model!r} ends in a softmax of one value, which is always 1. Let "
+            "it end in a sigmoid, or in as many values as there are classes."
+        )
+    if task.logits == "softmax" and end == "sigmoid" and shape[-1] != 1 and task.several is not None:
+        return dataclasses.replace(head, task=task.several)
+    if end not in (LINEAR, "softmax", "log_softmax", "sigmoid"):
+        log.warning(
+            "Output %r of model %r ends in %s, which limits what it can answer: expected logits, a softmax "
+            "or a sigmoid for %s.",
+            head.name,
+            model,
+            end,
+            task.name,
+        )
+    return head
