@@ -1,5 +1,7 @@
 """Checkpoints: bit for bit, and a clear word for what can't be used."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -62,11 +64,21 @@ def test_two_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("*.index")) == ["ckpt-3.index", "ckpt-4.index"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "empty index", "index of noise"])
-def test_damaged(tmp_path, damage):
-    model, optimizer = saved(tmp_path)
-    data, index = data_file(tmp_path, 2), tmp_path / "ckpt-2.index"
-    content = bytearray(data.read_bytes())
+DAMAGE = [
+    "truncated",
+    "flipped",
+    "missing",
+    "empty index",
+    "half an index",
+    "index of noise",
+    "flipped index",
+]
+UNFINISHED = DAMAGE[3:6]
+
+
+def harm(folder, number, damage):
+    data, index = data_file(folder, number), folder / f"ckpt-{number}.index"
+    content, table = bytearray(data.read_bytes()), bytearray(index.read_bytes())
     if damage == "truncated":
         data.write_bytes(content[: len(content) // 2])
     elif damage == "flipped":
@@ -74,20 +86,56 @@ def test_damaged(tmp_path, damage):
         data.write_bytes(content)
     elif damage == "missing":
         data.unlink()
+    elif damage == "flipped index":
+        table[10] ^= 0x10
+        index.write_bytes(table)
     else:
-        index.write_bytes(b"" if damage == "empty index" else bytes(range(256)))
-    message = refusal(Checkpoints(tmp_path, model, optimizer).restore)
-    assert message.startswith(f"Checkpoint {tmp_path}/ckpt-2 is damaged (")
-    assert message.endswith(
-        f"). Remove {tmp_path}/ckpt-2.* to go on from {tmp_path}/ckpt-1, or the folder {tmp_path} to train "
-        "this stage from its beginning."
-    )
-    for path in tmp_path.glob("ckpt-2.*"):
-        path.unlink()
-    checkpoints = Checkpoints(tmp_path, model, optimizer)
+        index.write_bytes({"e": b"", "h": table[: len(table) // 2], "i": bytes(range(256))}[damage[0]])
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_one_beside_a_whole_older_one(tmp_path, caplog, damage):
+    model, optimizer = saved(tmp_path)
+    good = bits(model, optimizer)
+    harm(tmp_path, 2, damage)
+    checkpoints = Checkpoints(tmp_path, *(fresh := trained(0, seed=1)))
     assert checkpoints.restore() == {"step": 1}
+    assert bits(*fresh) == good
+    what = r"was not written to its end" if damage in UNFINISHED else r"is damaged \(.+\)"
+    assert re.fullmatch(
+        rf"Checkpoint {tmp_path}/ckpt-2 {what} and is removed. Going on from {tmp_path}/ckpt-1.",
+        caplog.messages[-1],
+    )
+    assert not list(tmp_path.glob("ckpt-2.*"))
     checkpoints.save({"step": 2})
     assert Checkpoints(tmp_path, model, optimizer).restore() == {"step": 2}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_none_is_whole(tmp_path, caplog, damage):
+    model, optimizer = saved(tmp_path, 1)
+    harm(tmp_path, 1, damage)
+    checkpoints = Checkpoints(tmp_path, model, optimizer)
+    if damage in UNFINISHED:
+        assert checkpoints.restore() is None
+        assert caplog.messages[-1].endswith(
+            "was not written to its end and is removed. Training begins at its first step."
+        )
+        return
+    message = refusal(checkpoints.restore)
+    assert message.startswith(f"Checkpoint {tmp_path}/ckpt-1 is damaged (")
+    assert message.endswith(
+        f"). Put back the file as it was, or remove the folder {tmp_path} to train this stage from its "
+        "beginning."
+    )
+    assert list(tmp_path.glob("ckpt-1.*"))
+
+
+def test_another_worker_leaves_the_files_alone(tmp_path):
+    model, optimizer = saved(tmp_path)
+    harm(tmp_path, 2, "empty index")
+    assert Checkpoints(tmp_path, model, optimizer, writes=False).restore() == {"step": 1}
+    assert (tmp_path / "ckpt-2.index").exists()
 
 
 @pytest.mark.parametrize("left", ["gone", "empty", "noise"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,23 @@ import keras
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError, first_line
+from autoslim.writing import write_whole
+
+log = logging.getLogger(__name__)
 
 KEEP = 2
+_UNREADABLE = (
+    tf.errors.OpError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AssertionError,
+    RuntimeError,
+)
+"""What TensorFlow and JSON raise for a checkpoint that can't be read whole."""
+
+_END_OF_INDEX = bytes.fromhex("57fb808b247547db")
+"""The last bytes of every sorted string table, the format of a checkpoint's index."""
 
 
 class _Json(tf.train.experimental.PythonState):
@@ -71,9 +87,10 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AutoslimError(self._unwritable(error.strerror or str(error))) from error
+        self._keep = keep
         if writes:
-            self._list_complete()
-            self._manager = tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=keep)
+            self._sweep_unfinished()
+            self._manager = self._new_manager()
 
     def save(self, progress: dict[str, Any]) -> None:
         """Write a checkpoint; `progress` is JSON-able.
@@ -100,25 +117,57 @@ class Checkpoints:
         return f"The last good checkpoint is kept in {self.folder}. " if self._complete() else ""
 
     def restore(self) -> dict[str, Any] | None:
-        """Read the newest checkpoint into model and optimizer: its progress, or None if there is none.
+        """Read the newest checkpoint that is whole into model and optimizer.
+
+        What was not written to its end, or is damaged beside an older whole one, is named in the log and
+        removed.
+
+        Returns:
+            Its progress, or None if there is none: nothing was saved, or the first one was not written to its
+            end.
 
         Raises:
-            AutoslimError: for a damaged checkpoint, or one of another network or optimizer.
+            AutoslimError: for checkpoints that were finished and are all damaged, or one of another network
+                or optimizer.
         """
-        found = self._complete()
-        if not found:
+        broken: list[tuple[str, str]] = []  # (path, why)
+        for path in reversed(self._complete()):
+            try:
+                progress = self._read(path)
+            except _UNREADABLE as error:
+                if isinstance(error, AutoslimError):
+                    raise
+                broken.append((path, first_line(error, 160)))
+                continue
+            self._drop(broken, f"Going on from {path}.")
+            return progress
+        if all(_is_unfinished(path) for path, _ in broken):
+            self._drop(broken, "Training begins at its first step.")
             return None
-        path = found[-1]
-        try:
-            self._layout_only.read(path).expect_partial()
-            layout, progress = self._state.data["layout"], self._state.data["progress"]
-            self._compare_layout(path, layout)
-            self._checkpoint.restore(path).assert_consumed()
-        except AutoslimError:
-            raise
-        except (tf.errors.OpError, LookupError, ValueError, TypeError, AssertionError, RuntimeError) as error:
-            raise AutoslimError(self._damaged(found, first_line(error, 160))) from error
+        raise AutoslimError(self._damaged(*broken[0]))
+
+    def _read(self, path: str) -> dict[str, Any]:
+        self._layout_only.read(path).expect_partial()
+        layout, progress = self._state.data["layout"], self._state.data["progress"]
+        self._compare_layout(path, layout)
+        self._checkpoint.restore(path).assert_consumed()
         return progress
+
+    def _drop(self, broken: list[tuple[str, str]], then: str) -> None:
+        """Name the checkpoints that can't be used, and remove them."""
+        for path, why in broken:
+            what = "was not written to its end" if _is_unfinished(path) else f"is damaged ({why})"
+            log.warning("Checkpoint %s %s and is removed. %s", path, what, then)
+        if not (broken and self._writes):
+            return
+        for path, _ in broken:
+            for file in self.folder.glob(f"{Path(path).name}.*"):
+                file.unlink(missing_ok=True)
+        self._manager = self._new_manager()
+
+    def _new_manager(self) -> tf.train.CheckpointManager:
+        self._list_complete()
+        return tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=self._keep)
 
     def _complete(self) -> list[str]:
         """Paths of the checkpoints that are there, oldest first: an index file is written last."""
@@ -126,8 +175,7 @@ class Checkpoints:
         return [str(self.folder / f"ckpt-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
 
     def _list_complete(self) -> None:
-        """Sweep up after a kill, and make TensorFlow's list of checkpoints say what is there."""
-        self._sweep_unfinished()
+        """Make TensorFlow's list of checkpoints say what is there."""
         found = self._complete()
         try:
             state = tf.train.get_checkpoint_state(str(self.folder))
@@ -137,10 +185,11 @@ class Checkpoints:
         if listed == found:
             return
         if found:
-            times = [Path(f"{path}.index").stat().st_mtime for path in found]
-            tf.compat.v1.train.update_checkpoint_state(
-                str(self.folder), found[-1], found, all_model_checkpoint_timestamps=times
-            )
+            lines = [f'model_checkpoint_path: "{Path(found[-1]).name}"']
+            for path in found:
+                lines.append(f'all_model_checkpoint_paths: "{Path(path).name}"')
+                lines.append(f"all_model_checkpoint_timestamps: {Path(f'{path}.index').stat().st_mtime}")
+            write_whole(self.folder / "checkpoint", "\n".join(lines) + "\n")
         else:
             (self.folder / "checkpoint").unlink(missing_ok=True)
 
@@ -157,11 +206,10 @@ class Checkpoints:
             f"Remove the folder {self.folder}, or choose another with output=FOLDER."
         )
 
-    def _damaged(self, found: list[str], why: str) -> str:
-        back = f"Remove {found[-1]}.* to go on from {found[-2]}, or" if len(found) > 1 else "Remove"
+    def _damaged(self, path: str, why: str) -> str:
         return (
-            f"Checkpoint {found[-1]} is damaged ({why}). {back} the folder {self.folder} to train this stage "
-            "from its beginning."
+            f"Checkpoint {path} is damaged ({why}). Put back the file as it was, or remove the folder "
+            f"{self.folder} to train this stage from its beginning."
         )
 
     def _unwritable(self, why: str) -> str:
@@ -177,6 +225,11 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         for path in self.folder.glob("checkpoint.tmp*"):
             path.unlink(missing_ok=True)
+
+
+def _is_unfinished(path: str) -> bool:
+    """Whether the index of a checkpoint, which is written last, lacks its end."""
+    return not Path(f"{path}.index").read_bytes().endswith(_END_OF_INDEX)
 
 
 def _finite(variables: list[Any]) -> bool:
