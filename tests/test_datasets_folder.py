@@ -314,6 +314,21 @@ def test_what_was_found_is_kept_until_a_file_changes(tmp_path, monkeypatch):
     assert decoded == [12]
 
 
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-9], lambda b: b.replace(b"12", b"13")])
+def test_a_damaged_cache_is_only_a_cache(tmp_path, caplog, damage):
+    write_tree(tmp_path / "data")
+    break_one(tmp_path / "data")
+    choice = Choice(max_broken=0.2, cache=tmp_path / "cache")
+    assert len(opened(tmp_path / "data", choice=choice).train) == 11
+    kept = sorted((tmp_path / "cache").glob("verified-*.json"))
+    good = [path.read_bytes() for path in kept]
+    for path in kept:
+        path.write_bytes(damage(path.read_bytes()))
+    assert len(opened(tmp_path / "data", choice=choice).train) == 11
+    assert [path.read_bytes() for path in kept] == good
+    assert "the images are looked at again" in caplog.text
+
+
 def test_verification_can_be_left_out(tmp_path):
     write_tree(tmp_path)
     break_one(tmp_path)

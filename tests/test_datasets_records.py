@@ -160,6 +160,22 @@ def test_places_are_kept_until_a_file_changes(tmp_path, monkeypatch):
         _ = other.train
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:-200] + bytes(200)]
+)
+def test_a_damaged_cache_is_only_a_cache(tmp_path, caplog, damage):
+    records = write_both(tmp_path)[1]
+    choice = Choice(cache=tmp_path / "cache")
+    whole = read(tfrecord(str(records), SHAPE, choice=choice).training(5).dataset(1))
+    for path in (tmp_path / "cache").glob("records-*.npz"):
+        path.write_bytes(damage(path.read_bytes()))
+    assert_same(read(tfrecord(str(records), SHAPE, choice=choice).training(5).dataset(1)), whole)
+    assert "the records are read again" in caplog.text
+    caplog.clear()
+    assert_same(read(tfrecord(str(records), SHAPE, choice=choice).training(5).dataset(1)), whole)
+    assert not caplog.messages
+
+
 def test_broken_images_are_named_by_their_place(tmp_path, caplog):
     records = write_both(tmp_path)[1]
     last = records / "train-00009.tfrecord"

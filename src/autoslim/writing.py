@@ -17,11 +17,19 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         yield part
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
+        flush_to_disk(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Have the system write a file, or a folder's list of names, to the disk: a power cut leaves it whole."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -297,14 +297,24 @@ def _kept(files: Sequence[str], image_key: str, label_key: str, state: str, cach
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"records-{state}.npz"
     with FileLock(f"{path}.lock"):  # several workers begin together: one of them looks
-        if path.exists():
-            with np.load(path) as kept:
-                if set(kept.files) == set(Records._fields):  # an older version kept less
-                    return Records(**kept)
-        records = _find(files, image_key, label_key)
-        with replacing(path) as part:
-            np.savez(part, **records._asdict())
+        records = _read_kept(path)
+        if records is None:
+            records = _find(files, image_key, label_key)
+            with replacing(path) as part:
+                np.savez(part, **records._asdict())
     return records
+
+
+def _read_kept(path: Path) -> Records | None:
+    """What an earlier run found; None: nothing that can be used."""
+    try:
+        with open(path, "rb") as file, np.load(file) as kept:
+            return Records(**kept)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # NumPy and zipfile raise many kinds for a damaged archive
+        log.warning("%s can't be used (%s): the records are read again.", path, first_line(error, 120))
+        return None
 
 
 def _find(files: Sequence[str], image_key: str, label_key: str) -> Records:

@@ -7,7 +7,6 @@ and in every later run, which no handling of errors on the way could promise.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -21,6 +20,7 @@ from filelock import FileLock
 
 from autoslim.datasets.images import EncodedImages
 from autoslim.errors import AutoslimError
+from autoslim.sealing import sealed_json, unsealed
 from autoslim.writing import write_whole
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,23 @@ def broken_images(images: EncodedImages, state: str, cache: Path | None = None) 
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"verified-{state}.json"
     with FileLock(f"{path}.lock"):  # several workers begin together: one of them looks
-        if path.exists():
-            return {int(index): reason for index, reason in json.loads(path.read_text())["broken"].items()}
-        found = _decode_all(images)
-        write_whole(path, json.dumps({"images": len(images), "broken": found}, indent=1))
+        found = _kept(path)
+        if found is None:
+            found = _decode_all(images)
+            write_whole(path, sealed_json({"images": len(images), "broken": found}))
     return found
+
+
+def _kept(path: Path) -> dict[int, str] | None:
+    """What an earlier run found; None: nothing that can be used."""
+    try:
+        broken = unsealed(path.read_text(encoding="utf-8"))["broken"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s can't be used (%s): the images are looked at again.", path, error)
+        return None
+    return {int(index): reason for index, reason in broken.items()}
 
 
 def check_broken(broken: dict[int, str], images: EncodedImages, what: str, limit: float) -> None:

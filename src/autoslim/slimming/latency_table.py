@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from autoslim.graph import ChannelGraph
 from autoslim.rounds import median
+from autoslim.sealing import sealed_json, unsealed
 from autoslim.slimming.levels import Levels
 from autoslim.writing import write_whole
 
@@ -86,7 +87,7 @@ class LatencyTable:
             self._tell_others()
             return
         try:
-            data = json.loads(self.path.read_text())
+            data = unsealed(self.path.read_text(encoding="utf-8"))
             for name, here in (("network", self.network), ("identity", self.identity)):
                 if data[name] != here:
                     log.warning(
@@ -174,7 +175,7 @@ class LatencyTable:
                 for m in self.measurements
             ],
         }
-        write_whole(self.path, json.dumps(data))
+        write_whole(self.path, sealed_json(data))
 
 
 def network_hash(graph: ChannelGraph, levels: Levels) -> str:

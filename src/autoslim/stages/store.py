@@ -17,8 +17,9 @@ import yaml
 from filelock import FileLock, Timeout
 
 from autoslim.errors import AutoslimError
+from autoslim.sealing import difference, fingerprint, sealed_json, unsealed
 from autoslim.stages.clock import elapsed, hardware
-from autoslim.writing import write_whole
+from autoslim.writing import flush_to_disk, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ ELAPSED = "elapsed.json"  # seconds that a stage has taken so far, over all call
 TRAJECTORY = "trajectory.json"  # of a search
 CHANNELS = "channels.yaml"  # that network's, {group name: width}
 NETWORK_STAGES = ("baseline", "retrain", "uniform")  # that train, or bring, one network each
+FILES = "files"  # in a result: fingerprints of the stage's files
+UNSEALED = (".", RESULT, ELAPSED, "config.yaml", "events.out.tfevents")
+"""How names of files begin that a stage's seal leaves out."""
 HASH_LENGTH = 10
 _writing = ContextVar("writing", default=True)
 NETWORK_FIELDS = (
@@ -81,30 +85,76 @@ class StageFolder:
             fields: what it must hold.
 
         Raises:
-            AutoslimError: if the file is damaged.
+            AutoslimError: if it, or another file of the stage, is damaged.
         """
-        path = self.path / RESULT
-        try:
-            result = json.loads(path.read_text())
-            lacking = [name for name in fields if name not in result]
-            if not isinstance(result, dict) or lacking:
-                raise ValueError(f"no {', '.join(lacking)} in it" if lacking else "not a JSON object")
-        except (OSError, ValueError, TypeError) as error:
-            raise AutoslimError(
-                f"{path} is damaged ({error}). Remove the folder {self.path} to run stage {self.stage} again."
-            ) from error
+        result, files = self._sealed()
+        lacking = [name for name in fields if name not in result]
+        if lacking:
+            raise self._damaged(RESULT, f"is damaged (no {', '.join(lacking)} in it)")
+        for name, what in self._differences(files).items():
+            raise self._damaged(name, what)
         return result
 
+    def damaged(self) -> dict[str, str]:
+        """Files that are not as the finished stage wrote them, and what is wrong with each.
+
+        Raises:
+            AutoslimError: if its result is damaged, or a file can't be read.
+        """
+        return self._differences(self._sealed()[1]) if self.done else {}
+
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Write the result, atomically, with the seconds it took: from then on the stage is done."""
+        """Write the result, with the seconds it took and a seal of the stage's files: it is then done."""
         if self.clock is not None:
             result = {**result, "seconds": round(self.clock(), 1), "hardware": hardware()}
-        write_atomically(self.path / RESULT, json.dumps(result, indent=1))
+        if writes():
+            files = [path for path in sorted(self.path.iterdir()) if _is_sealed(path)]
+            for path in files:
+                flush_to_disk(path)
+            self._write({**result, FILES: {path.name: fingerprint(path) for path in files}})
         return result
+
+    def _write(self, content: dict[str, Any]) -> None:
+        write_atomically(self.path / RESULT, sealed_json(content))
+        flush_to_disk(self.path)
+
+    def _sealed(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The result, and the fingerprints of the stage's files."""
+        path = self.path / RESULT
+        try:
+            result = unsealed(path.read_text(encoding="utf-8"))
+            return result, result.pop(FILES)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        except (ValueError, KeyError) as error:
+            raise self._damaged(RESULT, f"is damaged ({error})") from error
+
+    def _differences(self, files: dict[str, Any]) -> dict[str, str]:
+        found = {}
+        for name, seal in files.items():
+            path = self.path / name
+            try:
+                what = difference(path, seal)
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            if what:
+                found[name] = what
+        return found
+
+    def _damaged(self, name: str, what: str) -> AutoslimError:
+        return AutoslimError(
+            f"{self.path / name} {what}. Remove the folder {self.path} to run stage {self.stage} again."
+        )
+
+    def _reopen(self) -> None:
+        """Before a finished stage goes on, let its files change."""
+        if writes() and self.done:
+            self._write({**self._sealed()[0], FILES: {}})
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Within the block count the stage's seconds, those of earlier calls that were stopped included."""
+        """Within the block the stage runs: its seconds are counted, on top of those of earlier calls."""
+        self._reopen()
         with elapsed(self.path / ELAPSED, writes()) as self.clock:
             yield
 
@@ -195,6 +245,18 @@ def make_room(folder: Path, size: int) -> None:
             os.fsync(file.fileno())
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a file is part of what a stage found, and not of how it went."""
+    return path.is_file() and not path.name.startswith(UNSEALED)
+
+
+def _unreadable(path: Path, error: OSError) -> AutoslimError:
+    return AutoslimError(
+        f"{path} can't be read: {error.strerror or error}. It may be whole: give leave to read "
+        "it, then run the same command again."
+    )
 
 
 def _read_owner(path: Path) -> str:
