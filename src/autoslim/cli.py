@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from autoslim import sweep
+from autoslim import __version__, sweep
 from autoslim.config import documentation, validate
 from autoslim.errors import AutoslimError
 from autoslim.messages import FAMILY, describe, one_line
@@ -31,6 +31,8 @@ from autoslim.schema import Config
 from autoslim.startup import import_tensorflow
 
 log = logging.getLogger(__name__)
+
+LIBRARIES = ("tensorflow", "keras", "hydra-core")
 
 GROUPS = {
     "arch": "arch",
@@ -114,6 +116,16 @@ def help_keys() -> str:
 
 OmegaConf.register_new_resolver("autoslim_groups", help_groups, replace=True)
 OmegaConf.register_new_resolver("autoslim_keys", help_keys, replace=True)
+
+
+def versions() -> str:
+    """This package's version, and those of the libraries that its results depend on.
+
+    >>> versions().startswith("autoslim ")
+    True
+    """
+    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
+    return f"autoslim {__version__} ({libraries})"
 
 
 def _see_current_folder() -> None:
@@ -280,6 +292,9 @@ def main() -> None:
     global _call
     _call = _Call()
     _see_current_folder()
+    if "--version" in sys.argv[1:]:  # Hydra's own would name itself alone
+        print(versions())
+        return
     sys.argv[1:] = _flags_first(sys.argv[1:])
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, in place of printing and ending the process
