@@ -20,7 +20,7 @@ $(BIN)/python:
 
 # Again whenever what is installed changes.
 $(READY): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[export,joblib,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[export,joblib,optuna,test]"
 	touch $(READY)
 
 run: $(READY)

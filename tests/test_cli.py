@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from autoslim import cli
+from autoslim import __version__, cli
 
 # Stands in for the stages (and so for TensorFlow) in the processes under test, sweep workers included.
 STAND_IN = """
@@ -67,7 +67,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def environment(place: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(place.parent / "stand_in"), "COLUMNS": "200"}
+    path = [str(place.parent / "stand_in"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
 
 
 def call(place: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -86,6 +87,11 @@ def refused(place: Path, *args: str) -> str:
     assert done.stderr.count("\n") == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return done.stderr.removeprefix("autoslim: error: ").rstrip("\n")
+
+
+def test_version(place: Path) -> None:
+    done = call(place, "--version")
+    assert done.returncode == 0 and done.stdout.startswith(f"autoslim {__version__} (tensorflow ")
 
 
 def test_help_is_for_people(place: Path) -> None:
@@ -339,6 +345,34 @@ def test_sweep_with_joblib(place: Path) -> None:
     assert done.returncode == 2, done
     assert done.stderr.splitlines()[0] == "autoslim: error: 2 of 8 jobs are not done:"
     check_summary(sweep_folder(place))
+
+
+OPTUNA = ("--multirun", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "objective, directions, best",
+    [
+        ("objective=[top1_at_target]", "maximize", "best_value: 0.8"),
+        ("objective=[top1_at_target,params_at_target]", "[maximize,minimize]", "- 5000.0"),
+    ],
+)
+def test_optuna_looks_for_the_best(place: Path, objective: str, directions: str, best: str) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    done = call(
+        place, *OPTUNA, f"hydra.sweeper.direction={directions}", objective, "slim.target=interval(0.3,0.9)"
+    )
+    assert done.returncode == 0, done.stderr
+    assert best in (sweep_folder(place) / "optimization_results.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_optuna_is_told_of_a_failed_job(place: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    done = call(place, *OPTUNA, "seed=13", "slim.target=interval(0.3,0.9)")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "loss became NaN at step 7." in done.stderr
 
 
 @pytest.mark.slow

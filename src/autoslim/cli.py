@@ -26,7 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 from autoslim import __version__, sweep
 from autoslim.config import documentation, validate
 from autoslim.errors import AutoslimError
+from autoslim.kinds import kind_of
 from autoslim.messages import FAMILY, describe, one_line
+from autoslim.objective import objective
 from autoslim.schema import Config
 from autoslim.startup import import_tensorflow
 
@@ -71,6 +73,10 @@ _NO_ROOM = tuple(
     os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 )
 """What the system says of a full or read-only folder; TensorFlow and HDF5 pass it on as text alone."""
+
+
+_BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""Hydra's own sweeper, which makes nothing of what jobs return."""
 
 
 @dataclass
@@ -177,16 +183,18 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
     record.rows, record.folders = list(outcome.rows), dict(outcome.folders)
 
 
-def job(cfg: DictConfig) -> None:
+def job(cfg: DictConfig) -> float | list[float] | None:
     """Hydra's task function: one job, in this process or in a launcher's worker.
 
     It does not raise what it can report: in a sweep nothing at all, so that every launcher goes on with the
-    other jobs; in a single run nothing of ``FAMILY``, which :func:`main` prints.
+    other jobs; in a single run nothing of ``FAMILY``, which :func:`main` prints. A sweeper that judges the
+    jobs gets the error, or what ``objective`` names.
     """
     _call.started = True
     _see_current_folder()
     settings = HydraConfig.get()
     in_sweep = settings.mode == RunMode.MULTIRUN
+    judged = in_sweep and settings.sweeper._target_ != _BASIC_SWEEPER
     folder = Path(settings.runtime.output_dir)
     record = sweep.Job(number=settings.job.num if in_sweep else 0, overrides=list(settings.overrides.task))
     record.status = "failed"  # until it is known better: also what a kill leaves behind
@@ -198,7 +206,9 @@ def job(cfg: DictConfig) -> None:
             config = validate(cfg)
             with _room_needed(config.output):
                 _run(config, folder, in_sweep, record)
+        value = objective(config.objective, record.rows, kind_of(config.slim.method)) if judged else None
         record.status, record.error = "done", None
+        return value
     except KeyboardInterrupt:
         record.status, record.error = "interrupted", "interrupted from the keyboard"
         raise
@@ -206,16 +216,19 @@ def job(cfg: DictConfig) -> None:
         record.error = describe(error, documentation())
         if in_sweep:
             log.error("job %d failed: %s", record.number, record.error)
+            if judged:
+                raise
         else:
             _call.error = error
             _write_to_log_file(record.error)
     except Exception as error:
         record.error = f"{type(error).__name__}: {one_line(error)}"
-        if not in_sweep:
+        if judged or not in_sweep:
             raise
         log.exception("job %d failed", record.number)
     finally:
         record.write_if_possible(folder)
+    return None
 
 
 app = hydra.main(version_base="1.3", config_path="pkg://autoslim.conf", config_name="config")(job)

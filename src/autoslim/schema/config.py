@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from autoslim.objective import HELP, is_objective
 from autoslim.schema.arch import ArchConfig
 from autoslim.schema.checks import Options, group, key
 from autoslim.schema.dataset import DatasetConfig
@@ -41,6 +42,12 @@ class Config(Options):
     )
     output: str = key(
         "outputs", "folder for all that is written", holds=str.strip, unit="the name of a folder"
+    )
+    objective: list[str] = key(
+        ["top1_at_target"],
+        f"what a run returns to a sweeper such as hydra/sweeper=optuna: {HELP}; at the smallest slim.target",
+        holds=lambda names: bool(names) and all(map(is_objective, names)),
+        expected=HELP,
     )
     lock_wait: float | None = key(
         None,

@@ -1,0 +1,50 @@
+"""What a run returns to a sweeper that looks for good values."""
+
+import pytest
+
+from autoslim.errors import AutoslimError
+from autoslim.objective import objective
+from autoslim.schema import Config
+
+ROWS = [
+    {"network": "baseline", "target": None, "top1": 0.9, "params": 100, "folder": "b"},
+    {"network": "autoslim", "target": 0.7, "top1": 0.8, "params": 70, "folder": "a"},
+    {"network": "autoslim", "target": 0.5, "top1": 0.75, "params": 50, "folder": "c"},
+    {"network": "uniform", "target": 0.5, "top1": 0.7, "params": 51, "folder": "d"},
+]
+
+
+@pytest.mark.parametrize(
+    "names, value",
+    [
+        (["top1_at_target"], 0.75),
+        (["params_of_uniform"], 51.0),
+        (["top1_of_baseline"], 0.9),
+        (["top1_at_target", "params_of_uniform_at_target"], [0.75, 51.0]),
+    ],
+)
+def test_figures(names, value):
+    assert objective(names, ROWS, "autoslim") == value
+
+
+def test_a_hand_made_network_is_the_runs_own():
+    assert objective(["top1_at_target"], [{**ROWS[1], "network": "channels"}], "autoslim") == 0.8
+
+
+def test_what_is_not_there():
+    with pytest.raises(AutoslimError) as error:
+        objective(["top1_at_target"], ROWS[:1], "random")
+    assert str(error.value) == (
+        "objective=top1_at_target: the run trained no network of kind random or channels (trained: "
+        "baseline). Add the stage that trains it to stages, or choose another objective."
+    )
+    with pytest.raises(
+        AutoslimError, match="a network has no figure 'folder'. There are: target, top1, params."
+    ):
+        objective(["folder_at_target"], ROWS, "autoslim")
+
+
+@pytest.mark.parametrize("names", [[], ["top1"], ["top1_of_nothing"], ["_at_target"]])
+def test_names_are_checked(names):
+    with pytest.raises(AutoslimError, match="objective"):
+        Config(objective=names)
