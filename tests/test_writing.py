@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoslim.writing import replacing, write_whole
+from autoslim.writing import PART, replacing, sweep_parts, write_whole
 
 
 def test_a_file_is_replaced_at_the_end_of_the_block_and_nothing_else_is_left(tmp_path):
@@ -23,3 +23,21 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path):
         raise OSError("full")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_link_is_followed(tmp_path, monkeypatch):
+    (tmp_path / "other").write_text("kept")
+    monkeypatch.setattr("secrets.token_hex", lambda size: "foreseen")
+    (tmp_path / ".part-foreseen-result.json").symlink_to(tmp_path / "other")
+    with pytest.raises(FileExistsError):
+        write_whole(tmp_path / "result.json", "new")
+    assert (tmp_path / "other").read_text() == "kept"
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    (tmp_path / "export").mkdir()
+    left = [tmp_path / f"{PART}12-result.json", tmp_path / "export" / f"{PART}34-model.onnx"]
+    for path in (*left, tmp_path / "model.keras"):
+        path.write_text("")
+    sweep_parts(tmp_path)
+    assert not any(path.exists() for path in left) and (tmp_path / "model.keras").exists()

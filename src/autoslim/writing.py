@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PART = ".part-"
+"""How the names of unfinished files begin."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Within the block, write to the path that is given; at its end that file takes the place of `path`.
 
-    It ends in the same suffix, and is removed if the block fails. Several processes may do this at once.
+    It ends in the same suffix, and is removed if the block fails. Several processes may do this at once. Its
+    name cannot be foreseen, and nothing stands there yet: no link that someone else made is followed.
     """
-    part = path.with_name(f".{os.getpid()}-{path.name}")
+    part = path.with_name(f"{PART}{secrets.token_hex(8)}-{path.name}")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield part
         flush_to_disk(part)
         os.replace(part, path)
     finally:
+        part.unlink(missing_ok=True)
+
+
+def sweep_parts(folder: Path) -> None:
+    """Remove the unfinished files of killed processes in a folder, whose lock this process holds."""
+    for part in folder.glob(f"**/{PART}*"):
         part.unlink(missing_ok=True)
 
 

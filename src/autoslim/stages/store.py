@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 from autoslim.errors import AutoslimError
 from autoslim.sealing import difference, fingerprint, sealed_json, unsealed
 from autoslim.stages.clock import elapsed, hardware
-from autoslim.writing import flush_to_disk, write_whole
+from autoslim.writing import PART, flush_to_disk, sweep_parts, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +194,7 @@ class StageFolder:
                 "lock_wait=SECONDS."
             ) from None
         try:
+            sweep_parts(self.path)
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
             if not (self.path / "config.yaml").exists():
                 write_atomically(self.path / "config.yaml", yaml.safe_dump(self.key, sort_keys=False))
@@ -236,15 +238,11 @@ def make_room(folder: Path, size: int) -> None:
     Raises:
         OSError: if it has not.
     """
-    temporary = folder / f".room.{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            for start in range(0, size, 2**20):
-                file.write(bytes(min(2**20, size - start)))
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        temporary.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile(prefix=PART, dir=folder) as file:
+        for start in range(0, size, 2**20):
+            file.write(bytes(min(2**20, size - start)))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _is_sealed(path: Path) -> bool:

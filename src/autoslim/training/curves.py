@@ -82,9 +82,16 @@ class Stopwatch:
 
 
 class Curves:
-    """Event files for TensorBoard in one folder; None: none."""
+    """Event files for TensorBoard in one folder.
 
-    def __init__(self, folder: Path | None) -> None:
+    Args:
+        folder: of the files; None: none are written.
+        step: that the training goes on from: what a killed process wrote of later ones is no longer shown.
+    """
+
+    def __init__(self, folder: Path | None, step: int = 0) -> None:
+        if folder is not None and step:
+            _forget_from(folder, step + 1)
         self._writer = tf.summary.create_file_writer(str(folder)) if folder is not None else None
 
     def write(self, step: int, values: Mapping[str, float], optimizer: Any = None) -> None:
@@ -102,3 +109,18 @@ class Curves:
         """Write what is left."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _forget_from(folder: Path, step: int) -> None:
+    """Tell TensorBoard to drop what was written before of this step and later ones.
+
+    TensorBoard reads files in the order of their names: this one stands before those of the same second.
+    """
+    name = f"events.out.tfevents.{int(time.time()):010d}.+from-step-{step}"
+    restart = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    with tf.io.TFRecordWriter(str(folder / name)) as file:
+        for event in (
+            tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"),
+            tf.compat.v1.Event(wall_time=time.time(), step=step, session_log=restart),
+        ):
+            file.write(event.SerializeToString())

@@ -114,7 +114,7 @@ class _Training:
             self._checkpoints = Checkpoints(folder / "checkpoints", model, step.optimizer, writes=writes)
             self._resume(self._checkpoints.restore())
         wait_for_all(step.strategy)  # before anyone writes what another one may still be reading
-        self._curves = Curves(folder if writes and not self.progress.over else None)
+        self._curves = Curves(folder if writes and not self.progress.over else None, self.progress.done)
         self._clock = Stopwatch(batches.batch_size if not self.progress.over else 0)
         self._saved_at = time.monotonic()
 
