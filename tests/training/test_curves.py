@@ -2,13 +2,13 @@
 
 import time
 
-from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.backend.event_processing import plugin_event_accumulator as accumulator
 
 from autoslim.training.curves import Curves
 
 
 def steps_shown(folder):
-    events = event_accumulator.EventAccumulator(str(folder), size_guidance={event_accumulator.TENSORS: 0})
+    events = accumulator.EventAccumulator(str(folder), tensor_size_guidance={"scalars": 0})
     events.Reload()
     return [event.step for event in events.Tensors("loss")]
 

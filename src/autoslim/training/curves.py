@@ -114,13 +114,15 @@ class Curves:
 def _forget_from(folder: Path, step: int) -> None:
     """Tell TensorBoard to drop what was written before of this step and later ones.
 
-    TensorBoard reads files in the order of their names: this one stands before those of the same second.
+    TensorBoard reads files in the order of their names: this one stands before those of the same second. The
+    first start that it sees is no restart to it, so there are two.
     """
     name = f"events.out.tfevents.{int(time.time()):010d}.+from-step-{step}"
     restart = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
     with tf.io.TFRecordWriter(str(folder / name)) as file:
-        for event in (
-            tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"),
-            tf.compat.v1.Event(wall_time=time.time(), step=step, session_log=restart),
-        ):
+        file.write(
+            tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
+        )
+        for _ in range(2):
+            event = tf.compat.v1.Event(wall_time=time.time(), step=step, session_log=restart)
             file.write(event.SerializeToString())
