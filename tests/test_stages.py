@@ -439,9 +439,8 @@ def test_damaged_weights(copy: Path, share: float | None) -> None:
     path.unlink() if share is None else truncate(path, share)
     shutil.rmtree(folder(copy, "retrain"))
     said = refused(copy)
-    assert said.startswith(
-        "The weights in OUT/resnet8-digits/supernet-HASH/full.weights.h5 are damaged or of "
-    )
+    what = "is missing." if share is None else "is damaged: it holds "
+    assert said.startswith(f"OUT/resnet8-digits/supernet-HASH/full.weights.h5 {what}")
     assert said.endswith("Remove the folder OUT/resnet8-digits/supernet-HASH to run stage supernet again.")
 
 
