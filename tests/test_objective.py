@@ -7,10 +7,38 @@ from autoslim.objective import objective
 from autoslim.schema import Config
 
 ROWS = [
-    {"network": "baseline", "target": None, "top1": 0.9, "params": 100, "folder": "b"},
-    {"network": "autoslim", "target": 0.7, "top1": 0.8, "params": 70, "folder": "a"},
-    {"network": "autoslim", "target": 0.5, "top1": 0.75, "params": 50, "folder": "c"},
-    {"network": "uniform", "target": 0.5, "top1": 0.7, "params": 51, "folder": "d"},
+    {
+        "network": "baseline",
+        "target": None,
+        "measure": {"name": "top1"},
+        "metric": 0.9,
+        "params": 100,
+        "folder": "b",
+    },
+    {
+        "network": "autoslim",
+        "target": 0.7,
+        "measure": {"name": "top1"},
+        "metric": 0.8,
+        "params": 70,
+        "folder": "a",
+    },
+    {
+        "network": "autoslim",
+        "target": 0.5,
+        "measure": {"name": "top1"},
+        "metric": 0.75,
+        "params": 50,
+        "folder": "c",
+    },
+    {
+        "network": "uniform",
+        "target": 0.5,
+        "measure": {"name": "top1"},
+        "metric": 0.7,
+        "params": 51,
+        "folder": "d",
+    },
 ]
 
 
@@ -20,6 +48,7 @@ ROWS = [
         (["top1_at_target"], 0.75),
         (["params_of_uniform"], 51.0),
         (["top1_of_baseline"], 0.9),
+        (["metric_at_target"], 0.75),
         (["top1_at_target", "params_of_uniform_at_target"], [0.75, 51.0]),
     ],
 )
@@ -39,7 +68,7 @@ def test_what_is_not_there():
         "baseline). Add the stage that trains it to stages, or choose another objective."
     )
     with pytest.raises(
-        AutoslimError, match="a network has no figure 'folder'. There are: target, top1, params."
+        AutoslimError, match="a network has no figure 'folder'. There are: top1, metric, params."
     ):
         objective(["folder_at_target"], ROWS, "autoslim")
 

@@ -11,7 +11,8 @@ from autoslim.kinds import KINDS
 
 _FORM = re.compile(r"(?P<figure>\w+?)_(?:at_target|of_(?P<kind>\w+?)(?:_at_target)?)")
 HELP = (
-    "FIGURE_at_target, or FIGURE_of_KIND, such as top1_at_target, params_share_at_target or loss_of_uniform"
+    "FIGURE_at_target, or FIGURE_of_KIND, such as metric_at_target (of classes also top1_at_target), "
+    "params_share_at_target or loss_of_uniform"
 )
 """How an objective is written."""
 
@@ -53,9 +54,11 @@ def _figure(name: str, rows: Sequence[Mapping[str, Any]], kind: str) -> float:
             "Add the stage that trains it to stages, or choose another objective."
         )
     smallest = min(networks, key=lambda row: 2.0 if row["target"] is None else row["target"])
-    value = smallest.get(match["figure"])
+    measure = smallest["measure"]["name"]
+    value = smallest.get("metric" if match["figure"] == measure else match["figure"])
     if not isinstance(value, int | float):
-        figures = ", ".join(key for key, one in smallest.items() if isinstance(one, int | float))
+        found = [key for key, one in smallest.items() if isinstance(one, int | float) and key != "target"]
+        figures = ", ".join([measure, *found])
         raise AutoslimError(
             f"objective={name}: a network has no figure {match['figure']!r}. There are: {figures}."
         )

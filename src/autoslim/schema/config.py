@@ -44,7 +44,7 @@ class Config(Options):
         "outputs", "folder for all that is written", holds=str.strip, unit="the name of a folder"
     )
     objective: list[str] = key(
-        ["top1_at_target"],
+        ["metric_at_target"],
         f"what a run returns to a sweeper such as hydra/sweeper=optuna: {HELP}; at the smallest slim.target",
         holds=lambda names: bool(names) and all(map(is_objective, names)),
         expected=HELP,
