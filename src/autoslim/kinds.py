@@ -25,6 +25,8 @@ KINDS = {
     "evolution": Kind("evolution", "#CC79A7", "v", "evolution"),
     "sensitivity": Kind("sensitivity", "#E69F00", "P", "sensitivity"),
     "predictor": Kind("predictor", "#882255", "h", "predictor"),
+    "taylor": Kind("Taylor", "#117733", "p", "taylor"),
+    "magnitude": Kind("magnitude", "#44AA99", "d", "magnitude"),
     "channels": Kind("hand-made", "#56B4E9", "*"),
     "other": Kind("other", "#9AA5B1", "."),
 }

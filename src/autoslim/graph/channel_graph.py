@@ -12,6 +12,7 @@ from autoslim.graph.materialize import materialize
 from autoslim.graph.options import RunOptions
 from autoslim.graph.run import Replaced, Statistics, forward
 from autoslim.graph.structure import Structure
+from autoslim.graph.units import Units
 
 
 class ChannelGraph(Structure):
@@ -122,4 +123,4 @@ class ChannelGraph(Structure):
             replaced: {id(a weight of the model): what the new model gets in its place}, as in `run`.
         """
         widths = self.full if widths is None else self.check(widths)
-        return materialize(self, widths, weights, name, replaced or {})
+        return materialize(self, Units.first(self.groups, widths), weights, name, replaced or {})

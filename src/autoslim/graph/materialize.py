@@ -14,12 +14,13 @@ from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.run import Replaced
 from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node
+from autoslim.graph.units import Units
 
 
 def materialize(
-    graph: Structure, widths: np.ndarray, weights: bool, name: str | None, replaced: Replaced
+    graph: Structure, units: Units, weights: bool, name: str | None, replaced: Replaced
 ) -> keras.Model:
-    """See `ChannelGraph.materialize`."""
+    """The network that has these units of the traced one's; see `ChannelGraph.materialize`."""
     traced = graph.trace
     inputs = [
         keras.Input(batch_shape=shape, dtype=dtype, name=name_)
@@ -32,7 +33,7 @@ def materialize(
 
     def visit(node: Node, tensors: list[Any]) -> list[Any]:
         if id(node.op) not in copies:
-            copies[id(node.op)] = slimmed_layer(graph, node, widths, _free_name(node.name, taken))
+            copies[id(node.op)] = layer_with(graph, node, units, _free_name(node.name, taken))
         return keras.tree.flatten(node.call(tensors, op=copies[id(node.op)]))
 
     outputs = traced.walk(inputs, visit)
@@ -42,7 +43,7 @@ def materialize(
     for node in traced.nodes:
         rule = graph.rule(node)
         if weights or (rule is not None and rule.measured):
-            _copy_weights(graph, node, copies[id(node.op)], widths, replaced)
+            _copy_weights(graph, node, copies[id(node.op)], units, replaced)
     return model
 
 
@@ -63,31 +64,31 @@ def own_batch_norms(
     for node in graph.trace.nodes:
         normalises = isinstance(node.op, keras.layers.BatchNormalization) and graph.rule(node) is not None
         if normalises and id(node.op) not in found:
-            found[id(node.op)] = (node.op, _slimmed_copy(graph, node, graph.check(widths), suffix))
+            units = Units.first(graph.groups, graph.check(widths))
+            found[id(node.op)] = (node.op, _slimmed_copy(graph, node, units, suffix))
     return list(found.values())
 
 
-def _slimmed_copy(graph: Structure, node: Node, widths: np.ndarray, suffix: str) -> keras.Layer:
-    layer = slimmed_layer(graph, node, widths, node.name.replace("/", "_") + suffix)
-    channels = int(graph.input_axes(node)[0].active(widths))
-    layer.build((*node.input_shapes[0][:-1], channels))
-    _copy_weights(graph, node, layer, widths, {})
+def _slimmed_copy(graph: Structure, node: Node, units: Units, suffix: str) -> keras.Layer:
+    layer = layer_with(graph, node, units, node.name.replace("/", "_") + suffix)
+    layer.build((*node.input_shapes[0][:-1], units.count(graph.input_axes(node)[0])))
+    _copy_weights(graph, node, layer, units, {})
     return layer
 
 
-class _Active:
-    """What a rule's `config` receives about the widths (`Channels`)."""
+class _Taken:
+    """What a rule's `config` receives about the channels (`Channels`)."""
 
-    def __init__(self, widths: np.ndarray) -> None:
-        self.widths = widths
+    def __init__(self, units: Units) -> None:
+        self._units = units
 
     def __call__(self, axis: Axis) -> int:
-        return int(axis.active(self.widths))
+        return self._units.count(axis)
 
     def take(self, value: Any, axis: Axis) -> Any:
-        """The active part of an array whose last axis is `axis`; other sizes are left whole."""
+        """The part of an array whose last axis is `axis` that there is; other sizes are left whole."""
         value = np.asarray(value)
-        return value[..., axis.indices(self.widths)] if value.shape[-1:] == (axis.size,) else value
+        return value[..., self._units.indices(axis)] if value.shape[-1:] == (axis.size,) else value
 
 
 def _free_name(name: str, taken: set[str]) -> str:
@@ -101,8 +102,8 @@ def _free_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def slimmed_layer(graph: Structure, node: Node, widths: np.ndarray, name: str) -> Any:
-    """The same layer for the channels that are left."""
+def layer_with(graph: Structure, node: Node, units: Units, name: str) -> Any:
+    """The same layer for the channels that there are."""
     op = node.op
     rule = graph.rule(node)
     if isinstance(op, keras.layers.Lambda):
@@ -115,7 +116,7 @@ def slimmed_layer(graph: Structure, node: Node, widths: np.ndarray, name: str) -
             "get_config(). Write one that returns its constructor's arguments."
         ) from error
     if rule is not None:
-        config |= rule.config(op, _Active(widths), graph.input_axes(node), graph.output_axes(node))
+        config |= rule.config(op, _Taken(units), graph.input_axes(node), graph.output_axes(node))
     if inspect.isfunction(getattr(op, "activation", None)):
         config["activation"] = op.activation  # as it is: a function of the user's need not be registered
     if not isinstance(op, keras.Layer):
@@ -127,35 +128,35 @@ def slimmed_layer(graph: Structure, node: Node, widths: np.ndarray, name: str) -
     return layer
 
 
-def _copy_weights(graph: Structure, node: Node, layer: Any, widths: np.ndarray, replaced: Replaced) -> None:
+def _copy_weights(graph: Structure, node: Node, layer: Any, units: Units, replaced: Replaced) -> None:
     if not isinstance(node.op, keras.Layer) or layer is node.op:
         return
     rule = graph.rule(node)
     if rule is None:
         layer.set_weights(node.op.get_weights())
-        _prepare(layer, node.op)
+        prepare(layer, node.op)
         return
     for name, dimensions in graph.weight_dimensions(node).items():
         variable = getattr(node.op, name)
         if id(variable) in replaced:
             value = tf.convert_to_tensor(replaced[id(variable)])
         else:
-            value = _take(tf.convert_to_tensor(variable).numpy(), dimensions, widths)
+            value = taken(tf.convert_to_tensor(variable).numpy(), dimensions, units)
         getattr(layer, name).assign(value)
     if rule.measured:
-        _prepare(layer, layer)
+        prepare(layer, layer)
 
 
-def _prepare(layer: keras.Layer, source: keras.Layer) -> None:
+def prepare(layer: keras.Layer, source: keras.Layer) -> None:
     """Load a layer's state as from a file: it then prepares what depends on it. Normalization does."""
     store: dict[str, Any] = {}
     source.save_own_variables(store)
     layer.load_own_variables(store)
 
 
-def _take(value: np.ndarray, dimensions: tuple[Dimension, ...], widths: np.ndarray) -> np.ndarray:
-    """The entries of a weight that are active at the widths."""
+def taken(value: np.ndarray, dimensions: tuple[Dimension, ...], units: Units) -> np.ndarray:
+    """The entries of a weight that these units have."""
     for place, dimension in enumerate(dimensions):
         if isinstance(dimension, Axis):
-            value = np.take(value, dimension.indices(widths), axis=place)
+            value = np.take(value, units.indices(dimension), axis=place)
     return value

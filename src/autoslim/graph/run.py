@@ -53,6 +53,22 @@ def forward_part(
     return part.walk(inputs, _Pass(graph, widths, options, {}).visit)
 
 
+def forward_gated(graph: Structure, images: Any, gates: Mapping[int, Any]) -> Any:
+    """The full network's outputs, with moving statistics and no dropout, its channels behind gates.
+
+    Wherever a layer sums over channels, each is multiplied by its unit's gate first: at 0 it is as if it were
+    not there.
+
+    Args:
+        graph: of the network.
+        images: tensor [N, H, W, C], or what the model takes.
+        gates: index of a group -> float32 [N, units], for the groups that have gates.
+    """
+    run = _GatedPass(graph, graph.full, RunOptions(), {})
+    run.gates = gates
+    return graph.trace.pack_outputs(graph.trace.walk(as_images(graph.trace, images), run.visit))
+
+
 def as_images(traced: Trace, images: Any) -> list[Any]:
     """The model's inputs as tensors of the types that it declares."""
     flat = (
@@ -255,3 +271,28 @@ class _Pass:
             ]
             self._masks[axis] = tf.tile(tf.concat(parts, 0), [axis.tiles])
         return self._masks[axis]
+
+
+class _GatedPass(_Pass):
+    """A pass at full width in which units are multiplied by gates where they are summed over."""
+
+    gates: Mapping[int, Any]  # group -> [N, units]
+
+    def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
+        if self.graph.summed_dimensions(node):
+            axes = self.graph.input_axes(node)
+            inputs = [self._behind_gates(x, axis) for x, axis in zip(inputs, axes, strict=True)]
+        return super().visit(node, inputs)
+
+    def _behind_gates(self, x: Any, axis: Axis) -> Any:
+        if not any(group in self.gates for group in axis.groups):
+            return x
+        images = tf.shape(x)[0]
+        parts = [
+            tf.repeat(self.gates[piece.group], piece.repeat, axis=1)
+            if piece.group in self.gates
+            else tf.ones([images, piece.size])
+            for piece in axis.pieces
+        ]
+        gate = tf.tile(tf.concat(parts, 1), [1, axis.tiles])
+        return x * tf.cast(tf.reshape(gate, [images, *[1] * (len(x.shape) - 2), axis.size]), x.dtype)

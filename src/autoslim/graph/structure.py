@@ -6,6 +6,7 @@ import difflib
 import functools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -137,6 +138,24 @@ class Structure:
     def weight_dimensions(self, node: Node) -> dict[str, tuple[Dimension, ...]]:
         """Weight attribute -> its dimensions, for a node that a rule covers."""
         return self._weights[node.index]
+
+    def summed_dimensions(self, node: Node) -> dict[str, int]:
+        """Weight attribute -> the place of the dimension that the layer sums over: its inputs' channels.
+
+        A weight that has the channels of inputs and of outputs is summed over the former, as the kernel of a
+        convolution is; one that has channels of one kind only is applied to each of them alone.
+        """
+        rule = self.rule(node)
+        if rule is None:
+            return {}
+        marked = [a.map_pieces(lambda p: replace(p, group=-1 - p.group)) for a in self.input_axes(node)]
+        found = {}
+        for name, dimensions in rule.weights(node.op, marked, self.output_axes(node)).items():
+            axes = [(place, d) for place, d in enumerate(dimensions) if isinstance(d, Axis)]
+            entering = [place for place, axis in axes if any(group < 0 for group in axis.groups)]
+            if 0 < len(entering) < len(axes):
+                found[name] = entering[0]
+        return found
 
     @property
     def slimmable(self) -> tuple[ChannelGroup, ...]:

@@ -23,8 +23,10 @@ from autoslim.schema.slimming import (
     DrawingOptions,
     GreedyOptions,
     LimitsConfig,
+    PredictorOptions,
     SearchOptions,
     SlimConfig,
+    SolverOptions,
 )
 from autoslim.schema.training import (
     SCHEDULES,
@@ -61,9 +63,11 @@ __all__ = [
     "RetrainConfig",
     "SCHEDULES",
     "SOURCES",
+    "PredictorOptions",
     "SearchOptions",
     "STAGES",
     "SlimConfig",
+    "SolverOptions",
     "StageConfig",
     "SupernetConfig",
     "TrainConfig",

@@ -14,6 +14,7 @@ from autoslim.schema.checks import Options, gather, group, key, need
 RESOURCES = ("flops", "params", "memory", "latency")
 RUNTIMES = ("litert", "keras", "onnx")
 CONVENTIONS = ("macs", "with_norm", "all")
+SOLVING = ("predictor", "taylor", "magnitude")  # methods that solve for the widths
 DRAWING = ("random", "evolution", "predictor")  # methods that score random networks
 
 
@@ -86,7 +87,27 @@ class DrawingOptions(Options):
 
 
 @dataclass
-class SearchOptions(GreedyOptions, DrawingOptions):
+class SolverOptions(Options):
+    """How methods that solve for the widths weigh what they believe."""
+
+    section: ClassVar[str] = "slim"
+
+    trust: float = key(
+        0.0,
+        f"{', '.join(SOLVING)}: weight of a pull towards the uniform network, in [0, 1]",
+        least=0,
+        most=1,
+        unit="a share",
+    )
+
+
+@dataclass
+class PredictorOptions(DrawingOptions, SolverOptions):
+    """What the predictor may spend, and how far it is believed."""
+
+
+@dataclass
+class SearchOptions(GreedyOptions, PredictorOptions):
     """What the networks may cost, what chooses them, and what they are compared by."""
 
     section: ClassVar[str] = "slim"

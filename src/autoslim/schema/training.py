@@ -213,6 +213,11 @@ class SupernetConfig(SandwichOptions):
         "network's own, trained first by the baseline's recipe on the images that are not held out",
         words=("weights", "scratch", "baseline"),
     )
+    sort: bool = key(
+        True,
+        "put the most important channels of trained first weights first, by the norms of what reads them; "
+        "the network computes the same",
+    )
 
 
 @dataclass

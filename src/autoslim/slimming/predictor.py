@@ -10,19 +10,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 from autoslim.errors import AutoslimError
-from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
+from autoslim.slimming.optimum import Optimum
 from autoslim.slimming.points import widths_key
 from autoslim.slimming.problem import Problem, Step, each_target
-from autoslim.slimming.solver import Limit, PairwiseCost, linear_rows, solve, tabulate
+from autoslim.slimming.solver import PairwiseCost
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,6 @@ PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the ridge, from which cross-vali
 FOLDS = 5
 FEWEST = 20  # networks to fit a predictor to
 IDLE = 100  # draws in a row without a new network, after which there are taken to be no others
-GAP = 1e-4  # of a solution's proven bound, above which the log says that it may not be the best
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def predictor_steps(problem: Problem) -> Iterator[Step]:
 
     Random networks (`sampled_places`) are scored until `passes` are spent, but for what the networks found
     will take; the additive model is fitted to their scores, and one mixed-integer programme for each target
-    finds the best widths under the target and all limits together.
+    finds the best widths under the target and all limits together (`optimum.Optimum`).
     """
     problem.refuse_unreachable()
     if all(problem.budget.within(problem.levels.largest, target) for target in problem.options.targets):
@@ -74,16 +71,8 @@ def predictor_steps(problem: Problem) -> Iterator[Step]:
         predictor.error,
         predictor.correlation,
     )
-    costs: dict[str, list[PairwiseCost]] = {}
-
-    def find(target: float, left: int) -> np.ndarray:
-        limits = _limits(problem.budget, problem.levels, target, costs)
-        found = solve(problem.levels, predictor.cost, limits)
-        if found.gap > GAP:
-            log.warning("predictor: the network for %g is within %.2g of the best", target, found.gap)
-        return found.widths
-
-    yield from each_target(problem, find)
+    best = Optimum(problem.budget, problem.levels, problem.options.trust, "predictor")
+    yield from each_target(problem, lambda target, _: best(predictor.drops, target))
 
 
 def _fitted(problem: Problem) -> Predictor:
@@ -107,26 +96,6 @@ def _fitted(problem: Problem) -> Predictor:
         places.append(draw)
         drops.append(problem.badness(score) - problem.badness(whole))
     return fit_predictor(levels, np.array(places).reshape(-1, len(levels.widths)), np.array(drops))
-
-
-def _limits(
-    budget: Budget, levels: Levels, target: float, costs: dict[str, list[PairwiseCost]]
-) -> list[Limit]:
-    """The target and all limits, for the solver; tabulated costs are kept in `costs`."""
-    amounts = dict(budget.limits)
-    share = target * float(budget.full.of(budget.resource))
-    amounts[budget.resource] = min(share, amounts.get(budget.resource, share))
-    for name in amounts:
-        if name not in costs:
-            if name == "memory":
-                costs[name] = linear_rows(budget.graph.live_memory, levels)
-            else:
-                costs[name] = [tabulate(partial(_amount, budget, name), levels, name)]
-    return [Limit(name, costs[name], amount) for name, amount in amounts.items()]
-
-
-def _amount(budget: Budget, name: str, widths: np.ndarray) -> Any:
-    return budget.cost(widths).of(name)
 
 
 def fit_predictor(levels: Levels, places: np.ndarray, drops: np.ndarray) -> Predictor:

@@ -83,6 +83,10 @@ class Scorer:
         """Images and labels of one batch, as tensors."""
         return self._batches[index]
 
+    def batches(self) -> list[Batch]:
+        """Images and labels of all batches, as tensors."""
+        return list(self._batches)
+
     def __call__(
         self, candidates: np.ndarray, base: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -135,8 +135,15 @@ class Experiment:
         return filled(dataclasses.replace(section, teacher=teacher), start, self.config.optimizer)
 
     @property
+    def one_training(self) -> bool:
+        """Whether networks are parts of a trained network whose channels are sorted, not of a supernet."""
+        return METHODS[self.config.slim.method].importance is not None
+
+    @property
     def _supernet_start(self) -> str:
         """The recipe of the supernet, and of what starts from its weights."""
+        if self.one_training:
+            return "trained"
         init = self.config.supernet.init
         fresh = init == "scratch" or (init == "weights" and self.own_weights == FRESH)
         return "fresh" if fresh else "trained"
@@ -249,8 +256,16 @@ class Experiment:
         return StageFolder(self.root, "pretrain", key)
 
     def supernet_folder(self) -> StageFolder:
-        """The folder in which the supernet is trained."""
+        """The folder in which the supernet is trained, or what stands in its place is kept."""
         s = self.config.slim
+        if self.one_training:
+            key = {
+                **self._common,
+                "slim": {"freeze": s.freeze},
+                "sorted": METHODS[s.method].importance,
+                "baseline": None if self.given else stage_hash(self.baseline_folder().key),
+            }
+            return StageFolder(self.root, "supernet", key)
         widths = {name: getattr(s, name) for name in ("min_width", "divisor", "freeze")}
         widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
         key = {

@@ -126,7 +126,9 @@ class _Run:
             log.info("supernet: not needed with slim.channels and retrain.init=%s", retrain.init)
             return
         folder = self.experiment.supernet_folder()
-        if self.experiment.supernet.init == "baseline" and not folder.done:
+        if self.experiment.one_training:
+            log.info("supernet: none is trained, the channels of the trained network are sorted instead")
+        elif self.experiment.supernet.init == "baseline" and not folder.done:
             first = self.experiment.pretrain_folder()
             self._stage(first, "", lambda: run_pretrain(self.experiment, first))
         self._stage(folder, "", lambda: run_supernet(self.experiment, folder))

@@ -9,10 +9,14 @@ import keras
 import numpy as np
 
 from autoslim.graph import ChannelGraph
+from autoslim.graph.sorting import sort_channels
+from autoslim.slimming.importance import by_magnitude
+from autoslim.slimming.methods import METHODS
 from autoslim.slimming.sandwich import arms_cost, draw_arms
 from autoslim.stages.baseline import measured
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.sorted import run_sorted
 from autoslim.stages.start import FRESH
 from autoslim.stages.store import StageFolder
 from autoslim.stages.warn import failed_held_out, warned
@@ -36,12 +40,18 @@ def initial_supernet(experiment: Experiment) -> keras.Model:
     if init == "baseline":
         folder = experiment.pretrain_folder()
         experiment.need(folder, "supernet.init=baseline")
-        return experiment.load_weights(folder)
-    model = experiment.build()
-    if init == "weights":
-        return model
-    with experiment.strategy.scope():
-        return keras.models.clone_model(model)
+        model = experiment.load_weights(folder)
+    else:
+        model = experiment.build()
+        if init == "scratch":
+            with experiment.strategy.scope():
+                return keras.models.clone_model(model)
+        if experiment.own_weights == FRESH:
+            return model
+    if experiment.supernet.sort:
+        graph = experiment.graph_of(model)
+        sort_channels(graph, by_magnitude(graph))
+    return model
 
 
 def _may_have_seen(experiment: Experiment) -> bool:
@@ -63,6 +73,8 @@ def on_held_out_images(experiment: Experiment, graph: ChannelGraph) -> dict[str,
 
 def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
+    if METHODS[experiment.config.slim.method].importance is not None:
+        return run_sorted(experiment, folder)
     config, c = experiment.config, experiment.supernet
     levels = experiment.levels  # before building: the plan's own build clears Keras's names
     model = initial_supernet(experiment)

@@ -1,0 +1,130 @@
+"""Importances against slow references, and the methods that solve for widths by them."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from nets import SHAPE, batches, graph, images
+
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.graph.sorting import sort_channels
+from autoslim.slimming.budget import Budget
+from autoslim.slimming.importance import by_magnitude, by_taylor
+from autoslim.slimming.levels import Levels
+from autoslim.slimming.optimum import Optimum
+from autoslim.slimming.pruning import lost
+from autoslim.slimming.rivals.uniform import uniform_widths
+from autoslim.slimming.search import search
+
+L = keras.layers
+
+
+def flattened():
+    """A residual stream with two readers, one of them behind flatten, and a depthwise layer."""
+    keras.utils.set_random_seed(3)
+    x = image = keras.Input(SHAPE)
+    x = y = L.ReLU()(L.BatchNormalization(name="bn1")(L.Conv2D(6, 3, padding="same", name="conv1")(x)))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(4, 1, name="conv2")(x)))
+    x = L.ReLU()(L.DepthwiseConv2D(3, padding="same", name="depthwise")(x))
+    x = L.Add()([y, L.Conv2D(6, 1, name="conv3")(x)])
+    x = L.Flatten()(L.MaxPooling2D(3)(x))
+    return ChannelGraph(keras.Model(image, L.Dense(3, name="logits")(x)))
+
+
+def test_magnitude_is_the_squares_of_what_reads_a_unit():
+    found = by_magnitude(made := flattened())
+    squares = {name: made.model.get_layer(name).kernel.numpy() ** 2 for name in ("conv2", "conv3", "logits")}
+    stream = squares["conv2"].sum((0, 1, 3)) + squares["logits"].reshape(-1, 6, 3).sum((0, 2))
+    names = [group.name for group in made.groups]
+    np.testing.assert_allclose(found[names.index("conv1")], stream, rtol=1e-5)
+    np.testing.assert_allclose(found[names.index("conv2")], squares["conv3"].sum((0, 1, 3)), rtol=1e-5)
+    assert not found[names.index("logits")].any()  # nothing reads the outputs
+
+
+def test_taylor_is_half_the_mean_square_of_the_gates_gradients():
+    """By finite differences on gates: the kernels of all readers times 1 + h and 1 - h."""
+    made = flattened()
+    x, labels = images()
+    expected, h = [], 1e-2
+    for channel in (0, 3, 5):
+        sides = []
+        for factor in (1 + h, 1 - h):
+            copy = keras.models.clone_model(made.model)
+            copy.set_weights(made.model.get_weights())
+            for name, step in (("conv2", None), ("logits", 6)):
+                kernel = copy.get_layer(name).kernel.numpy()
+                place = slice(channel, channel + 1) if step is None else slice(channel, None, step)
+                kernel[..., place, :] *= factor
+                copy.get_layer(name).kernel.assign(kernel)
+            logits = tf.cast(copy(x, training=False), tf.float64)
+            sides.append(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits).numpy())
+        expected.append(np.mean(((sides[0] - sides[1]) / (2 * h)) ** 2) / 2)
+    found = by_taylor(made, batches())[[group.name for group in made.groups].index("conv1")]
+    np.testing.assert_allclose(found[[0, 3, 5]], expected, rtol=2e-2, atol=1e-6)
+
+
+def test_what_a_level_loses_is_the_importance_of_the_channels_behind_it():
+    levels = Levels(((2, 4), (6,), (2, 4, 8)))
+    found = lost([np.array([3.0, 0.5, 2.0, 1.0]), np.ones(6), np.array([8.0, 4.0, 2.0, 1.0])], levels)
+    assert [drop.tolist() for drop in found] == [[3.0, 0.0], [0.0], [7.0, 3.0, 0.0]]  # the last in units of 2
+
+
+@pytest.mark.parametrize("method", ["taylor", "magnitude"])
+def test_networks_meet_target_and_limits_exactly_and_are_the_best_under_them(method):
+    made = graph()
+    sort_channels(made, by_magnitude(made))
+    levels = Levels.spaced(made, 4, 0.25, 2)
+    limits = {"params": 0.6 * made.cost().params}
+    found = search(made, levels, batches(), method=method, target=[0.6, 0.3], limits=limits)
+    budget = Budget(made, limits=limits)
+    importances = by_taylor(made, batches()) if method == "taylor" else by_magnitude(made)
+
+    def value(widths):
+        pairs = [(i, w) for i, w in zip(importances, widths, strict=True) if i.any()]
+        if method == "taylor":
+            return sum(i[w:].sum() for i, w in pairs)
+        return sum(-np.log(i[:w].sum() / i.sum()) for i, w in pairs)
+
+    for target in (0.6, 0.3):
+        every = np.array(list(itertools.product(*levels.widths)), np.int32)
+        best = min(value(w) for w in every[budget.within(every, target)])
+        assert value(found.at(target, limits).widths) == pytest.approx(best, rel=1e-6)
+
+
+def test_taylor_is_billed_its_pass_forward_and_backward():
+    made = graph()
+    found = search(made, Levels.spaced(made, 4, 0.25, 2), batches(), method="taylor", target=0.5)
+    assert 3 < found.passes < 5  # and those of the full network and the one found
+
+
+def test_scores_alone_are_no_images():
+    class Scores:
+        sizes, images, macs, scored = (8,), 8, 0, 0
+
+        def __call__(self, candidates, base=None):
+            return np.ones((len(candidates), 8)), np.ones((len(candidates), 8))
+
+        def score(self, batches, candidates, base=None):
+            return self(candidates)
+
+        def price(self, candidates, base=None):
+            return np.ones(len(candidates), np.int64), 0
+
+    made = graph()
+    with pytest.raises(AutoslimError, match="slimming=taylor needs batches of held-out images, not scores"):
+        search(made, Levels.spaced(made, 4, 0.25, 2), Scores(), method="taylor", target=0.5)
+
+
+def test_trust_pulls_towards_the_uniform_network():
+    made = graph(widths=(16, 16, 16))
+    levels, budget = Levels.spaced(made, 8, 0.125, 2), Budget(made)
+    drops = [np.linspace(1.0, 0.0, len(widths)) * (10.0**g) for g, widths in enumerate(levels.widths)]
+    even = uniform_widths(budget, levels, 0.5)
+    apart = [
+        float(np.abs(Optimum(budget, levels, trust)(drops, 0.5) - even).sum()) for trust in (0.0, 0.5, 1.0)
+    ]
+    assert apart[0] > apart[1] > apart[2]
+    assert apart[2] <= 2  # what rounding to levels leaves
