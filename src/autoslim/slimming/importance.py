@@ -12,9 +12,10 @@ from autoslim.graph import ChannelGraph
 from autoslim.graph.axes import Axis
 from autoslim.graph.run import forward_gated
 from autoslim.graph.units import unit_counts, units_on
-from autoslim.scoring import scores
+from autoslim.scoring import images_in
+from autoslim.tasks import AnyTask, objective_of
 
-Batch = tuple[Any, Any]  # images, labels int [B]
+Batch = tuple[Any, Any]  # images, labels as the task takes them
 Importances = list[np.ndarray]  # [G], float64 [units of the group]
 
 
@@ -40,7 +41,7 @@ def by_magnitude(graph: ChannelGraph) -> Importances:
     return found
 
 
-def by_taylor(graph: ChannelGraph, batches: Iterable[Batch]) -> Importances:
+def by_taylor(graph: ChannelGraph, batches: Iterable[Batch], task: AnyTask = "classification") -> Importances:
     """By how much the loss rises without each unit, in the second order of a Taylor expansion.
 
     With a gate z = 1 on the unit, of which every layer that reads it sums z times its output, the loss of an
@@ -51,17 +52,20 @@ def by_taylor(graph: ChannelGraph, batches: Iterable[Batch]) -> Importances:
 
     Args:
         graph: of a trained network; its moving statistics are used.
-        batches: (images, labels int [B]).
+        batches: (images, labels as the task takes them).
+        task: whose loss is meant, see `tasks.objective_of`.
     """
     groups = [group.index for group in graph.slimmable]
     counts = unit_counts(graph.groups)
 
-    @tf.function(reduce_retracing=True)
+    objective = objective_of(task, graph)
+
+    @tf.function(autograph=False, reduce_retracing=True)
     def squares(images, labels):
-        gates = {group: tf.ones([tf.shape(labels)[0], counts[group]]) for group in groups}
+        gates = {group: tf.ones([tf.shape(tf.nest.flatten(images)[0])[0], counts[group]]) for group in groups}
         with tf.GradientTape() as tape:
             tape.watch(gates)
-            losses, _ = scores(labels, forward_gated(graph, images, gates))
+            losses, _ = objective.scores(labels, forward_gated(graph, images, gates))
             loss = tf.reduce_sum(losses)
         found = tape.gradient(loss, gates, unconnected_gradients="zero")
         return [tf.reduce_sum(tf.square(found[group]), 0) for group in groups]
@@ -69,14 +73,14 @@ def by_taylor(graph: ChannelGraph, batches: Iterable[Batch]) -> Importances:
     totals = [np.zeros(count) for count in counts]
     images_seen = 0
     for images, labels in batches:
-        images_seen += int(tf.shape(labels)[0])
+        images_seen += images_in(images)
         for group, part in zip(groups, squares(images, labels), strict=True):
             totals[group] += np.asarray(part, np.float64)
     return [total / (2 * max(1, images_seen)) for total in totals]
 
 
-CRITERIA: dict[str, Callable[[ChannelGraph, Iterable[Batch]], Importances]] = {
-    "magnitude": lambda graph, batches: by_magnitude(graph),
+CRITERIA: dict[str, Callable[[ChannelGraph, Iterable[Batch], AnyTask], Importances]] = {
+    "magnitude": lambda graph, batches, task: by_magnitude(graph),
     "taylor": by_taylor,
 }
-"""By name: (graph of a trained network, batches of images and labels) -> importances."""
+"""By name: (graph of a trained network, batches of images and labels, task) -> importances."""

@@ -36,7 +36,7 @@ def taylor_steps(problem: Problem) -> Iterator[Step]:
     def drops() -> list[np.ndarray]:
         if not isinstance(problem.scorer, Scorer):
             raise AutoslimError("slimming=taylor needs batches of held-out images, not scores of networks.")
-        importances = by_taylor(problem.budget.graph, problem.scorer.batches())
+        importances = by_taylor(problem.budget.graph, problem.scorer.batches(), problem.scorer.objective)
         macs = (1 + BACKWARD) * problem.whole
         problem.spent += macs
         problem.scorer.macs += macs

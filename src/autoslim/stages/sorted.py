@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from autoslim.graph.sorting import sort_channels
+from autoslim.scoring import images_in
 from autoslim.slimming.importance import CRITERIA
 from autoslim.slimming.methods import METHODS
 from autoslim.stages.bill import TRAINING, billed
@@ -20,9 +21,9 @@ def run_sorted(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     assert criterion is not None
     graph = experiment.graph_of(trained_network(experiment))
     batches = list(experiment.calibration_batches())
-    sort_channels(graph, CRITERIA[criterion](graph, batches))
+    sort_channels(graph, CRITERIA[criterion](graph, batches, experiment.task))
     experiment.save_weights(graph.model, folder)
-    images = sum(int(labels.shape[0]) for _, labels in batches) if criterion == "taylor" else 0
+    images = sum(images_in(images) for images, _ in batches) if criterion == "taylor" else 0
     return folder.finish({**billed(experiment, TRAINING * graph.cost().flops * images), "history": []})
 
 
