@@ -1,11 +1,12 @@
-"""Metrics of a network's answers: names, units, and which way is better. No TensorFlow."""
+"""Metrics of a network's answers: names, units, and which way is better. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Metric:
 
     def badness(self, values: np.ndarray) -> np.ndarray:
         """What a search compares, float64: less is better."""
-        values = values.astype(np.float64)
+        values = values.astype("float64")
         return 1.0 - values if self.higher else values
 
     def kept(self, values: np.ndarray) -> dict[str, Any]:
@@ -75,6 +76,8 @@ MAE = Metric("mae", "mean absolute error", "mean absolute error", higher=False)
 
 def kept_values(result: dict[str, Any]) -> np.ndarray:
     """The values of all images that a result keeps: float64 [N]."""
+    import numpy as np  # not above: the command line answers --help without it
+
     if "correct" in result:
         return (np.array(list(result["correct"])) == "1").astype(np.float64)
     return np.asarray(result["values"], np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 
 from autoslim.errors import AutoslimError
 from autoslim.kinds import KINDS
+from autoslim.metrics import TOP1
 
 _FORM = re.compile(r"(?P<figure>\w+?)_(?:at_target|of_(?P<kind>\w+?)(?:_at_target)?)")
 HELP = (
@@ -54,7 +55,7 @@ def _figure(name: str, rows: Sequence[Mapping[str, Any]], kind: str) -> float:
             "Add the stage that trains it to stages, or choose another objective."
         )
     smallest = min(networks, key=lambda row: 2.0 if row["target"] is None else row["target"])
-    measure = smallest["measure"]["name"]
+    measure = smallest.get("measure", {}).get("name", TOP1.name)
     value = smallest.get("metric" if match["figure"] == measure else match["figure"])
     if not isinstance(value, int | float):
         found = [key for key, one in smallest.items() if isinstance(one, int | float) and key != "target"]
