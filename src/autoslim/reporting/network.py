@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autoslim.kinds import KINDS, place_of
 from autoslim.metrics import TOP1, Metric
-from autoslim.reporting.statistics import interval
 
 if TYPE_CHECKING:
     from autoslim.graph.cost import Cost
@@ -55,6 +54,8 @@ class NetworkResult:
         Wilson's where an answer is correct or not, else the mean and 1.96 standard errors to either side.
         """
         if self.measure.binary:
+            from autoslim.reporting.statistics import interval  # here: log lines come before NumPy
+
             return interval(self.metric, images)
         half = 1.96 * (self.error or 0.0)
         return self.metric - half, self.metric + half
