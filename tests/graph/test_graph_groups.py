@@ -185,13 +185,14 @@ def test_freeze_patterns():
 def test_a_layer_without_a_rule_freezes_what_it_touches_and_is_told_once(caplog):
     model = CASES["uncovered_in_the_middle"]()
     graph = ChannelGraph(model)
-    assert graph.uncovered == {"norm": "a Reversing layer"}
+    reason = "a Reversing layer that can't be looked into: it holds weights of its own (scale)"
+    assert graph.uncovered == {"norm": reason}
     assert free(graph) == {"after": 5}
-    assert by_name(graph)["before"].frozen == "no rule covers norm, a Reversing layer"
+    assert by_name(graph)["before"].frozen == f"no rule covers norm, {reason}"
     graph.run(np.zeros((1, *IMAGE)), graph.full)
     graph.cost()
     assert [record.getMessage() for record in caplog.records] == [
-        "No rule covers these layers; the channels they touch keep their full width: norm (a Reversing layer)"
+        f"No rule covers these layers; the channels they touch keep their full width: norm ({reason})"
     ]
 
 
@@ -199,7 +200,7 @@ def test_many_layers_without_a_rule_are_told_in_one_line(caplog):
     layers = [layer for i in range(7) for layer in (conv(2), Reversing(name=f"n{i}"))]
     ChannelGraph(chain(*layers))
     (record,) = caplog.records
-    assert record.getMessage().endswith("n4 (a Reversing layer) and 2 more, see graph.uncovered")
+    assert record.getMessage().endswith("of its own (scale)) and 2 more, see graph.uncovered")
 
 
 def test_preprocessing_at_the_input_is_not_told(caplog):

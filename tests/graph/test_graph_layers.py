@@ -6,6 +6,7 @@ import io
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from cases import IMAGE, chain, conv, finish, graph_of, images_for
 from test_graph_invariants import assert_close
 
@@ -103,10 +104,10 @@ def test_layer_table_as_csv():
 def test_a_layer_is_known_once_its_rule_is_registered(caplog):
     class Doubling(L.Layer):
         def call(self, x):
-            return 2.0 * x
+            return tf.add(x, x)
 
     model = chain(conv(6, name="c"), Doubling(name="mine"), conv(5))
-    assert ChannelGraph(model).uncovered == {"mine": "a Doubling layer"}
+    assert list(ChannelGraph(model).uncovered) == ["mine"]
     assert len(caplog.records) == 1
     register_rule(Doubling, LayerRule())
     graph = ChannelGraph(model)

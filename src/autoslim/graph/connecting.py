@@ -10,7 +10,7 @@ import keras
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis
 from autoslim.graph.groups import ChannelGroup, Cuts, Grouping, matches
-from autoslim.graph.rules import LayerRule, NeedsCut, Unsupported, rule_for, same_config
+from autoslim.graph.rules import NOISE, LayerRule, NeedsCut, Unsupported, rule_for, same_config
 from autoslim.graph.trace import Node, Trace
 
 CONNECTIONS = 10  # times that a graph is connected at most, each with more cuts
@@ -76,7 +76,7 @@ class _Attempt:
 
     def _connect(self, node: Node, inputs: list[Axis]) -> list[Axis]:
         """Let the node's rule connect it; where there is none, freeze all that it touches."""
-        rule = rule_for(node.op)
+        rule = NOISE if node.noise else rule_for(node.op)
         fixed = True
         reason = f"a {type(node.op).__name__} {'layer' if isinstance(node.op, keras.Layer) else 'operation'}"
         if rule is not None and inputs:
@@ -88,6 +88,8 @@ class _Attempt:
             except Unsupported as why:
                 reason += f" with {why}"
                 fixed = not isinstance(why, NeedsCut)
+        if node.whole:
+            reason += f" that can't be looked into: {node.whole}"
         self.rules.append(None)
         self.uncovered[node.name] = reason
         outputs = [self.grouping.new(node.name, (s[-1] if s else 1) or 1) for s in node.output_shapes]

@@ -17,7 +17,7 @@ from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.connecting import connect
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.measure import Uncountable, measured_macs
-from autoslim.graph.rules import LayerRule
+from autoslim.graph.rules import LayerRule, rule_for
 from autoslim.graph.trace import Node, Trace, UnknownSize, trace
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Structure:
 
     def __init__(self, model: keras.Model, freeze: Sequence[str] | str = ()) -> None:
         self.model = model
-        self.trace: Trace = trace(model)
+        self.trace: Trace = trace(model, lambda op: rule_for(op) is not None)
         found = connect(self.trace, (freeze,) if isinstance(freeze, str) else tuple(freeze))
         self.groups: tuple[ChannelGroup, ...] = found.groups
         self.uncovered: dict[str, str] = found.uncovered  # layer name -> why no rule covers it

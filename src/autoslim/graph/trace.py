@@ -11,7 +11,8 @@ from typing import Any
 
 import keras
 
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, first_line
+from autoslim.graph.inside import Opaque, look_inside
 
 
 class UnknownSize(AutoslimError):
@@ -36,6 +37,10 @@ class Node:
     input_shapes: tuple[tuple[int | None, ...], ...]  # batch first
     output_shapes: tuple[tuple[int | None, ...], ...]
     input_dtypes: tuple[str, ...]
+    whole: str = (
+        ""  # of a layer that no rule covers: why it could not be looked into; empty: it was not tried
+    )
+    noise: bool = False  # it returns its input as it is, but in training
 
     def call(self, inputs: Sequence[Any], op: keras.Operation | None = None, **extra: Any) -> Any:
         """Call the operation (or `op` in its place) on `inputs`, as the traced model did."""
@@ -81,6 +86,18 @@ def _call_defaults(kind: Hashable) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """A layer in whose place its inner calls stand."""
+
+    name: str
+    layer: keras.Layer
+    args: tuple[Any, ...]  # as a node's
+    kwargs: dict[str, Any]
+    inputs: tuple[int, ...]  # value ids
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Trace:
     """A functional model as nodes in topological order; values are numbered tensors."""
 
@@ -93,6 +110,7 @@ class Trace:
     input_structure: Any  # of the model: a tensor, or nested lists and dicts
     output_structure: Any
     ends: tuple[tuple[int, ...], ...]  # for each node the values that live no longer than it
+    looked: tuple[Looked, ...] = ()  # layers that were looked into, inner ones first
 
     def walk(self, inputs: Sequence[Any], visit: Callable[[Node, list[Any]], Sequence[Any]]) -> list[Any]:
         """Visit every node in order and return what stands at the model's outputs.
@@ -124,8 +142,13 @@ def _pack(structure: Any, flat: Sequence[Any]) -> Any:
     return keras.tree.pack_sequence_as(structure, list(flat))
 
 
-def trace(model: keras.Model) -> Trace:
+def trace(model: keras.Model, known: Callable[[keras.Operation], bool]) -> Trace:
     """Trace a functional (or Sequential) Keras model; nested models are traced through.
+
+    Args:
+        model: to trace.
+        known: whether a rule may cover an operation. A layer that is not known is looked into, where that can
+            be done: its inner calls stand in its place.
 
     Raises:
         AutoslimError: if the model is subclassed, so that no graph of it exists.
@@ -140,7 +163,7 @@ def trace(model: keras.Model) -> Trace:
             "model: its channels can't be traced. Write its call as a functional graph: "
             "x = keras.Input(shape); model = keras.Model(x, layers_applied_to(x))."
         )
-    recorder = _Recorder()
+    recorder = _Recorder(known)
     inputs = keras.tree.map_structure(
         lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), _inputs_of(model)
     )
@@ -168,11 +191,25 @@ def _outputs_of(model: keras.Model) -> Any:
     return model.outputs if isinstance(model, keras.Sequential) else model.output
 
 
-class _Recorder:
-    """Collects nodes while `keras.models.clone_model` calls every layer again on symbolic inputs."""
+def _slots(structure: Any, found: list[Any]) -> Any:
+    """The structure with each symbolic tensor replaced by a Slot; the tensors join `found`."""
 
-    def __init__(self) -> None:
+    def slot(x: Any) -> Any:
+        if isinstance(x, keras.KerasTensor):
+            found.append(x)
+            return Slot(len(found) - 1)
+        return x
+
+    return keras.tree.map_structure(slot, structure)
+
+
+class _Recorder:
+    """Collects nodes while every layer of a model is called again on symbolic inputs."""
+
+    def __init__(self, known: Callable[[keras.Operation], bool]) -> None:
+        self.known = known
         self.nodes: list[Node] = []
+        self.looked: list[Looked] = []
         self.ids: dict[int, int] = {}  # id(KerasTensor) -> value id
         self.tensors: list[Any] = []  # by value id; keeps the tensors alive, so that their id() stays theirs
         self.aliases: list[Any] = []  # kept alive too
@@ -202,9 +239,8 @@ class _Recorder:
         def record(op, *args, **kwargs):
             return self.record(prefix, op, args, kwargs, training)
 
-        return keras.models.clone_model(
-            model, input_tensors=inputs, clone_function=lambda layer: layer, call_function=record
-        ).output
+        # As keras.models.clone_model does, which would make a model of it.
+        return model._run_through_graph(inputs, call_fn=record)
 
     def nested(self, prefix: str, model: keras.Model, args: tuple, kwargs: dict) -> Any:
         """Record the layers of a nested model in its place.
@@ -215,10 +251,7 @@ class _Recorder:
         given = keras.tree.flatten(args[0] if args else kwargs["inputs"])
         expected = keras.tree.flatten(_inputs_of(model))
         for tensor, own in zip(given, expected, strict=True):
-            source = tensor
-            if tensor.dtype != own.dtype:  # a nested model converts what it is given
-                cast = keras.ops.cast(tensor, own.dtype)._keras_history.operation
-                source = self.record(prefix, cast, (tensor,), {}, None)
+            source = self.converted(prefix, tensor, own.dtype)  # as a nested model does
             own_input = keras.Input(batch_shape=tensor.shape, dtype=own.dtype)
             self.alias(own_input, source)
             own_inputs.append(own_input)
@@ -240,16 +273,61 @@ class _Recorder:
             kwargs = {**kwargs, "training": training}
         if _is_functional(op):
             return self.nested(prefix, op, args, kwargs)
+        if self.known(op):
+            return self.single(prefix, op, args, kwargs)
+        nodes, looked = len(self.nodes), len(self.looked)
+        try:
+            return self.inside(prefix, op, args, kwargs, training)
+        except Opaque as why:
+            del self.nodes[nodes:], self.looked[looked:]
+            return self.single(prefix, op, args, kwargs, whole=str(why), noise=why.noise)
+
+    def inside(self, prefix: str, layer: Any, args: tuple, kwargs: dict, training: bool | None) -> Any:
+        """Record what a layer calls, in its place.
+
+        Raises:
+            Opaque: if that can't be told.
+        """
+        training = kwargs.get("training", training)
+        plain = {name: value for name, value in kwargs.items() if name != "training"}
+        inside = look_inside(layer, args, plain)
+        given = [x for x in keras.tree.flatten((args, plain)) if isinstance(x, keras.KerasTensor)]
+        inner = f"{prefix}{layer.name}/"
+
+        def record(op: Any, args: tuple, kwargs: dict, own: bool | None) -> Any:
+            told = kwargs if own is None else {**kwargs, "training": own}
+            return self.record(inner, op, args, told, training)
+
+        floating = [layer.autocast and "float" in x.dtype for x in given]
+        sources = [
+            self.converted(inner, x, layer.input_dtype if takes else x.dtype)
+            for x, takes in zip(given, floating, strict=True)
+        ]
+        try:
+            outputs = inside.replay(sources, record)
+        except Opaque:
+            raise
+        except Exception as error:  # an operation that works for a known number of images only
+            raise Opaque(f"its call can't be traced: {first_line(error, 120)}") from error
         inputs: list[Any] = []
+        recorded_args, recorded_kwargs = _slots((args, kwargs), inputs)
+        ids = tuple(self.number(x) for x in inputs)
+        flat = tuple(self.number(x) for x in keras.tree.flatten(outputs))
+        name = f"{prefix}{layer.name}"
+        self.looked.append(Looked(name, layer, recorded_args, recorded_kwargs, ids, flat))
+        return outputs
 
-        def slot(x):
-            if isinstance(x, keras.KerasTensor):
-                inputs.append(x)
-                return Slot(len(inputs) - 1)
-            return x
+    def converted(self, prefix: str, tensor: Any, dtype: str) -> Any:
+        """A tensor in the type that a layer takes, by an operation of its own if need be."""
+        if tensor.dtype == dtype:
+            return tensor
+        cast = keras.ops.cast(tensor, dtype)._keras_history.operation
+        return self.record(prefix, cast, (tensor,), {}, None)
 
-        recorded_args = keras.tree.map_structure(slot, args)
-        recorded_kwargs = keras.tree.map_structure(slot, kwargs)
+    def single(self, prefix: str, op: keras.Operation, args: tuple, kwargs: dict, **about: Any) -> Any:
+        """Record a call as one node; `about` it: further fields of the node."""
+        inputs: list[Any] = []
+        recorded_args, recorded_kwargs = _slots((args, kwargs), inputs)
         outputs = op(*args, **kwargs)
         flat = keras.tree.flatten(outputs)
         self.nodes.append(
@@ -264,6 +342,7 @@ class _Recorder:
                 input_shapes=tuple(tuple(x.shape) for x in inputs),
                 output_shapes=tuple(tuple(x.shape) for x in flat),
                 input_dtypes=tuple(x.dtype for x in inputs),
+                **about,
             )
         )
         return outputs
@@ -295,4 +374,5 @@ class _Recorder:
             input_structure=keras.tree.map_structure(lambda x: 0, _inputs_of(model)),
             output_structure=keras.tree.map_structure(lambda x: 0, _outputs_of(model)),
             ends=self.ends([self.number(x) for x in inputs], [self.number(x) for x in outputs]),
+            looked=tuple(self.looked),
         )

@@ -16,7 +16,7 @@ from autoslim.graph.rules.activation import (
     SOFTMAX,
 )
 from autoslim.graph.rules.applications import LAYER_SCALE, SCALED_SUM
-from autoslim.graph.rules.base import PASS, PASS_ZERO, LayerRule, NeedsCut, Unsupported, same_config
+from autoslim.graph.rules.base import NOISE, PASS, PASS_ZERO, LayerRule, NeedsCut, Unsupported, same_config
 from autoslim.graph.rules.convolution import CONV, DENSE, DEPTHWISE, PRELU, SEPARABLE, TRANSPOSED
 from autoslim.graph.rules.merging import ADD, CONCATENATE, DIVIDE, MERGE, MULTIPLY, SPLIT
 from autoslim.graph.rules.normalization import (
@@ -31,6 +31,7 @@ from autoslim.graph.rules.shape import EXPAND, FLATTEN, ITEM, OVER_POSITIONS, RE
 
 __all__ = [
     "NAMED",
+    "NOISE",
     "OPERATIONS",
     "RULES",
     "LayerRule",

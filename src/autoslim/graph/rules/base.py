@@ -206,3 +206,4 @@ class LayerRule(NamedTuple):
 
 PASS = LayerRule()
 PASS_ZERO = PASS._replace(keeps_zero=always)
+NOISE = PASS_ZERO  # of a layer that returns its input as it is, but in training

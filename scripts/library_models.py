@@ -1,0 +1,293 @@
+"""Write docs/library_models.md: what of models from other libraries can be slimmed, counted independently.
+
+    python -m venv models && models/bin/pip install -e . keras-hub kimm k3im zeromodels medicai kyolo \
+        keras-vision keras-unet-collection
+    models/bin/python scripts/library_models.py                # all; goes on where it stopped
+    models/bin/python scripts/library_models.py kimm medicai   # those whose names begin so
+
+The libraries are installed into an environment of their own; autoslim needs none of them. Models are built
+without trained weights, from small images; their scales, biases and statistics are drawn, so that no layer is
+trivial. Each model runs in a process of its own. Results: docs/library_models.json, and the table beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from library_models_list import MODELS
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+RESULTS = Path(__file__).parent.parent / "docs" / "library_models.json"
+SECONDS = 900  # that one model may take
+TOLERANCE = 1e-4  # of the largest output
+
+HEAD = """# Models of other libraries, slimmed
+
+Written by `python scripts/library_models.py`{versions}. Models
+are built without trained weights, for images of 64x64 where the library lets one choose; scales, biases and
+statistics are drawn.
+
+- **true MACs**: multiply-accumulates of convolutions and matrix products, weights or not, for one image,
+  counted in the TensorFlow graph of the model itself, by code that is not autoslim's.
+- **can be slimmed**: 1 - (true MACs of the network with every group at its smallest) / (true MACs).
+- **cost right**: `graph.cost().flops` is the true count, of the model and of a network at random widths.
+- **exact**: at random widths, sliced, masked and materialised networks compute the same, to {tolerance:g} of
+  the largest output; and so do the graph at full width and the model.
+- **loads**: saved as `.keras` and loaded in a fresh process without autoslim and the library: "alone". A
+  layer that stays whole is of its library's class: "with its library".
+
+{summary}
+
+| model | true MACs (million) | can be slimmed | cost right | exact | loads | kept whole, or without a rule |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def true_macs(model: Any) -> int:
+    """Multiply-accumulates for one image in the model's TensorFlow graph, all functions written out."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    specs = [tf.TensorSpec((1, *x.shape[1:]), x.dtype) for x in model.inputs]
+    function = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0], training=False))
+    graph = convert_variables_to_constants_v2(function.get_concrete_function(*specs)).graph
+    return sum(_macs(operation) for operation in graph.get_operations())
+
+
+def _macs(operation: Any) -> int:
+    kind, inputs = operation.type, [x.shape.as_list() for x in operation.inputs]
+    if kind in ("Conv2D", "Conv3D"):
+        return math.prod(operation.outputs[0].shape) * math.prod(inputs[1][:-1])
+    if kind == "DepthwiseConv2dNative":
+        return math.prod(operation.outputs[0].shape) * math.prod(inputs[1][:2])
+    if kind in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):
+        return math.prod(inputs[2]) * math.prod(inputs[1][:-1])
+    if kind in ("MatMul", "BatchMatMulV2", "BatchMatMul"):
+        turned = operation.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
+        return math.prod(operation.outputs[0].shape) * inputs[0][-2 if turned else -1]
+    if kind == "Einsum" and len(inputs) > 1:
+        terms = operation.get_attr("equation").decode().split("->")[0].split(",")
+        sizes: dict[str, int] = {}
+        for term, shape in zip(terms, inputs, strict=True):
+            sizes.update(zip(term, shape, strict=True))
+        return math.prod(sizes.values())
+    return 0
+
+
+def draw(model: Any) -> None:
+    """Scales, biases and statistics as a trained network might have them."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        kind = variable.path.rsplit("/", 1)[-1]
+        if kind in ("gamma", "moving_variance", "variance"):
+            variable.assign(rng.uniform(0.7, 1.3, variable.shape))
+        elif kind in ("beta", "moving_mean", "mean", "bias"):
+            variable.assign(rng.normal(0.0, 0.1, variable.shape))
+
+
+def difference(got: Any, expected: Any) -> float:
+    """The largest difference, as a share of the largest entry expected."""
+    import keras
+    import numpy as np
+
+    worst = 0.0
+    for a, b in zip(keras.tree.flatten(got), keras.tree.flatten(expected), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert np.isfinite(b).all(), "outputs that are no numbers"
+        worst = max(worst, float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), 1e-30)))
+    return worst
+
+
+def examine(name: str) -> dict[str, Any]:
+    """Everything that the table says of one model."""
+    import keras
+    import numpy as np
+
+    from autoslim import ChannelGraph
+    from autoslim.errors import AutoslimError
+
+    keras.utils.set_random_seed(0)
+    model = MODELS[name]()
+    draw(model)
+    found: dict[str, Any] = {"parameters": model.count_params()}
+    try:
+        start = time.perf_counter()
+        graph = ChannelGraph(model)
+        found["trace_seconds"] = round(time.perf_counter() - start, 2)
+        found["uncovered"] = dict(graph.uncovered)
+        found["macs"], full = true_macs(model), graph.cost().flops
+        rng = np.random.default_rng(0)
+        images = [rng.normal(size=(2, *x.shape[1:])).astype("float32") for x in model.inputs]
+        inputs = images[0] if len(images) == 1 else images
+        widths = graph.full
+        for group in graph.slimmable:
+            widths[group.index] = rng.integers(1, group.size // group.unit + 1) * group.unit
+        small, smallest = graph.materialize(widths), graph.materialize(graph.uniform(0.0), weights=False)
+        sliced = graph.run(inputs, widths)
+        found["differences"] = {
+            "full": difference(graph.run(inputs), model(inputs, training=False)),
+            "mask": difference(graph.run(inputs, widths, execution="mask"), sliced),
+            "materialised": difference(small(inputs, training=False), sliced),
+        }
+        true_small, counted = true_macs(small), graph.cost(widths).flops
+        found["costs"] = [[full, found["macs"]], [counted, true_small]]
+        found["uncounted"] = dict(graph.uncounted)
+        found["share"] = 1 - true_macs(smallest) / found["macs"]
+        found["loads"] = loads(name, small, inputs)
+    except AutoslimError as error:
+        found["refused"] = str(error)
+    return found
+
+
+def loads(name: str, model: Any, inputs: Any) -> str:
+    """Where the saved model loads, in a fresh process, and computes the same: alone, or with its library."""
+    import keras
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.keras")
+        np.savez(f"{folder}/inputs.npz", *keras.tree.flatten(inputs))
+        np.savez(f"{folder}/outputs.npz", *keras.tree.flatten(model(inputs, training=False)))
+        for library, where in (("", "alone"), (name, "with its library")):
+            command = [sys.executable, __file__, "--load", folder, "--library", library]
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+            if ran.returncode == 0:
+                return where
+    lines = ran.stderr.strip().splitlines()
+    return "no: " + (lines[-1] if lines else "")[:200]
+
+
+def load(folder: str, library: str) -> None:
+    """Load a saved model in this process, and compare."""
+    import keras
+    import numpy as np
+
+    if library:
+        MODELS[library]()
+    model = keras.saving.load_model(f"{folder}/model.keras", compile=False)
+    with np.load(f"{folder}/inputs.npz") as file:
+        inputs = [file[key] for key in file.files]
+    with np.load(f"{folder}/outputs.npz") as file:
+        outputs = [file[key] for key in file.files]
+    got = model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+    assert difference(keras.tree.flatten(got), outputs) < TOLERANCE
+    assert "autoslim" not in sys.modules
+
+
+def in_a_process(name: str) -> dict[str, Any]:
+    """`examine` in a process of its own; what it raised, where it did."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "found.json"
+        command = [sys.executable, __file__, "--one", name, "--to", str(path)]
+        try:
+            subprocess.run(command, timeout=SECONDS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        except subprocess.TimeoutExpired:
+            return {"raised": f"more than {SECONDS} s"}
+        return json.loads(path.read_text()) if path.exists() else {"raised": "the process died"}
+
+
+def one(name: str, path: Path) -> None:
+    """Examine a model and write what was found."""
+    try:
+        found = examine(name)
+    except Exception as error:
+        traceback.print_exc()
+        found = {"raised": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"}
+        found["where"] = traceback.format_exc().splitlines()[-12:]
+    path.write_text(json.dumps(found))
+
+
+def is_exact(found: dict[str, Any]) -> bool:
+    return "differences" in found and max(found["differences"].values()) <= TOLERANCE
+
+
+def is_right(found: dict[str, Any]) -> bool:
+    return "costs" in found and (bool(found["uncounted"]) or all(a == b for a, b in found["costs"]))
+
+
+def summary(results: dict[str, dict[str, Any]]) -> str:
+    """The figures over all models."""
+    shares = sorted(found["share"] for found in results.values() if "share" in found)
+    lines = {
+        "models": len(results),
+        "exact": sum(map(is_exact, results.values())),
+        "costs right": sum(map(is_right, results.values())),
+        "refused with a message": sum("refused" in found for found in results.values()),
+        "stopped with another exception": sum("raised" in found for found in results.values()),
+        "load alone": sum(found.get("loads") == "alone" for found in results.values()),
+        "median share that can be slimmed": f"{shares[len(shares) // 2]:.4f}" if shares else "-",
+        "share below 0.5": sum(share < 0.5 for share in shares),
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in lines.items())
+
+
+def row(name: str, found: dict[str, Any]) -> str:
+    """The line of the table for one model."""
+    if "share" not in found:
+        said = found.get("raised") or found.get("refused") or "-"
+        return f"| {name} | - | - | - | - | - | {said.replace('|', '/')} |"
+    kinds = sorted({reason.replace("|", "/") for reason in found["uncovered"].values()})
+    more = f"; and {len(kinds) - 3} more kinds" if len(kinds) > 3 else ""
+    return (
+        f"| {name} | {found['macs'] / 1e6:,.1f} | {100 * found['share']:.2f} % "
+        f"| {'yes' if is_right(found) else 'NO'} | {'yes' if is_exact(found) else 'NO'} | {found['loads']} "
+        f"| {'; '.join(kinds[:3]) or 'none'}{more} |"
+    )
+
+
+def write(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """The results and, beside them, the table."""
+    import keras
+    import tensorflow as tf
+
+    ordered = {name: results[name] for name in MODELS if name in results}
+    path.write_text(json.dumps(ordered, indent=1) + "\n")
+    versions = f" with Keras {keras.__version__} and TensorFlow {tf.__version__}"
+    head = HEAD.format(versions=versions, tolerance=TOLERANCE, summary=summary(ordered))
+    rows = [row(name, found) for name, found in ordered.items()]
+    path.with_suffix(".md").write_text(head + "\n".join(rows) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("begins", nargs="*", help="beginnings of names; default: all")
+    parser.add_argument("--again", action="store_true", help="also those that have a result")
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    parser.add_argument("--library", default="", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        return one(given.one, given.to)
+    if given.load:
+        return load(given.load, given.library)
+    path = given.results
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name in MODELS:
+        if given.begins and not name.startswith(tuple(given.begins)):
+            continue
+        if given.again or name not in results:
+            results[name] = in_a_process(name)
+            print(row(name, results[name]), flush=True)
+            write(results, path)
+    print(summary(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Layers that are made of layers: looked into, or whole with the reason."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from building import IMAGE, chain, conv, finish
+from keras import layers as L
+from keras import ops
+
+from autoslim.graph import ChannelGraph, LayerRule, register_rule
+
+
+class Block(L.Layer):
+    """Convolution, batch norm, dropout, and a sum where the channels fit."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = L.Conv2D(filters, 3, padding="same", name="conv")
+        self.norm = L.BatchNormalization(name="norm")
+        self.drop = L.Dropout(0.5, name="drop")
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.norm.build((*shape[:-1], self.conv.filters))
+
+    def call(self, x, training=None):
+        y = self.norm(self.conv(x), training=training)
+        y = ops.relu(self.drop(y, training=training))
+        return x + y if x.shape[-1] == y.shape[-1] else y
+
+
+class Tokens(L.Layer):
+    """Positions as tokens and back, with the number of images asked for; a block inside, called twice."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.block = Block(filters, name="block")
+        self.dense = L.Dense(filters, name="dense")
+
+    def build(self, shape):
+        self.block.build(shape)
+        self.dense.build((None, self.dense.units))
+
+    def call(self, x):
+        x = self.block(self.block(x))
+        images, height, width, channels = ops.shape(x)
+        y = ops.reshape(x, (images, height * width, channels))
+        y = ops.reshape(self.dense(y), (images, -1, width, channels))
+        return {"sum": x + y, "tokens": y}
+
+
+class DropPath(L.Layer):
+    def __init__(self, rate=0.5, mixed=False, **kwargs):
+        super().__init__(**kwargs)
+        self.rate, self.mixed = rate, mixed
+        self.seed = keras.random.SeedGenerator(0)
+
+    def call(self, x, training=None):
+        if not training:
+            return x
+        drawn = keras.random.uniform((ops.shape(x)[0], 1, 1, 1), seed=self.seed)
+        kept = ops.cast(drawn > self.rate, x.dtype)
+        return x * kept + (ops.mean(x, -1, keepdims=True) if self.mixed else 0.0)
+
+
+def network(*layers, name=None):
+    x = keras.Input(IMAGE, name="image")
+    y = conv(6, name="first")(x)
+    for layer in layers:
+        y = layer(y)
+        y = y["sum"] if isinstance(y, dict) else y
+    return finish(x, y, name)
+
+
+def free(graph):
+    return {group.name: group.size for group in graph.slimmable}
+
+
+def close(a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    return np.max(np.abs(a - b)) <= 1e-5 * max(1.0, np.max(np.abs(b)))
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    keras.utils.set_random_seed(0)
+    return ChannelGraph(network(Block(5, name="a"), Tokens(5, name="t"), DropPath(name="path"), conv(7)))
+
+
+def images(n=3):
+    return np.random.default_rng(0).normal(size=(n, *IMAGE)).astype("float32")
+
+
+def test_inner_layers_are_nodes_with_their_own_weights(blocks):
+    names = [node.name for node in blocks.trace.nodes]
+    assert names[:5] == ["first", "a/conv", "a/norm", "a/drop", "a/relu"]
+    assert names.count("t/block/conv") == 2 and "t/reshape_2" in names
+    layer = blocks.model.get_layer("t")
+    node = next(node for node in blocks.trace.nodes if node.name == "t/dense")
+    assert node.op is layer.dense and not blocks.uncovered
+    assert {"first": 6, "a/conv": 5}.items() <= free(blocks).items()
+
+
+def test_it_computes_the_same_at_every_width(blocks):
+    x = images()
+    assert close(blocks.run(x), blocks.model(x))
+    for ratio in (0.2, 0.6):
+        widths = blocks.uniform(ratio)
+        sliced = blocks.run(x, widths)
+        assert close(blocks.run(x, widths, execution="mask"), sliced)
+        assert close(blocks.materialize(widths)(x), sliced)
+
+
+def test_the_new_model_is_flat_and_of_keras_alone(blocks, tmp_path):
+    graph = ChannelGraph(network(Block(5, name="a"), Tokens(5, name="t")))
+    small = graph.materialize(graph.uniform(0.5))
+    assert all(type(op).__module__.startswith("keras.") for op in small.operations)
+    small.save(tmp_path / "small.keras")
+    assert close(keras.saving.load_model(tmp_path / "small.keras")(images()), small(images()))
+
+
+def test_training_reaches_the_inner_layers(blocks):
+    x = images(64)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(blocks.run(x, training=True, batch_statistics=True) ** 2)
+    weights = blocks.model.trainable_weights
+    assert all(g is not None for g in tape.gradient(loss, [w.value for w in weights]))
+    assert not close(blocks.run(x, training=True), blocks.run(x))
+    assert not any("training" in node.kwargs for node in blocks.trace.nodes)
+
+
+def test_a_training_flag_of_the_author_holds_inside():
+    x = keras.Input(IMAGE)
+    graph = ChannelGraph(finish(x, Block(5, name="a")(x, training=True)))
+    flags = {node.name: node.training for node in graph.trace.nodes}
+    assert (flags["a/norm"], flags["a/drop"], flags["a/conv"]) == (True, True, None)
+
+
+def test_names_do_not_depend_on_what_was_traced_before():
+    model = network(Block(5, name="a"), Tokens(5, name="t"))
+    first, second = (ChannelGraph(model) for _ in range(2))
+    assert [node.name for node in first.trace.nodes] == [node.name for node in second.trace.nodes]
+
+
+def test_a_rule_wins_over_looking_inside():
+    class Known(Block):
+        pass
+
+    register_rule(Known, LayerRule(weights=lambda op, inputs, outputs: {}))
+    graph = ChannelGraph(network(Known(6, name="a")))
+    assert [node.name for node in graph.trace.nodes][:2] == ["first", "a"]
+
+
+def test_noise_that_is_nothing_but_in_training_passes_channels_on(caplog):
+    graph = ChannelGraph(network(DropPath(name="path")))
+    assert free(graph) == {"first": 6} and not caplog.messages
+    mixed = ChannelGraph(network(DropPath(mixed=True, name="path")))
+    assert free(mixed) == {}
+
+
+class Weighted(Block):
+    def build(self, shape):
+        super().build(shape)
+        self.gain = self.add_weight(name="gain", shape=())
+
+    def call(self, x):
+        return super().call(x) * self.gain
+
+
+class Raw(Block):
+    def call(self, x):
+        return tf.nn.relu(self.conv(x))
+
+
+class Reading(Block):
+    def call(self, x):
+        return self.conv(x) * ops.sum(self.conv.bias)
+
+
+class Different(Block):
+    def call(self, x, training=None):
+        return self.conv(x) if training else -self.conv(x)
+
+
+class Counting(Block):
+    def call(self, x):
+        return self.conv(x) * ops.cast(ops.shape(x)[0], x.dtype)
+
+
+class Losing(Block):
+    def call(self, x):
+        self.add_loss(ops.mean(x))
+        return self.conv(x)
+
+
+class Moving(Block):
+    def call(self, x):
+        self.norm.moving_mean.assign(self.norm.moving_mean * 2)
+        return self.conv(x)
+
+
+WHOLE = {
+    Weighted: "it holds weights of its own (gain)",
+    Raw: "its call can't be traced: A KerasTensor cannot be used as input to a TensorFlow function.",
+    Reading: "its call computes with the variable",
+    Different: "its call does something else in training",
+    Counting: "it computes with the number of images",
+    Losing: "its call can't be traced: `add_loss()` can only be called",
+    Moving: "its call computes with the variable",
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE, ids=lambda kind: kind.__name__)
+def test_what_cannot_be_looked_into_stays_whole_and_says_why(kind):
+    model = chain(conv(6, name="first"), kind(5, name="mine"), conv(4, name="last"))
+    before = [w.numpy() for w in model.weights]
+    graph = ChannelGraph(model)
+    assert f"a {kind.__name__} layer that can't be looked into: {WHOLE[kind]}" in graph.uncovered["mine"]
+    assert free(graph) == {"last": 4}
+    assert graph.cost().flops == 36 * 9 * (3 * 6 + 6 * 5 + 5 * 4) + 4 * 4
+    assert close(graph.run(images()), model(images()))
+    assert len(model.losses) == (kind is Losing)
+    if kind is not Moving:
+        assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
