@@ -25,6 +25,15 @@ log = logging.getLogger(__name__)
 NAMED = 5  # layers that a warning names
 
 
+def trace_of(model: keras.Model) -> Trace:
+    """Trace a functional or Sequential model; layers that no rule covers are looked into.
+
+    Raises:
+        AutoslimError: if the model is subclassed.
+    """
+    return trace(model, lambda op: rule_for(op) is not None)
+
+
 class Structure:
     """The channel groups of a model, and where each stands: all that run, cost and materialize read.
 
@@ -38,7 +47,7 @@ class Structure:
 
     def __init__(self, model: keras.Model, freeze: Sequence[str] | str = ()) -> None:
         self.model = model
-        self.trace: Trace = trace(model, lambda op: rule_for(op) is not None)
+        self.trace: Trace = trace_of(model)
         found = connect(self.trace, (freeze,) if isinstance(freeze, str) else tuple(freeze))
         self.groups: tuple[ChannelGroup, ...] = found.groups
         self.uncovered: dict[str, str] = found.uncovered  # layer name -> why no rule covers it

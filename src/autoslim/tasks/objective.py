@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.structure import Structure
-from autoslim.graph.trace import Trace, trace
+from autoslim.graph.structure import Structure, trace_of
+from autoslim.graph.trace import Trace
 from autoslim.metrics import Metric
 from autoslim.tasks.base import Task, mean_of_image, unweighted
 from autoslim.tasks.ends import LINEAR, end_of
@@ -313,7 +313,7 @@ def _traced(network: Any) -> tuple[Trace | None, Any]:
         return network.trace, network.model
     if isinstance(network, keras.Model):
         try:
-            return trace(network), network
+            return trace_of(network), network
         except AutoslimError:  # subclassed: what it ends in is not known
             return None, network
     return None, network
