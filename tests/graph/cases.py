@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from building import CLASSES, IMAGE, Reversing, chain, conv, finish
 from cases_layers import LAYER_CASES
+from cases_operations import OPERATION_CASES
 
 from autoslim.graph import ChannelGraph
 
@@ -347,6 +348,7 @@ CASES = {
     )
 }
 CASES.update(LAYER_CASES)
+CASES.update(OPERATION_CASES)
 
 
 @functools.cache

@@ -11,7 +11,10 @@ L = keras.layers
 
 @functools.lru_cache(maxsize=1)
 def calls_of(model):
-    """Every call of a layer or operation in a flat functional model: (op, input tensors, output tensors)."""
+    """Every call of a layer or operation in a flat functional model, on one image.
+
+    (op, input tensors, output tensors) each, with the batch: positions may be folded into it.
+    """
     calls = []
 
     def record(op, *args, **kwargs):
@@ -21,7 +24,7 @@ def calls_of(model):
         return outputs
 
     inputs = keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), model.input
+        lambda x: keras.Input(batch_shape=(1, *x.shape[1:]), dtype=x.dtype, name=x.name), model.input
     )
     clone = keras.models.clone_model(
         model, input_tensors=inputs, clone_function=lambda layer: layer, call_function=record
@@ -31,12 +34,12 @@ def calls_of(model):
 
 def macs(op, x, y):
     """Multiplications by a weight, for one image: of each output entry, the terms of its sum."""
-    entries = math.prod(y.shape[1:])
+    entries = math.prod(y.shape)
     if isinstance(op, L.Conv1DTranspose | L.Conv2DTranspose | L.Conv3DTranspose):
-        return math.prod(x.shape[1:]) * math.prod(op.kernel_size) * y.shape[-1]
+        return math.prod(x.shape) * math.prod(op.kernel_size) * y.shape[-1]
     if isinstance(op, L.SeparableConv1D | L.SeparableConv2D):
         between = x.shape[-1] * op.depth_multiplier
-        return math.prod(y.shape[1:-1]) * between * (math.prod(op.kernel_size) + y.shape[-1])
+        return math.prod(y.shape[:-1]) * between * (math.prod(op.kernel_size) + y.shape[-1])
     if isinstance(op, L.DepthwiseConv1D | L.DepthwiseConv2D):
         return entries * math.prod(op.kernel_size)
     if isinstance(op, L.Conv1D | L.Conv2D | L.Conv3D):
@@ -46,22 +49,45 @@ def macs(op, x, y):
     return 0
 
 
+def products(op, tensors, y):
+    """Multiplications of tensors by each other: each entry of the result, the terms of its sum."""
+    kind, entries = type(op).__name__, math.prod(y.shape)
+    if kind == "EinsumDense":
+        inputs, kernel = op.equation.partition("->")[0].split(",")
+        shared = [n for letter, n in zip(kernel, op.kernel.shape, strict=True) if letter in inputs]
+        return entries * math.prod(shared)
+    if kind == "Matmul" or (kind == "Einsum" and "..." in op.subscripts):
+        return entries * tensors[0].shape[-1]
+    if kind == "Einsum":
+        terms = op.subscripts.partition("->")[0].split(",")
+        pairs = [
+            pair for term, x in zip(terms, tensors, strict=True) for pair in zip(term, x.shape, strict=True)
+        ]
+        return math.prod(dict(pairs).values())
+    if kind == "DotProductAttention":
+        query, key, value = (x.shape for x in tensors[:3])
+        return query[0] * query[1] * key[1] * query[2] * (query[3] + value[3])
+    return 0
+
+
 NORMS = (L.BatchNormalization, L.LayerNormalization, L.RMSNormalization, L.GroupNormalization)
 
 
 def norm_flops(op, y):
-    return 4 * math.prod(y.shape[1:]) if isinstance(op, NORMS) else 0
+    return 4 * math.prod(y.shape) if isinstance(op, NORMS) else 0
 
 
 ACTIVATIONS = (L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax)
 ACTIVATING = {"relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "hard_silu", "hard_tanh"}
+ACTIVATING |= {"soft_shrink", "tanh_shrink", "hard_shrink", "sparse_plus", "squareplus", "threshold", "glu"}
+ACTIVATING |= {"sparse_sigmoid", "log_softmax", "sparsemax"}
 ACTIVATING |= {"sigmoid", "hard_sigmoid", "softplus", "log_sigmoid", "softsign", "softmax", "tanh", "re_lu"}
 
 
 def bias_and_activation_flops(op, y):
     """One for each entry of the output that a bias is added to, one for each that an activation makes."""
-    entries = math.prod(y.shape[1:])
-    biased = bool(getattr(op, "use_bias", False))
+    entries = math.prod(y.shape)
+    biased = getattr(op, "bias", None) is not None
     if isinstance(op, L.Layer):
         activation = getattr(op, "activation", None)
         activated = isinstance(op, ACTIVATIONS) or activation not in (None, keras.activations.linear)
@@ -73,7 +99,7 @@ def bias_and_activation_flops(op, y):
 def count(model, convention):
     """(flops, params) of a plain model."""
     _, calls, _ = calls_of(model)
-    flops = sum(macs(op, inputs[0], outputs[0]) for op, inputs, outputs in calls)
+    flops = sum(macs(op, x[0], y[0]) + products(op, x, y[0]) for op, x, y in calls)
     if convention == "macs":
         return flops, sum(math.prod(w.shape) for w in model.trainable_weights)
     flops += sum(norm_flops(op, outputs[0]) for op, _, outputs in calls)
@@ -101,6 +127,6 @@ def peak_memory(model):
     for x in outputs:
         dies[id(x)] = len(calls)
     return max(
-        sum(4 * math.prod(tensors[i].shape[1:]) for i in tensors if born[i] <= moment <= dies[i])
+        sum(4 * math.prod(tensors[i].shape) for i in tensors if born[i] <= moment <= dies[i])
         for moment in range(len(calls) + 1)
     )

@@ -127,7 +127,7 @@ def test_masked_segments(build):
     for found, value in zip(after[-1], expected, strict=True):
         np.testing.assert_allclose(found, value, rtol=1e-3, atol=1e-5)
     for cut, (value,) in zip(masked.cuts, after[:-1], strict=True):
-        assert value.shape[-1] == graph.axis(cut.value).size
+        assert value.shape[-1] == graph.layout(cut.value).axis().size
     assert masked.traces == [1] * len(masked)
 
 

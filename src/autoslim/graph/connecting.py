@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import keras
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import Axis
+from autoslim.graph.axes import Layout
 from autoslim.graph.groups import ChannelGroup, Cuts, Grouping, matches
 from autoslim.graph.rules import NOISE, LayerRule, NeedsCut, Unsupported, rule_for, same_config
+from autoslim.graph.rules.base import weight_of
 from autoslim.graph.trace import Node, Trace
 
 CONNECTIONS = 10  # times that a graph is connected at most, each with more cuts
@@ -21,7 +22,7 @@ class Connected:
     """What `connect` finds."""
 
     groups: tuple[ChannelGroup, ...]
-    axes: dict[int, Axis]  # value id -> axis
+    layouts: dict[int, Layout]  # value id -> layout
     rules: tuple[LayerRule | None, ...]  # of each node; None: no rule covers it
     uncovered: dict[str, str]  # layer name -> why no rule covers it
 
@@ -44,8 +45,8 @@ def connect(traced: Trace, freeze: tuple[str, ...]) -> Connected:
         if not cuts:
             break
     makers = [(node.name, value) for node in traced.nodes for value in node.outputs]
-    solution = attempt.grouping.solve(attempt.axes, makers)
-    return Connected(solution.groups, solution.axes, tuple(attempt.rules), attempt.uncovered)
+    solution = attempt.grouping.solve(attempt.layouts, makers)
+    return Connected(solution.groups, solution.layouts, tuple(attempt.rules), attempt.uncovered)
 
 
 class _Attempt:
@@ -53,28 +54,39 @@ class _Attempt:
 
     def __init__(self, traced: Trace, freeze: tuple[str, ...], cuts: Cuts) -> None:
         self.grouping = Grouping(cuts)
-        self.axes: dict[int, Axis] = {}  # value id -> axis
+        self.layouts: dict[int, Layout] = {}  # value id -> layout
         self.rules: list[LayerRule | None] = []
         self.uncovered: dict[str, str] = {}
         self._freeze = freeze
-        self._first_calls: dict[int, list[Axis]] = {}  # id(layer) -> axes of its first call
+        self._first_calls: dict[int, list[Layout]] = {}  # id(layer) -> layouts of its first call
         for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
-            self.axes[value] = self.grouping.new(name, (shape[-1] if shape else 1) or 1)
-            self.grouping.freeze(self.axes[value], "model input")
-        for axis in traced.walk([self.axes[i] for i in traced.inputs], self._visit):
-            self.grouping.freeze(axis, "model output")
+            self.layouts[value] = self._frozen(name, shape, "model input")
+        for layout in traced.walk([self.layouts[i] for i in traced.inputs], self._visit):
+            self._freeze_all(layout, "model output")
 
-    def _visit(self, node: Node, inputs: list[Axis]) -> list[Axis]:
+    def _frozen(self, name: str, shape: tuple[int | None, ...], reason: str, fixed: bool = True) -> Layout:
+        """The layout of a tensor that nothing is known of: channels last, at full width."""
+        if len(shape) < 2:
+            return Layout.of(shape)
+        axis = self.grouping.new(name, shape[-1] or 1)
+        self.grouping.freeze(axis, reason, fixed)
+        return Layout.of(shape, axis)
+
+    def _freeze_all(self, layout: Layout, reason: str, fixed: bool = True) -> None:
+        for _, axis in layout.axes:
+            self.grouping.freeze(axis, reason, fixed)
+
+    def _visit(self, node: Node, inputs: list[Layout]) -> list[Layout]:
         outputs = self._connect(node, inputs)
         self._tie_calls(node, [*inputs, *outputs])
         pattern = matches(node.name, self._freeze)
-        for value, axis in zip(node.outputs, outputs, strict=True):
-            self.axes[value] = axis
+        for value, layout in zip(node.outputs, outputs, strict=True):
+            self.layouts[value] = layout
             if pattern:
-                self.grouping.freeze(axis, f"matches {pattern!r}")
+                self._freeze_all(layout, f"matches {pattern!r}")
         return outputs
 
-    def _connect(self, node: Node, inputs: list[Axis]) -> list[Axis]:
+    def _connect(self, node: Node, inputs: list[Layout]) -> list[Layout]:
         """Let the node's rule connect it; where there is none, freeze all that it touches."""
         rule = NOISE if node.noise else rule_for(node.op)
         fixed = True
@@ -82,7 +94,7 @@ class _Attempt:
         if rule is not None and inputs:
             try:
                 _require_known_weights(rule, node, inputs)
-                outputs = rule.connect(node.op, inputs, node, self.grouping)
+                outputs = _arranged(rule, node, inputs, self.grouping)
                 self.rules.append(rule)
                 return outputs
             except Unsupported as why:
@@ -92,12 +104,12 @@ class _Attempt:
             reason += f" that can't be looked into: {node.whole}"
         self.rules.append(None)
         self.uncovered[node.name] = reason
-        outputs = [self.grouping.new(node.name, (s[-1] if s else 1) or 1) for s in node.output_shapes]
-        for axis in [*inputs, *outputs]:
-            self.grouping.freeze(axis, f"no rule covers {node.name}, {reason}", fixed)
-        return outputs
+        why_frozen = f"no rule covers {node.name}, {reason}"
+        for layout in inputs:
+            self._freeze_all(layout, why_frozen, fixed)
+        return [self._frozen(node.name, shape, why_frozen, fixed) for shape in node.output_shapes]
 
-    def _tie_calls(self, node: Node, axes: list[Axis]) -> None:
+    def _tie_calls(self, node: Node, layouts: list[Layout]) -> None:
         """Tie the calls of a shared layer: it has one set of weights, and one configuration, for all.
 
         Where the calls have different numbers of channels neither can depend on them.
@@ -105,9 +117,30 @@ class _Attempt:
         rule = self.rules[node.index]
         if rule is None or (rule.config is same_config and not getattr(node.op, "weights", None)):
             return
-        for axis, earlier in zip(axes, self._first_calls.setdefault(id(node.op), axes), strict=True):
-            if axis is not earlier and axis.size == earlier.size:
-                self.grouping.tie(earlier, axis, node.name)
+        first = self._first_calls.setdefault(id(node.op), layouts)
+        for layout, earlier in zip(layouts, first, strict=True):
+            for place in range(-min(layout.rank, earlier.rank), 0):
+                axis, other = layout.axis(place), earlier.axis(place)
+                if layout is not earlier and axis.size == other.size:
+                    self.grouping.tie(other, axis, node.name)
+
+
+def _arranged(rule: LayerRule, node: Node, inputs: list[Layout], grouping: Grouping) -> list[Layout]:
+    """The layouts of a node's outputs, by its rule."""
+    if rule.arrange is not None:
+        return rule.arrange(node.op, inputs, node, grouping)
+    if any(layout.batch for layout in inputs):
+        raise Unsupported("the images on another axis than the first")
+    axes = rule.connect(node.op, [layout.axis() for layout in inputs], node, grouping)
+    if rule.pointwise(node.op, [layout.axis() for layout in inputs]):
+        return [Layout((*inputs[0].dims[:-1], axis)) if inputs[0].rank > 1 else inputs[0] for axis in axes]
+    for layout in inputs:
+        for place, axis in layout.axes:
+            if place != layout.rank - 1:
+                grouping.freeze(axis, f"{node.name} takes axis {place}, on which they stand, for positions")
+    rows = inputs[0].dims[0] if inputs[0].rank else 1
+    shapes = zip(axes, node.output_shapes, strict=True)
+    return [Layout.of(shape, axis, rows if isinstance(rows, int) else 1) for axis, shape in shapes]
 
 
 def _check_patterns(traced: Trace, freeze: tuple[str, ...]) -> None:
@@ -121,10 +154,11 @@ def _check_patterns(traced: Trace, freeze: tuple[str, ...]) -> None:
             )
 
 
-def _require_known_weights(rule: LayerRule, node: Node, inputs: list[Axis]) -> None:
+def _require_known_weights(rule: LayerRule, node: Node, inputs: list[Layout]) -> None:
     """Raise Unsupported if the layer holds weights that its rule doesn't know: an activation's, LoRA's."""
-    names = rule.weights(node.op, inputs, inputs)  # whatever the axes: only the names count here
-    known = {id(getattr(node.op, name)) for name in names}
+    given: list = inputs if rule.arrange else [layout.axis() for layout in inputs]
+    names = rule.weights(node.op, given, given)  # whatever the axes: only the names count here
+    known = {id(weight_of(node.op, name)) for name in names}
     unknown = [weight.path for weight in getattr(node.op, "weights", []) if id(weight) not in known]
     activation = getattr(node.op, "activation", None)
     if isinstance(activation, keras.Layer) and not activation.built:

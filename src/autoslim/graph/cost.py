@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,8 @@ import keras
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.axes import Layout, entries
+from autoslim.graph.rules.base import weight_of
 from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node, UnknownSize
 
@@ -94,18 +94,25 @@ def layer_costs(graph: Structure, widths: np.ndarray, convention: str) -> list[L
     counted: set[int] = set()
     for node in graph.trace.nodes:
         params = int(_node_params(graph, node, widths, convention, counted))
-        axis = graph.output_axes(node)[0]
+        layout = graph.output_layouts(node)[0]
         rows.append(
             LayerCost(
                 name=node.name,
                 kind=type(node.op).__name__,
-                shape=(*node.output_shapes[0][:-1], int(axis.active(widths))),
-                groups=tuple(graph.groups[g].name for g in axis.groups),
+                shape=_shape_at(node.output_shapes[0], layout, widths),
+                groups=tuple(graph.groups[g].name for _, axis in layout.axes for g in axis.groups),
                 flops=_known_flops(graph, node, widths, convention),
                 params=params,
             )
         )
     return rows
+
+
+def _shape_at(shape: tuple[int | None, ...], layout: Layout, widths: np.ndarray) -> tuple[int | None, ...]:
+    sizes = list(shape)
+    for place, axis in layout.axes:
+        sizes[place] = int(axis.active(widths))
+    return tuple(sizes)
 
 
 def _known_flops(graph: Structure, node: Node, widths: np.ndarray, convention: str) -> int | None:
@@ -148,26 +155,19 @@ def _check_convention(convention: str) -> None:
         raise AutoslimError(f"convention={convention!r}: expected one of {', '.join(CONVENTIONS)}.")
 
 
-def _entries(dimensions: tuple[Dimension, ...], widths: np.ndarray) -> Any:
-    """Number of entries of a weight at widths [..., G]."""
-    entries: Any = np.ones(widths.shape[:-1], np.int64)
-    for dimension in dimensions:
-        entries = entries * (dimension.active(widths) if isinstance(dimension, Axis) else dimension)
-    return entries
-
-
 def _node_flops(graph: Structure, node: Node, widths: np.ndarray, convention: str) -> Any:
     rule = graph.rule(node)
     flops: Any = np.zeros(widths.shape[:-1], np.int64)
     if rule is None:
         return flops + graph.measured_macs(node)
-    dimensions = graph.weight_dimensions(node)
-    for name, positions in rule.positions(node.op, node).items():
-        flops = flops + positions * _entries(dimensions[name], widths)
+    for dimensions in graph.products(node):
+        flops = flops + entries(dimensions, widths)
     per_entry = _flops_per_entry(graph, node, convention)
     if per_entry:
-        axis = graph.output_axes(node)[0]
-        flops = flops + per_entry * node.positions(node.output_shapes[0]) * axis.active(widths)
+        count = graph.output_layouts(node)[0].entries(widths)
+        if count is None:
+            node.positions(node.output_shapes[0])  # tells what is not known
+        flops = flops + per_entry * count
     return flops
 
 
@@ -190,10 +190,10 @@ def _node_params(graph: Structure, node: Node, widths: np.ndarray, convention: s
     if graph.rule(node) is None:
         weights = [(weight, tuple(weight.shape)) for weight in getattr(node.op, "weights", [])]
     else:
-        weights = [(getattr(node.op, name), d) for name, d in graph.weight_dimensions(node).items()]
+        weights = [(weight_of(node.op, name), d) for name, d in graph.weight_dimensions(node).items()]
     for weight, dimensions in weights:
         if id(weight) not in counted and (convention != "macs" or getattr(weight, "trainable", True)):
-            params = params + _entries(dimensions, widths)
+            params = params + entries(dimensions, widths)
         counted.add(id(weight))
     return params
 
@@ -217,9 +217,9 @@ def live_memory(graph: Structure, widths: np.ndarray) -> np.ndarray:
 
 
 def _bytes(graph: Structure, value: int, shape: tuple[int | None, ...], widths: np.ndarray) -> Any:
-    if any(s is None for s in shape[1:-1]):
+    if graph.layout(value).entries(widths) is None:
         raise UnknownSize(
             f"A tensor of the dynamic shape {shape} has no known size. "
             "Build the model with a fixed input shape."
         )
-    return BYTES_PER_ENTRY * math.prod(shape[1:-1]) * graph.axis(value).active(widths)  # type: ignore[arg-type]
+    return BYTES_PER_ENTRY * graph.layout(value).entries(widths)

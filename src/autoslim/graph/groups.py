@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import Axis, Piece
+from autoslim.graph.axes import FIXED, Axis, Layout, Piece
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class Grouping:
 
     def blocks(self, piece: Piece, size: int, name: str) -> Piece:
         """A piece as blocks of `size` entries that stay whole; it is cut only where the piece is."""
+        if piece.group == FIXED:
+            return Piece(FIXED, piece.size, size)
         index = len(self._members)
         self._members.append(_Member(name, piece.size // size, size, index))
         block = Piece(index, piece.size, size)
@@ -96,6 +98,7 @@ class Grouping:
             if first.tiles == second.tiles
             else (first.flat_pieces(), second.flat_pieces())
         )
+        a, b = _cut_fixed(a, b), _cut_fixed(b, a)
         if [p.size for p in a] != [p.size for p in b]:
             reason = f"{name} joins concatenations whose pieces don't line up"
             for axis, other in ((first, b), (second, a)):
@@ -103,11 +106,33 @@ class Grouping:
                 self.freeze(axis, reason, fixed=False)
             return
         for p, q in zip(a, b, strict=True):
-            self._join(p, q)
+            if FIXED in (p.group, q.group):
+                self.freeze(Axis((p, q)), f"{name} joins them with entries that are there at every width")
+            else:
+                self._join(p, q)
+
+    def tiled(self, axis: Axis, count: int, name: str) -> Axis | None:
+        """One of `count` equal stretches of an axis that keep the same channels.
+
+        None where a stretch would end within a piece; that piece is to be cut there.
+        """
+        if axis.tiles % count == 0:
+            return Axis(axis.pieces, axis.tiles // count)
+        size = axis.size // count
+        stretches = stretches_of(axis.flat_pieces(), [size] * count)
+        if stretches is None:
+            self.cut(axis, range(size, axis.size, size))
+            return None
+        first, *others = (Axis(pieces) for pieces in stretches)
+        for other in others:
+            self.tie(first, other, name)
+        return first
 
     def freeze(self, axis: Axis, reason: str, fixed: bool = True) -> None:
         """Keep every group on the axis at full width, for `reason`; not `fixed`: unless cuts help."""
         for piece in axis.pieces:
+            if piece.group == FIXED:
+                continue
             member = self._members[self._root(piece.group)[0]]
             member.fixed |= fixed
             if reason not in member.reasons:
@@ -119,7 +144,8 @@ class Grouping:
         for piece in axis.flat_pieces():
             first = bisect.bisect_right(inner, start)
             last = bisect.bisect_left(inner, start + piece.size)
-            self._asked += [(piece, bound - start) for bound in inner[first:last]]
+            if piece.group != FIXED:
+                self._asked += [(piece, bound - start) for bound in inner[first:last]]
             start += piece.size
 
     def more_cuts(self) -> Cuts:
@@ -177,17 +203,19 @@ class Grouping:
 
     def _final_piece(self, piece: Piece, place: dict[int, tuple[int, int]]) -> Piece:
         """A piece in terms of the final groups; `place` is root -> (group index, unit)."""
+        if piece.group == FIXED:
+            return piece
         root, factor = self._root(piece.group)
         group, unit = place[root]
         return Piece(group, piece.size, piece.repeat * factor, unit)
 
-    def solve(self, axes: dict[int, Axis], makers: Sequence[tuple[str, int]]) -> Solution:
+    def solve(self, layouts: dict[int, Layout], makers: Sequence[tuple[str, int]]) -> Solution:
         """Close the union-find.
 
         A group takes its name and its size from its first member.
 
         Args:
-            axes: value id -> axis.
+            layouts: value id -> layout.
             makers: (layer name, value id) in topological order: whose outputs are members of what.
         """
         first: dict[int, _Member] = {}  # root -> first member, in the order of first members
@@ -195,12 +223,16 @@ class Grouping:
             first.setdefault(self._root(index)[0], member)
         place = {root: (index, self._unit(root, first[root])) for index, root in enumerate(first)}
         final = {
-            value: axis.map_pieces(lambda p: self._final_piece(p, place)) for value, axis in axes.items()
+            value: layout.map_axes(
+                lambda axis: axis.map_pieces(lambda p: self._final_piece(p, place)).folded()
+            )
+            for value, layout in layouts.items()
         }
         layers: list[dict[str, None]] = [{} for _ in first]
         for name, value in makers:
-            for group in final[value].groups:
-                layers[group][name] = None
+            for _, axis in final[value].axes:
+                for group in axis.groups:
+                    layers[group][name] = None
         names = _unique([member.name for member in first.values()])
         groups = tuple(
             ChannelGroup(
@@ -232,7 +264,41 @@ class Solution:
     """What `Grouping.solve` finds."""
 
     groups: tuple[ChannelGroup, ...]
-    axes: dict[int, Axis]  # value id -> axis
+    layouts: dict[int, Layout]  # value id -> layout
+
+
+def stretches_of(pieces: Sequence[Piece], sizes: Sequence[int]) -> list[tuple[Piece, ...]] | None:
+    """Pieces shared out among stretches of the given sizes; None where a stretch would end within a piece."""
+    bounds = list(itertools.accumulate(sizes))
+    left = list(_cut_at(pieces, bounds))
+    stretches = []
+    for size in sizes:
+        taken: list[Piece] = []
+        while left and sum(piece.size for piece in taken) < size:
+            taken.append(left.pop(0))
+        if sum(piece.size for piece in taken) != size:
+            return None
+        stretches.append(tuple(taken))
+    return stretches
+
+
+def _cut_fixed(pieces: tuple[Piece, ...], others: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """Pieces, those without a group cut where the other ones end."""
+    return _cut_at(pieces, list(itertools.accumulate(piece.size for piece in others)))
+
+
+def _cut_at(pieces: Sequence[Piece], bounds: Sequence[int]) -> tuple[Piece, ...]:
+    """Pieces, those without a group cut at the bounds: it makes no difference there."""
+    cut, start = [], 0
+    for piece in pieces:
+        end = start + piece.size
+        if piece.group == FIXED:
+            inner = [start, *(bound for bound in bounds if start < bound < end), end]
+            cut += [Piece(FIXED, after - before) for before, after in itertools.pairwise(inner)]
+        else:
+            cut.append(piece)
+        start = end
+    return tuple(cut)
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.rules.base import weight_of
 from autoslim.graph.run import Replaced
 from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node
@@ -34,7 +36,8 @@ def materialize(
     def visit(node: Node, tensors: list[Any]) -> list[Any]:
         if id(node.op) not in copies:
             copies[id(node.op)] = layer_with(graph, node, units, _free_name(node.name, taken))
-        return keras.tree.flatten(node.call(tensors, op=copies[id(node.op)]))
+        call = graph.call_arguments(node, _Taken(units))
+        return keras.tree.flatten(call.call(tensors, op=copies[id(node.op)]))
 
     outputs = traced.walk(inputs, visit)
     model = keras.Model(
@@ -90,6 +93,10 @@ class _Taken:
         value = np.asarray(value)
         return value[..., self._units.indices(axis)] if value.shape[-1:] == (axis.size,) else value
 
+    def part(self, value: Any, dims: Sequence[Dimension]) -> Any:
+        """The part of an array whose dimensions are `dims` that there is."""
+        return taken(np.asarray(value), tuple(dims), self._units)
+
 
 def _free_name(name: str, taken: set[str]) -> str:
     """The layer's name, with that of the nested models around it, made distinct and then taken."""
@@ -116,7 +123,7 @@ def layer_with(graph: Structure, node: Node, units: Units, name: str) -> Any:
             "get_config(). Write one that returns its constructor's arguments."
         ) from error
     if rule is not None:
-        config |= rule.config(op, _Taken(units), graph.input_axes(node), graph.output_axes(node))
+        config |= rule.config(op, _Taken(units), *graph.given_to_rule(node))
     if inspect.isfunction(getattr(op, "activation", None)):
         config["activation"] = op.activation  # as it is: a function of the user's need not be registered
     if not isinstance(op, keras.Layer):
@@ -137,12 +144,12 @@ def _copy_weights(graph: Structure, node: Node, layer: Any, units: Units, replac
         prepare(layer, node.op)
         return
     for name, dimensions in graph.weight_dimensions(node).items():
-        variable = getattr(node.op, name)
+        variable = weight_of(node.op, name)
         if id(variable) in replaced:
             value = tf.convert_to_tensor(replaced[id(variable)])
         else:
             value = taken(tf.convert_to_tensor(variable).numpy(), dimensions, units)
-        getattr(layer, name).assign(value)
+        weight_of(layer, name).assign(value)
     if rule.measured:
         prepare(layer, layer)
 

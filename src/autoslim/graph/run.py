@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import keras
@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.axes import Axis, Dimension, Layout
 from autoslim.graph.options import DTYPES, RunOptions
-from autoslim.graph.rules.base import call_layer, mixes_channels
+from autoslim.graph.rules.base import call_layer, mixes_channels, weight_of
 from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node, Trace
 
@@ -138,21 +138,32 @@ class _Pass:
     def output_axes(self) -> list[Axis]:
         return self.graph.output_axes(self.node)
 
+    @property
+    def input_layouts(self) -> list[Layout]:
+        return self.graph.input_layouts(self.node)
+
+    @property
+    def output_layouts(self) -> list[Layout]:
+        return self.graph.output_layouts(self.node)
+
     def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
         self.node = node
         self.compute_dtype = self._dtype_of(node)
         rule = self.graph.rule(node)
         if rule is None:
             return keras.tree.flatten(call_layer(node.op, inputs, {}, cast(Any, self)))
+        self.node = self.graph.call_arguments(node, self)
         inputs = self._autocast(inputs)
         weights = {
-            name: self._weight(getattr(node.op, name), dimensions)
+            name: self._weight(weight_of(node.op, name), dimensions)
             for name, dimensions in self.graph.weight_dimensions(node).items()
         }
         outputs = keras.tree.flatten(rule.run(node.op, inputs, weights, cast(Any, self)))
         self._fix_shapes(outputs)
         if self.options.masked and not self.graph.keeps_zero(node):
-            outputs = [self._masked(y, axis) for y, axis in zip(outputs, self.output_axes, strict=True)]
+            outputs = [
+                self._masked(y, layout) for y, layout in zip(outputs, self.output_layouts, strict=True)
+            ]
         return outputs
 
     def _dtype_of(self, node: Node) -> str | None:
@@ -173,10 +184,15 @@ class _Pass:
         """Tell TensorFlow, in a `tf.function`, the sizes that are known: some layers rely on them."""
         if tf.executing_eagerly():
             return
-        for y, shape, axis in zip(outputs, self.node.output_shapes, self.output_axes, strict=True):
-            channels = self.channels(axis)
-            if len(shape) > 1:
-                y.set_shape((None, *shape[1:-1], channels if isinstance(channels, int) else None))
+        for y, layout in zip(outputs, self.output_layouts, strict=True):
+            if layout.rank > 1:
+                sizes = [self.channels(d) if isinstance(d, Axis) else d for d in layout.dims]
+                sizes[layout.batch] = None
+                y.set_shape([size if isinstance(size, int) else None for size in sizes])
+
+    def __call__(self, axis: Axis) -> Any:
+        """As `channels`."""
+        return self.channels(axis)
 
     def channels(self, axis: Axis) -> Any:
         """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
@@ -191,6 +207,11 @@ class _Pass:
         if self.options.masked or not value.shape.rank or value.shape[-1] != axis.size:
             return value
         return self._slice(value, (*value.shape[:-1], axis))
+
+    def part(self, value: Any, dims: Sequence[Dimension]) -> Any:
+        """The part of a constant, whose dimensions are `dims`, that is there in this pass."""
+        value = tf.convert_to_tensor(value)
+        return value if self.options.masked else self._slice(value, tuple(dims))
 
     def record(self, layer: keras.Layer, statistics: tuple[Any, Any], axis: Axis) -> None:
         """Keep a batch normalisation's batch statistics."""
@@ -257,11 +278,13 @@ class _Pass:
         shape[place] = active if isinstance(active, int) else None
         return tf.ensure_shape(joined, shape)
 
-    def _masked(self, y: Any, axis: Axis) -> Any:
+    def _masked(self, y: Any, layout: Layout) -> Any:
         """`y` with its inactive channels at zero."""
-        if self._is_full(axis):
-            return y
-        return tf.where(self._mask(axis), y, tf.zeros([], y.dtype))
+        for place, axis in layout.axes:
+            if not self._is_full(axis):
+                mask = tf.reshape(self._mask(axis), [-1] + [1] * (layout.rank - 1 - place))
+                y = tf.where(mask, y, tf.zeros([], y.dtype))
+        return y
 
     def _mask(self, axis: Axis) -> Any:
         """Which entries of the axis are active: bool [size]."""
@@ -279,20 +302,34 @@ class _GatedPass(_Pass):
     gates: Mapping[int, Any]  # group -> [N, units]
 
     def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
+        layouts = self.graph.input_layouts(node)
         if self.graph.summed_dimensions(node):
-            axes = self.graph.input_axes(node)
-            inputs = [self._behind_gates(x, axis) for x, axis in zip(inputs, axes, strict=True)]
+            inputs = [self._behind_gates(x, layout) for x, layout in zip(inputs, layouts, strict=True)]
+        elif len(inputs) > 1 and self.graph.rule(node) and self.graph.products(node):
+            left = {axis for layout in self.graph.output_layouts(node) for _, axis in layout.axes}
+            summed = Layout(tuple(1 if d in left else d for d in layouts[0].dims), layouts[0].batch)
+            inputs = [self._behind_gates(inputs[0], summed), *inputs[1:]]
         return super().visit(node, inputs)
 
-    def _behind_gates(self, x: Any, axis: Axis) -> Any:
-        if not any(group in self.gates for group in axis.groups):
-            return x
-        images = tf.shape(x)[0]
+    def _behind_gates(self, x: Any, layout: Layout) -> Any:
+        """`x`, each of its channel axes multiplied by the gates of the units there."""
+        rows = layout.dims[layout.batch] if layout.rank else 1
+        for place, axis in layout.axes:
+            if any(group in self.gates for group in axis.groups):
+                gate = tf.repeat(self._gate(axis), rows, axis=0)  # images that were taken apart
+                shape = [1] * layout.rank
+                shape[layout.batch], shape[place] = -1, axis.size
+                gate = tf.transpose(gate) if place < layout.batch else gate
+                x = x * tf.cast(tf.reshape(gate, shape), x.dtype)
+        return x
+
+    def _gate(self, axis: Axis) -> Any:
+        """The gates of an axis's entries: float32 [N, size]."""
+        images = tf.shape(next(iter(self.gates.values())))[0]
         parts = [
             tf.repeat(self.gates[piece.group], piece.repeat, axis=1)
             if piece.group in self.gates
             else tf.ones([images, piece.size])
             for piece in axis.pieces
         ]
-        gate = tf.tile(tf.concat(parts, 1), [1, axis.tiles])
-        return x * tf.cast(tf.reshape(gate, [images, *[1] * (len(x.shape) - 2), axis.size]), x.dtype)
+        return tf.tile(tf.concat(parts, 1), [1, axis.tiles])

@@ -47,7 +47,7 @@ def first_nodes(graph: Structure) -> np.ndarray:
     """
     first = np.full(len(graph.groups), len(graph.trace.nodes))
     for node in reversed(graph.trace.nodes):
-        axes = list(graph.output_axes(node))
+        axes = [axis for layout in graph.output_layouts(node) for _, axis in layout.axes]
         for dimensions in graph.weight_dimensions(node).values():
             axes += [dimension for dimension in dimensions if isinstance(dimension, Axis)]
         for axis in axes:
@@ -177,10 +177,10 @@ class Segments:
     def _spec(self, value: int, dtype: Any) -> tf.TensorSpec:
         """Any number of images; any number of channels where a group on the axis may be narrowed."""
         shape: list[int | None] = list(self._shapes[value])
+        layout, groups = self._graph.layout(value), self._graph.groups
         if shape:
-            shape[0] = None
-        groups = self._graph.groups
-        narrows = any(not groups[g].frozen for g in self._graph.axis(value).groups)
-        if len(shape) > 1 and narrows and not self._options.masked:
-            shape[-1] = None
+            shape[layout.batch] = None
+        for place, axis in layout.axes:
+            if not self._options.masked and any(not groups[g].frozen for g in axis.groups):
+                shape[place] = None
         return tf.TensorSpec(shape, dtype)

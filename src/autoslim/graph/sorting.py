@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import Axis
+from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.materialize import prepare, taken
+from autoslim.graph.rules.base import weight_of
 from autoslim.graph.structure import Structure
 from autoslim.graph.units import Units, unit_counts
 
@@ -54,7 +55,7 @@ def sort_channels(graph: Structure, importances: Sequence[np.ndarray]) -> Units:
     permuted: set[int] = set()
     for node in graph.trace.nodes:
         for name, dimensions in graph.weight_dimensions(node).items():
-            variable = getattr(node.op, name)
+            variable = weight_of(node.op, name)
             if id(variable) not in permuted:  # a shared layer is permuted once
                 permuted.add(id(variable))
                 variable.assign(taken(tf.convert_to_tensor(variable).numpy(), dimensions, order))
@@ -71,13 +72,14 @@ def _fixed(graph: Structure) -> set[int]:
         rule = graph.rule(node)
         if rule is not None:
             asked = _Asked()
-            rule.config(node.op, asked, graph.input_axes(node), graph.output_axes(node))
+            rule.config(node.op, asked, *graph.given_to_rule(node))
+            graph.call_arguments(node, asked)
             found |= asked.groups
     return found
 
 
 class _Asked:
-    """Stands for the channels (`Channels`) and notes the groups whose entries a layer's settings hold."""
+    """Stands for the channels (`Channels`) and notes the groups whose entries settings or constants hold."""
 
     def __init__(self) -> None:
         self.groups: set[int] = set()
@@ -89,4 +91,11 @@ class _Asked:
         """The value, which has the channels of the axis if it is as long."""
         if np.shape(value)[-1:] == (axis.size,):
             self.groups.update(axis.groups)
+        return value
+
+    def part(self, value: Any, dims: Sequence[Dimension]) -> Any:
+        """The value, which has the channels of its dimensions."""
+        for dimension in dims:
+            if isinstance(dimension, Axis):
+                self.groups.update(dimension.groups)
         return value

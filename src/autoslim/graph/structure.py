@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import logging
@@ -13,11 +14,12 @@ import keras
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.axes import FIXED, Axis, Dimension, Layout
 from autoslim.graph.connecting import connect
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.measure import Uncountable, measured_macs
 from autoslim.graph.rules import LayerRule, rule_for
+from autoslim.graph.rules.base import Channels
 from autoslim.graph.trace import Node, Trace, UnknownSize, trace
 
 log = logging.getLogger(__name__)
@@ -51,11 +53,11 @@ class Structure:
         found = connect(self.trace, (freeze,) if isinstance(freeze, str) else tuple(freeze))
         self.groups: tuple[ChannelGroup, ...] = found.groups
         self.uncovered: dict[str, str] = found.uncovered  # layer name -> why no rule covers it
-        self._axes, self._rules = found.axes, found.rules
+        self._layouts, self._rules = found.layouts, found.rules
         self._weights: list[dict[str, tuple[Dimension, ...]]] = []
         self._keeps_zero: list[bool] = []
         for node, rule in zip(self.trace.nodes, self._rules, strict=True):
-            inputs, outputs = self.input_axes(node), self.output_axes(node)
+            inputs, outputs = self.given_to_rule(node)
             self._weights.append(rule.weights(node.op, inputs, outputs) if rule else {})
             self._keeps_zero.append(rule is not None and rule.keeps_zero(node.op, inputs))
         self._sizes = self.full
@@ -75,7 +77,8 @@ class Structure:
         }
         told = []
         for node in self.trace.nodes:
-            axes = [*self.input_axes(node), *self.output_axes(node)]
+            layouts = [*self.input_layouts(node), *self.output_layouts(node)]
+            axes = [axis for layout in layouts for _, axis in layout.axes]
             touched = {name for axis in axes for g in axis.groups for name in self.groups[g].layers}
             if node.name in self.uncovered and touched & weighted:
                 told.append(f"{node.name} ({self.uncovered[node.name]})")
@@ -89,16 +92,31 @@ class Structure:
             )
 
     def input_axes(self, node: Node) -> list[Axis]:
-        """Channel axis of each of a node's inputs."""
-        return [self._axes[i] for i in node.inputs]
+        """Channel axis, the last, of each of a node's inputs."""
+        return [layout.axis() for layout in self.input_layouts(node)]
 
     def output_axes(self, node: Node) -> list[Axis]:
-        """Channel axis of each of a node's outputs."""
-        return [self._axes[i] for i in node.outputs]
+        """Channel axis, the last, of each of a node's outputs."""
+        return [layout.axis() for layout in self.output_layouts(node)]
 
-    def axis(self, value: int) -> Axis:
-        """Channel axis of a value of the trace."""
-        return self._axes[value]
+    def input_layouts(self, node: Node) -> list[Layout]:
+        """Layout of each of a node's inputs."""
+        return [self._layouts[i] for i in node.inputs]
+
+    def output_layouts(self, node: Node) -> list[Layout]:
+        """Layout of each of a node's outputs."""
+        return [self._layouts[i] for i in node.outputs]
+
+    def layout(self, value: int) -> Layout:
+        """Layout of a value of the trace."""
+        return self._layouts[value]
+
+    def given_to_rule(self, node: Node) -> tuple[list[Any], list[Any]]:
+        """What the node's rule is told of its inputs and outputs: their layouts, or their last axes."""
+        rule = self._rules[node.index]
+        if rule is not None and rule.arrange is not None:
+            return self.input_layouts(node), self.output_layouts(node)
+        return self.input_axes(node), self.output_axes(node)
 
     def rule(self, node: Node) -> LayerRule | None:
         """The rule that covers a node, or None."""
@@ -157,14 +175,43 @@ class Structure:
         rule = self.rule(node)
         if rule is None:
             return {}
-        marked = [a.map_pieces(lambda p: replace(p, group=-1 - p.group)) for a in self.input_axes(node)]
+        count = len(self.groups)
+        inputs, outputs = self.given_to_rule(node)
         found = {}
-        for name, dimensions in rule.weights(node.op, marked, self.output_axes(node)).items():
-            axes = [(place, d) for place, d in enumerate(dimensions) if isinstance(d, Axis)]
-            entering = [place for place, axis in axes if any(group < 0 for group in axis.groups)]
+        for name, dimensions in rule.weights(node.op, [_marked(x, count) for x in inputs], outputs).items():
+            axes = [(place, d) for place, d in enumerate(dimensions) if isinstance(d, Axis) and d.groups]
+            entering = [place for place, axis in axes if any(group >= count for group in axis.groups)]
             if 0 < len(entering) < len(axes):
                 found[name] = entering[0]
         return found
+
+    def products(self, node: Node) -> list[tuple[Dimension, ...]]:
+        """Dimensions whose product is a number of multiply-accumulates, of a node that a rule covers.
+
+        Raises:
+            UnknownSize: if sizes of its tensors are not known.
+        """
+        rule = self._rules[node.index]
+        if rule is None:
+            return []
+        inputs, outputs = self.input_layouts(node), self.output_layouts(node)
+        rows = outputs[0].dims[0] if outputs[0].rank else 1
+        weights = self._weights[node.index]
+        found = [(rows, n, *weights[name]) for name, n in rule.positions(node.op, node).items()]
+        found += rule.products(node.op, node, inputs, outputs)
+        if any(None in dimensions for dimensions in found):
+            for shape in (*node.output_shapes, *node.input_shapes):
+                node.positions(shape)  # tells of the first that is not known
+        return found
+
+    def call_arguments(self, node: Node, channels: Channels) -> Node:
+        """The node with the arguments that its call has at the widths that `channels` knows."""
+        rule = self._rules[node.index]
+        if rule is None or rule.arguments is None:
+            return node
+        given = self.input_layouts(node), self.output_layouts(node)
+        args, kwargs = rule.arguments(node.op, node, channels, *given)
+        return dataclasses.replace(node, args=args, kwargs=kwargs)
 
     @property
     def slimmable(self) -> tuple[ChannelGroup, ...]:
@@ -233,6 +280,13 @@ class Structure:
         """{group name: width} of the slimmable groups."""
         array = self.check(widths)
         return {group.name: int(array[group.index]) for group in self.slimmable}
+
+
+def _marked(given: Any, by: int) -> Any:
+    """An axis, or the axes of a layout, with numbers of groups that are higher by so many."""
+    if isinstance(given, Layout):
+        return given.map_axes(lambda axis: _marked(axis, by))
+    return given.map_pieces(lambda p: p if p.group == FIXED else replace(p, group=p.group + by))
 
 
 def _possible(group: ChannelGroup) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoslim.graph.axes import Axis
+from autoslim.graph.axes import FIXED, Axis, Piece
 from autoslim.graph.groups import ChannelGroup
 
 
@@ -31,17 +31,22 @@ class Units:
 
     def count(self, axis: Axis) -> int:
         """Entries of an axis in the other network."""
-        return axis.tiles * sum(len(self.of[piece.group]) * piece.repeat for piece in axis.pieces)
+        return axis.tiles * sum(len(self._entries(piece)) for piece in axis.pieces)
 
     def indices(self, axis: Axis) -> np.ndarray:
         """The entry of the traced network's axis that each entry of the other network's comes from: int64."""
         found, start = [], 0
         for piece in axis.pieces:
-            entries = self.of[piece.group][:, None] * piece.repeat + np.arange(piece.repeat)
-            found.append(start + entries.ravel())
+            found.append(start + self._entries(piece))
             start += piece.size
         tiles = start * np.arange(axis.tiles)[:, None]
         return (tiles + np.concatenate(found)).ravel()
+
+    def _entries(self, piece: Piece) -> np.ndarray:
+        """Those of a piece; all of one without a group."""
+        if piece.group == FIXED:
+            return np.arange(piece.size)
+        return (self.of[piece.group][:, None] * piece.repeat + np.arange(piece.repeat)).ravel()
 
 
 def unit_counts(groups: Sequence[ChannelGroup]) -> np.ndarray:
@@ -55,8 +60,9 @@ def units_on(axis: Axis) -> list[tuple[int, np.ndarray]]:
     tile = axis.size // axis.tiles
     start = 0
     for piece in axis.pieces:
-        entries = start + np.arange(piece.size).reshape(-1, piece.repeat)
-        tiled = entries[:, None, :] + tile * np.arange(axis.tiles)[:, None]
-        found.setdefault(piece.group, []).append(tiled.reshape(len(entries), -1))
+        if piece.group != FIXED:
+            entries = start + np.arange(piece.size).reshape(-1, piece.repeat)
+            tiled = entries[:, None, :] + tile * np.arange(axis.tiles)[:, None]
+            found.setdefault(piece.group, []).append(tiled.reshape(len(entries), -1))
         start += piece.size
     return [(group, np.concatenate(parts, 1)) for group, parts in found.items()]

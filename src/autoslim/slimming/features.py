@@ -7,16 +7,17 @@ runtime's kernels follow is left to the fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from autoslim.graph import ChannelGraph
-from autoslim.graph.axes import Axis
+from autoslim.graph.axes import Axis, Layout
 from autoslim.graph.trace import Node
 
 BLOCKS = (8, 16, 32)  # channels that kernels compute at once
+Shape = tuple[int | None, ...]
 Function = Callable[[np.ndarray], Any]  # widths int64 [..., G] -> float64 [...]
 
 
@@ -65,25 +66,24 @@ def _node_terms(graph: ChannelGraph, node: Node) -> dict[str, Function]:
     """Name -> function of the widths, for a layer."""
     rule = graph.rule(node)
     traffic = {"entries": _entries(graph, node)}
-    if rule is None or not (positions := rule.positions(node.op, node)):
+    if rule is None or not (products := graph.products(node)):
         return traffic
     axis = graph.output_axes(node)[0]
-    dimensions = graph.weight_dimensions(node)
-    products = [(count, dimensions[name]) for name, count in positions.items()]
+    weights = list(graph.weight_dimensions(node).values())
     terms = {"products": _products(products, axis, 1)}
     terms |= {f"products in {block}s": _products(products, axis, block) for block in BLOCKS}
     terms |= {"inputs": _inputs(graph, node), "outputs in 16s": _outputs(graph, node, 16)}
-    terms |= {"weights": _products([(1, own) for _, own in products], axis, 1)}
+    terms |= {"weights": _products([own for own in weights if len(own) > 1], axis, 1)}
     return terms
 
 
-def _products(products: list[tuple[int, tuple[Any, ...]]], output: Axis, block: int) -> Function:
+def _products(products: list[tuple[Any, ...]], output: Axis, block: int) -> Function:
     """Multiply-accumulates with the output channels rounded up to a multiple of `block`."""
 
     def count(widths: np.ndarray) -> Any:
         total: Any = 0
-        for positions, dimensions in products:
-            entries: Any = positions
+        for dimensions in products:
+            entries: Any = 1
             for dimension in dimensions:
                 if isinstance(dimension, Axis):
                     active = dimension.active(widths)
@@ -103,14 +103,26 @@ def _entries(graph: ChannelGraph, node: Node) -> Function:
 
 
 def _inputs(graph: ChannelGraph, node: Node) -> Function:
-    pairs = [(node.positions(s), a) for s, a in zip(node.input_shapes, graph.input_axes(node), strict=True)]
-    return lambda widths: sum(positions * axis.active(widths) for positions, axis in pairs)
+    return _entries_of(node, node.input_shapes, graph.input_layouts(node), 1)
 
 
 def _outputs(graph: ChannelGraph, node: Node, block: int) -> Function:
-    axes = graph.output_axes(node)
-    pairs = [(node.positions(s), a) for s, a in zip(node.output_shapes, axes, strict=True)]
-    return lambda widths: sum(positions * _rounded(axis.active(widths), block) for positions, axis in pairs)
+    return _entries_of(node, node.output_shapes, graph.output_layouts(node), block)
+
+
+def _entries_of(node: Node, shapes: Sequence[Shape], layouts: list[Layout], block: int) -> Function:
+    """Entries of tensors, with their last axis rounded up to a multiple of `block`."""
+    for shape in shapes:
+        node.positions(shape)  # tells of a size that is not known
+
+    def count(widths: np.ndarray) -> Any:
+        total: Any = 0
+        for layout in layouts:
+            others = layout.with_dim(-1, 1) if layout.rank > 1 else layout
+            total = total + others.entries(widths) * _rounded(layout.axis().active(widths), block)
+        return total
+
+    return count
 
 
 def _rounded(channels: Any, block: int) -> Any:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from autoslim.graph import ChannelGraph
 from autoslim.graph.axes import Axis
+from autoslim.graph.rules.base import weight_of
 from autoslim.graph.run import forward_gated
 from autoslim.graph.units import unit_counts, units_on
 from autoslim.scoring import images_in
@@ -29,7 +30,7 @@ def by_magnitude(graph: ChannelGraph) -> Importances:
     for node in graph.trace.nodes:
         dimensions = graph.weight_dimensions(node)
         for name, place in graph.summed_dimensions(node).items():
-            variable, axis = getattr(node.op, name), dimensions[name][place]
+            variable, axis = weight_of(node.op, name), dimensions[name][place]
             assert isinstance(axis, Axis)
             if id(variable) in seen:  # a shared layer counts once
                 continue

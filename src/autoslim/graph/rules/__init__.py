@@ -11,14 +11,35 @@ from autoslim.graph.rules.activation import (
     ACTIVATION,
     ALPHA_DROPOUT,
     DROPOUT,
+    GLU,
     RELU,
     RESCALING,
     SOFTMAX,
 )
 from autoslim.graph.rules.applications import LAYER_SCALE, SCALED_SUM
-from autoslim.graph.rules.base import NOISE, PASS, PASS_ZERO, LayerRule, NeedsCut, Unsupported, same_config
+from autoslim.graph.rules.base import (
+    EACH,
+    EACH_ZERO,
+    NOISE,
+    PASS,
+    PASS_ZERO,
+    LayerRule,
+    NeedsCut,
+    Unsupported,
+    same_config,
+)
 from autoslim.graph.rules.convolution import CONV, DENSE, DEPTHWISE, PRELU, SEPARABLE, TRANSPOSED
-from autoslim.graph.rules.merging import ADD, CONCATENATE, DIVIDE, MERGE, MULTIPLY, SPLIT
+from autoslim.graph.rules.elementwise import (
+    ADD,
+    DEFINED,
+    FUNCTION,
+    FUNCTIONS,
+    MERGE,
+    MERGING,
+    MULTIPLY,
+    SINGULAR,
+    SINGULAR_MERGING,
+)
 from autoslim.graph.rules.normalization import (
     BATCH_NORM,
     GROUP_NORM,
@@ -27,7 +48,32 @@ from autoslim.graph.rules.normalization import (
     RMS_NORM,
     UNIT_NORM,
 )
-from autoslim.graph.rules.shape import EXPAND, FLATTEN, ITEM, OVER_POSITIONS, RESHAPE, TRANSPOSE
+from autoslim.graph.rules.pieces import CONCATENATE, ITEM, PAD, SPLIT, STACK, UNSTACK
+from autoslim.graph.rules.products import ATTENTION, EINSUM_DENSE, SUM_OF_PRODUCTS
+from autoslim.graph.rules.reduction import (
+    ALL,
+    DEVIATION,
+    INDEX,
+    LOGSUMEXP,
+    MAXIMUM,
+    MEAN,
+    MINIMUM,
+    PRODUCT,
+    SUM,
+    VARIANCE,
+)
+from autoslim.graph.rules.shape import (
+    DEPTH,
+    EXPAND,
+    FLATTEN,
+    POSITIONS,
+    REPEAT,
+    RESHAPE,
+    SIZED,
+    SQUEEZE,
+    TILE,
+    TRANSPOSE,
+)
 
 __all__ = [
     "NAMED",
@@ -52,6 +98,7 @@ RULES: dict[type, LayerRule] = {
     _L.DepthwiseConv1D: DEPTHWISE,
     _L.DepthwiseConv2D: DEPTHWISE,
     _L.Dense: DENSE,
+    _L.EinsumDense: EINSUM_DENSE,
     _L.PReLU: PRELU,
     _L.BatchNormalization: BATCH_NORM,
     _L.LayerNormalization: LAYER_NORM,
@@ -73,20 +120,18 @@ RULES: dict[type, LayerRule] = {
     _L.Softmax: SOFTMAX,
     _L.Dropout: DROPOUT,
     _L.Rescaling: RESCALING,
-    _L.GaussianNoise: PASS,
+    _L.GaussianNoise: EACH,
     _L.AlphaDropout: ALPHA_DROPOUT,
     _L.Resizing: PASS,
     _L.Permute: TRANSPOSE,
     _L.LeakyReLU: ACTIVATE_ZERO,
     _L.ELU: ACTIVATE_ZERO,
+    **dict.fromkeys((_L.GaussianDropout, _L.Identity, _L.ActivityRegularization), EACH_ZERO),
     **dict.fromkeys(
         (
-            _L.GaussianDropout,
             _L.SpatialDropout1D,
             _L.SpatialDropout2D,
             _L.SpatialDropout3D,
-            _L.Identity,
-            _L.ActivityRegularization,
             _L.RepeatVector,
             _L.MaxPooling1D,
             _L.MaxPooling2D,
@@ -123,36 +168,66 @@ NAMED: dict[tuple[str, str], LayerRule] = {
 
 # keras.ops operations in a functional graph are instances of classes that Keras doesn't export.
 _NUMPY: dict[str, LayerRule] = {
-    **dict.fromkeys(("Add", "Subtract", "Maximum", "Minimum"), MERGE),
-    **dict.fromkeys(("Divide", "TrueDivide"), DIVIDE),
+    **dict.fromkeys(FUNCTIONS["numpy"], FUNCTION),
+    **dict.fromkeys([*SINGULAR["numpy"], *SINGULAR_MERGING], DEFINED),
+    **dict.fromkeys(MERGING, MERGE),
     "Multiply": MULTIPLY,
     "Concatenate": CONCATENATE,
+    "Stack": STACK,
     "Split": SPLIT,
-    "Reshape": RESHAPE,
-    "Transpose": TRANSPOSE,
-    **dict.fromkeys(("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Squeeze"), OVER_POSITIONS),
-    "ExpandDims": EXPAND,
     "GetItem": ITEM,
-    **dict.fromkeys(("Negative", "Absolute", "Square"), PASS_ZERO),
+    "Pad": PAD,
+    "Reshape": RESHAPE,
+    **dict.fromkeys(("Transpose", "Moveaxis", "Swapaxes"), TRANSPOSE),
+    "ExpandDims": EXPAND,
+    "Squeeze": SQUEEZE,
+    "Repeat": REPEAT,
+    "Tile": TILE,
+    "Take": SIZED,
+    **dict.fromkeys(("Flip", "Roll", "Cumsum", "Cumprod", "Sort"), POSITIONS),
+    **dict.fromkeys(("Sum", "Any"), SUM),
+    "Mean": MEAN,
+    **dict.fromkeys(("Max", "Amax"), MAXIMUM),
+    **dict.fromkeys(("Min", "Amin"), MINIMUM),
+    **dict.fromkeys(("Argmax", "Argmin"), INDEX),
+    "Prod": PRODUCT,
+    "All": ALL,
+    "Var": VARIANCE,
+    "Std": DEVIATION,
+    **dict.fromkeys(("Einsum", "Matmul"), SUM_OF_PRODUCTS),
     "Tanh": ACTIVATE_ZERO,
-    "Exp": PASS,
 }
 _NN: dict[str, LayerRule] = {
     **dict.fromkeys(
         ("Relu", "Relu6", "LeakyRelu", "Elu", "Celu", "Selu", "Gelu", "Silu", "HardSilu", "HardTanh"),
         ACTIVATE_ZERO,
     ),
-    **dict.fromkeys(("Sigmoid", "HardSigmoid", "Softplus", "LogSigmoid"), ACTIVATE),
-    "Softsign": ACTIVATE_ZERO,
-    "Softmax": SOFTMAX,
+    **dict.fromkeys(("Softsign", "SoftShrink", "TanhShrink", "HardShrink"), ACTIVATE_ZERO),
+    **dict.fromkeys(("Sigmoid", "SparseSigmoid", "HardSigmoid", "Softplus", "LogSigmoid"), ACTIVATE),
+    **dict.fromkeys(("SparsePlus", "Squareplus", "Threshold"), ACTIVATE),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Sparsemax"), SOFTMAX),
+    "Glu": GLU,
+    "Normalize": UNIT_NORM,
     **dict.fromkeys(("MaxPool", "AveragePool"), PASS_ZERO),
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), DEPTH),
+    "DotProductAttention": ATTENTION,
+}
+_BY_MODULE: dict[str, dict[str, LayerRule]] = {
+    "numpy": _NUMPY,
+    "nn": _NN,
+    "core": {**dict.fromkeys(FUNCTIONS["core"], FUNCTION), "Unstack": UNSTACK},
+    "math": {
+        **dict.fromkeys(FUNCTIONS["math"], FUNCTION),
+        **dict.fromkeys(SINGULAR["math"], DEFINED),
+        "Logsumexp": LOGSUMEXP,
+    },
+    "image": {"Resize": PASS_ZERO},
 }
 OPERATIONS: dict[tuple[str, str], LayerRule] = {
-    **{("keras.src.ops.numpy", name): rule for name, rule in _NUMPY.items()},
-    **{("keras.src.ops.nn", name): rule for name, rule in _NN.items()},
-    ("keras.src.ops.core", "Cast"): PASS_ZERO,
-    ("keras.src.activations.activations", "ReLU"): RELU,
-}
+    (f"keras.src.ops.{module}", name): rule
+    for module, own in _BY_MODULE.items()
+    for name, rule in own.items()
+} | {("keras.src.activations.activations", "ReLU"): RELU}
 
 
 def rule_for(op: keras.Operation) -> LayerRule | None:

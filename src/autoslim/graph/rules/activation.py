@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from autoslim.graph.axes import Axis
+from autoslim.graph.axes import Axis, Dimension, Layout
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
-    PASS,
-    PASS_ZERO,
+    EACH,
+    EACH_ZERO,
     Channels,
+    NeedsCut,
     RunCall,
     Unsupported,
     freeze_if_mixed,
@@ -27,12 +28,12 @@ def _connect_activation(op: Any, inputs: list[Axis], node: Node, grouping: Group
     return same_axis(op, inputs, node, grouping)
 
 
-def _connect_softmax(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
+def _arrange_softmax(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
     if len(node.inputs) > 1:
         raise Unsupported("a mask")
     axes = op.axis if isinstance(op.axis, (list, tuple)) else [op.axis]
-    if any(axis in (-1, len(node.input_shapes[0]) - 1) for axis in axes):
-        grouping.freeze(inputs[0], f"softmax over the channels in {node.name}")
+    for axis in axes:
+        grouping.freeze(inputs[0].axis(axis), f"softmax over the channels in {node.name}")
     return [inputs[0]]
 
 
@@ -71,13 +72,36 @@ def _connect_alpha_dropout(op: Any, inputs: list[Axis], node: Node, grouping: Gr
     return _connect_dropout(op, inputs, node, grouping)
 
 
-ACTIVATE = PASS._replace(activates=True)
-ACTIVATE_ZERO = PASS_ZERO._replace(activates=True)
-ACTIVATION = PASS._replace(
+def _arrange_gate(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
+    """The first half of an axis, times the sigmoid of the second: the halves keep the same channels."""
+    (layout,) = inputs
+    place = op.axis % layout.rank
+    if place == layout.batch:
+        raise Unsupported("the batch's axis")
+    dimension = layout.dims[place]
+    if isinstance(dimension, Axis):
+        half: Dimension = grouping.tiled(dimension, 2, node.name)
+        if half is None:
+            raise NeedsCut("channels that are split where they can't be cut")
+    else:
+        half = None if dimension is None else dimension // 2
+    return [layout.with_dim(place, half)]
+
+
+def _run_gate(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    """As Keras, which needs to know the axis's size."""
+    first, second = tf.split(inputs[0], 2, axis=op.axis)
+    return first * tf.sigmoid(second)
+
+
+ACTIVATE = EACH._replace(activates=True)
+ACTIVATE_ZERO = EACH_ZERO._replace(activates=True)
+ACTIVATION = EACH._replace(
     connect=_connect_activation, keeps_zero=lambda op, inputs: zero_at_zero(op.activation)
 )
 RELU = ACTIVATE._replace(keeps_zero=lambda op, inputs: not (op.negative_slope and op.threshold))
-SOFTMAX = ACTIVATE._replace(connect=_connect_softmax)
-DROPOUT = PASS_ZERO._replace(connect=_connect_dropout)
-ALPHA_DROPOUT = PASS._replace(connect=_connect_alpha_dropout)
-RESCALING = PASS._replace(connect=_connect_rescaling, run=_run_rescaling, config=_rescaling_config)
+SOFTMAX = ACTIVATE._replace(arrange=_arrange_softmax)
+DROPOUT = EACH_ZERO._replace(connect=_connect_dropout)
+GLU = ACTIVATE_ZERO._replace(arrange=_arrange_gate, run=_run_gate)
+ALPHA_DROPOUT = EACH._replace(connect=_connect_alpha_dropout)
+RESCALING = EACH._replace(connect=_connect_rescaling, run=_run_rescaling, config=_rescaling_config)

@@ -6,7 +6,7 @@ from typing import Any
 
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.rules.base import Channels, LayerRule, RunCall, always
-from autoslim.graph.rules.merging import ADD
+from autoslim.graph.rules.elementwise import ADD
 
 
 def _scale_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
@@ -21,5 +21,7 @@ def _scale_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list
     return {"projection_dim": channels(inputs[0])}
 
 
-LAYER_SCALE = LayerRule(weights=_scale_weights, run=_run_scale, config=_scale_config, keeps_zero=always)
+LAYER_SCALE = LayerRule(
+    weights=_scale_weights, run=_run_scale, config=_scale_config, keeps_zero=always, pointwise=always
+)
 SCALED_SUM = ADD  # x + scale * y

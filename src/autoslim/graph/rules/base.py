@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -10,10 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.axes import Axis, Dimension, Layout
 from autoslim.graph.groups import Grouping
 from autoslim.graph.options import RunOptions
 from autoslim.graph.trace import Node
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
+Products = list[tuple[Dimension, ...]]  # dimensions whose products are numbers of multiply-accumulates
 
 
 class Unsupported(Exception):
@@ -39,6 +43,14 @@ class RunCall(Protocol):
     def output_axes(self) -> list[Axis]:
         """Channel axes of the node's outputs."""
 
+    @property
+    def input_layouts(self) -> list[Layout]:
+        """Layouts of the node's inputs."""
+
+    @property
+    def output_layouts(self) -> list[Layout]:
+        """Layouts of the node's outputs."""
+
     def channels(self, axis: Axis) -> Any:
         """Entries of the axis in this pass: an int, or a scalar int32 tensor."""
 
@@ -51,18 +63,29 @@ class RunCall(Protocol):
     def take(self, value: Any, axis: Axis) -> Any:
         """The part of a constant, whose last axis is `axis`, that is there in this pass."""
 
+    def part(self, value: Any, dims: Sequence[Dimension]) -> Any:
+        """The part of a constant, whose dimensions are `dims`, that is there in this pass."""
+
     def record(self, layer: keras.Layer, statistics: tuple[Any, Any], axis: Axis) -> None:
         """Report the batch's own (mean, variance) of a normalisation layer."""
 
 
 class Channels(Protocol):
-    """What a rule's `config` may ask about the widths."""
+    """What a rule's `config` and `arguments` may ask about the widths."""
 
-    def __call__(self, axis: Axis) -> int:
-        """Active entries of an axis."""
+    def __call__(self, axis: Axis) -> Any:
+        """Active entries of an axis: an int; for `arguments`, in a pass, a scalar tensor where not known."""
 
     def take(self, value: Any, axis: Axis) -> Any:
         """The active part of an array whose last axis is `axis`."""
+
+    def part(self, value: Any, dims: Sequence[Dimension]) -> Any:
+        """The active part of an array whose dimensions are `dims`."""
+
+
+def weight_of(op: Any, name: str) -> Any:
+    """A weight by its attribute; of an inner layer by a path of attributes, joined by dots."""
+    return operator.attrgetter(name)(op)
 
 
 def always(op: Any, inputs: list[Axis]) -> bool:
@@ -81,8 +104,13 @@ def no_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tu
 
 
 def no_products(op: Any, node: Node) -> dict[str, int]:
-    """The layer multiplies nothing by a weight."""
+    """The layer multiplies nothing by a weight of its own."""
     return {}
+
+
+def no_terms(op: Any, node: Node, inputs: list[Layout], outputs: list[Layout]) -> Products:
+    """The layer multiplies nothing."""
+    return []
 
 
 def same_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
@@ -175,6 +203,9 @@ class LayerRule(NamedTuple):
 
     The defaults together describe a layer of one input without weights that treats every channel alike.
 
+    Most layers have their channels on the last axis, and the functions speak of that axis alone. A rule with
+    `arrange` speaks of whole tensors: wherever axes are named below, it is given layouts.
+
     connect: (op, input axes, node, grouping) -> output axes. Which channels are tied together. Default: the
         output has the input's channels.
     weights: (op, input axes, output axes) -> {attribute: dimensions}. Where the channel axes stand in each
@@ -191,19 +222,33 @@ class LayerRule(NamedTuple):
     activates: whether the layer is an activation: one FLOP an entry in the convention `all`.
     measured: whether its weights are measured from the data, not trained: a network that is initialised
         again keeps them.
+    pointwise: (op, input axes) -> whether every position is computed by itself, so that channels may stand on
+        other axes too. Default: it isn't; what stands on another axis is frozen.
+    arrange: (op, input layouts, node, grouping) -> output layouts, in the place of `connect`: for operations
+        that move channels to other axes. Default: none.
+    products: (op, node, input layouts, output layouts) -> tuples of dimensions; the product of each is a
+        number of multiply-accumulates. For those that `positions` can't tell. Default: none.
+    arguments: (op, node, channels, input layouts, output layouts) -> (args, kwargs) of the call where they
+        change with the widths, such as the bounds of a slice. Default: as they were recorded.
     """
 
     connect: Callable[[Any, list[Axis], Node, Grouping], list[Axis]] = same_axis
-    weights: Callable[[Any, list[Axis], list[Axis]], dict[str, tuple[Dimension, ...]]] = no_weights
+    weights: Callable[[Any, list[Any], list[Any]], dict[str, tuple[Dimension, ...]]] = no_weights
     run: Callable[[Any, list[Any], dict[str, Any], RunCall], Any] = call_layer
     positions: Callable[[Any, Node], dict[str, int]] = no_products
-    config: Callable[[Any, Channels, list[Axis], list[Axis]], dict[str, Any]] = same_config
-    keeps_zero: Callable[[Any, list[Axis]], bool] = never
+    config: Callable[[Any, Channels, list[Any], list[Any]], dict[str, Any]] = same_config
+    keeps_zero: Callable[[Any, list[Any]], bool] = never
     normalizes: bool = False
     activates: bool = False
     measured: bool = False
+    pointwise: Callable[[Any, list[Axis]], bool] = never
+    arrange: Callable[[Any, list[Layout], Node, Grouping], list[Layout]] | None = None
+    products: Callable[[Any, Node, list[Layout], list[Layout]], Products] = no_terms
+    arguments: Callable[[Any, Node, Channels, list[Layout], list[Layout]], Call] | None = None
 
 
 PASS = LayerRule()
 PASS_ZERO = PASS._replace(keeps_zero=always)
-NOISE = PASS_ZERO  # of a layer that returns its input as it is, but in training
+EACH = LayerRule(pointwise=always)  # every entry by itself
+EACH_ZERO = EACH._replace(keeps_zero=always)
+NOISE = EACH_ZERO  # of a layer that returns its input as it is, but in training

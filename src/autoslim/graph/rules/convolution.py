@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from autoslim.graph.axes import Axis, Dimension, Piece
+from autoslim.graph.axes import Axis, Dimension, Layout, Piece
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
     Channels,
     LayerRule,
+    Products,
     RunCall,
     Unsupported,
     always,
@@ -116,7 +116,9 @@ def _conv_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[
     return config
 
 
-CONV = LayerRule(_connect_conv, _conv_weights, _run_conv, _output_positions, _conv_config)
+CONV = LayerRule(
+    _connect_conv, weights=_conv_weights, run=_run_conv, positions=_output_positions, config=_conv_config
+)
 
 
 def _connect_transposed(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -160,18 +162,17 @@ def _filters_config(op: Any, channels: Channels, inputs: list[Axis], outputs: li
 
 
 TRANSPOSED = LayerRule(
-    _connect_transposed, _transposed_weights, _run_transposed, _input_positions, _filters_config
+    _connect_transposed,
+    weights=_transposed_weights,
+    run=_run_transposed,
+    positions=_input_positions,
+    config=_filters_config,
 )
-
-
-def _multiplied(axis: Axis, times: int) -> Axis:
-    """Every entry of the axis `times` times, side by side."""
-    return axis.map_pieces(lambda p: replace(p, size=p.size * times, repeat=p.repeat * times))
 
 
 def _connect_depthwise(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     require_channels_last(op)
-    output = _multiplied(inputs[0], op.depth_multiplier)
+    output = inputs[0].repeated(op.depth_multiplier)
     freeze_if_mixed(op, output, node, grouping)
     return [output]
 
@@ -189,7 +190,9 @@ def _run_depthwise(op: Any, inputs: list[Any], weights: dict[str, Any], call: Ru
     return _finish(op, y, weights)
 
 
-DEPTHWISE = LayerRule(_connect_depthwise, _depthwise_weights, _run_depthwise, _output_positions)
+DEPTHWISE = LayerRule(
+    _connect_depthwise, weights=_depthwise_weights, run=_run_depthwise, positions=_output_positions
+)
 
 
 def _connect_separable(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -200,7 +203,7 @@ def _connect_separable(op: Any, inputs: list[Axis], node: Node, grouping: Groupi
 
 
 def _separable_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
-    between = _multiplied(inputs[0], op.depth_multiplier)
+    between = inputs[0].repeated(op.depth_multiplier)
     weights: dict[str, tuple[Dimension, ...]] = {
         "depthwise_kernel": (*op.kernel_size, inputs[0], op.depth_multiplier),
         "pointwise_kernel": (*[1] * len(op.kernel_size), between, outputs[0]),
@@ -223,7 +226,11 @@ def _separable_positions(op: Any, node: Node) -> dict[str, int]:
 
 
 SEPARABLE = LayerRule(
-    _connect_separable, _separable_weights, _run_separable, _separable_positions, _filters_config
+    _connect_separable,
+    weights=_separable_weights,
+    run=_run_separable,
+    positions=_separable_positions,
+    config=_filters_config,
 )
 
 
@@ -250,7 +257,18 @@ def _dense_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list
     return {"units": channels(outputs[0])}
 
 
-DENSE = LayerRule(_connect_dense, _dense_weights, _run_dense, _output_positions, _dense_config)
+def _dense_products(op: Any, node: Node, inputs: list[Layout], outputs: list[Layout]) -> Products:
+    return [(*outputs[0].dims, inputs[0].axis())]
+
+
+DENSE = LayerRule(
+    _connect_dense,
+    weights=_dense_weights,
+    run=_run_dense,
+    products=_dense_products,
+    config=_dense_config,
+    pointwise=always,
+)
 
 
 def _prelu_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:

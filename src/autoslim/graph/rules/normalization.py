@@ -11,7 +11,7 @@ import tensorflow as tf
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
-    PASS_ZERO,
+    EACH_ZERO,
     Channels,
     LayerRule,
     RunCall,
@@ -92,7 +92,7 @@ def _moments_of_all_replicas(images: Any) -> tuple[Any, Any]:
     return total, tf.reduce_sum(shares * (variances + tf.square(means - total)), 0)
 
 
-BATCH_NORM = LayerRule(_connect_batch_norm, _batch_norm_weights, _run_batch_norm, normalizes=True)
+BATCH_NORM = LayerRule(_connect_batch_norm, weights=_batch_norm_weights, run=_run_batch_norm, normalizes=True)
 
 
 def _moments(x: Any, axes: list[int], channels: Axis, call: RunCall) -> tuple[Any, Any]:
@@ -162,7 +162,18 @@ def _run_layer_norm(op: Any, inputs: list[Any], weights: dict[str, Any], call: R
     return _scaled(op, (x - mean) * tf.math.rsqrt(variance + op.epsilon), weights, axes)
 
 
-LAYER_NORM = LayerRule(_connect_layer_norm, _layer_norm_weights, _run_layer_norm, normalizes=True)
+def _over_channels_alone(op: Any, inputs: list[Axis]) -> bool:
+    rank = len(op.get_build_config()["input_shape"])
+    return _positive_axes(op, rank) == [rank - 1]
+
+
+LAYER_NORM = LayerRule(
+    _connect_layer_norm,
+    weights=_layer_norm_weights,
+    run=_run_layer_norm,
+    normalizes=True,
+    pointwise=_over_channels_alone,
+)
 
 
 def _connect_rms_norm(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -227,10 +238,14 @@ def _group_norm_config(
 
 
 GROUP_NORM = LayerRule(
-    _connect_group_norm, _group_norm_weights, _run_group_norm, config=_group_norm_config, normalizes=True
+    _connect_group_norm,
+    weights=_group_norm_weights,
+    run=_run_group_norm,
+    config=_group_norm_config,
+    normalizes=True,
 )
 
-UNIT_NORM = PASS_ZERO  # a sum of squares: channels that are zero don't count
+UNIT_NORM = EACH_ZERO  # a sum of squares: channels that are zero don't count
 
 
 def _connect_input_norm(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -262,5 +277,10 @@ def _input_norm_config(
 
 
 INPUT_NORM = LayerRule(
-    _connect_input_norm, _input_norm_weights, _run_input_norm, config=_input_norm_config, measured=True
+    _connect_input_norm,
+    weights=_input_norm_weights,
+    run=_run_input_norm,
+    config=_input_norm_config,
+    measured=True,
+    pointwise=always,
 )
