@@ -42,6 +42,28 @@ def test_noise_is_averaged_away_and_the_error_is_that_of_networks_left_out():
     assert 0.09 < found.error < 0.12
 
 
+def test_what_all_drops_have_in_common_says_nothing_of_the_widths():
+    """As where the full network's own score, from which all drops are counted, is far off."""
+    places = networks(200)
+    found = fit_predictor(LEVELS, places, true_drops(places) + 0.5)
+    np.testing.assert_allclose(np.concatenate(found.drops), np.concatenate(TRUTH), atol=2e-3)
+    assert found.error < 2e-3
+
+
+def test_losses_that_rise_ever_faster_are_told_from_others():
+    """Noise hardly moves the first steps down, where nothing is lost yet, unless losses fall and rise."""
+    levels = Levels(((1, 2, 3, 4),) * 6)
+    draws = sampled_places(levels, 1)
+    places = np.stack([next(draws) for _ in range(300)])
+    noise = np.random.default_rng(2).normal(0, 0.1, len(places))
+    convex, concave = np.array([0.3, 0.1, 0.02, 0.0]), np.array([0.3, 0.28, 0.2, 0.0])
+    for table, growing in ((convex, True), (concave, False)):
+        found = fit_predictor(levels, places, table[places].sum(1) + noise)
+        steps = -np.diff(found.drops, axis=1)
+        assert bool((np.diff(steps, axis=1) <= 1e-9).all()) == growing
+        assert np.abs(np.array(found.drops) - table).max() < 0.06
+
+
 def test_narrower_is_never_predicted_to_be_better():
     places = networks(60)
     drops = np.random.default_rng(5).normal(0, 1, len(places))  # nothing but noise

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the ridge, from which cross-validation chooses
 FOLDS = 5
+LEAN = 3.0  # most that draws lean: a group is exp(-LEAN) times as often at its widest as at its narrowest
 FEWEST = 20  # networks to fit a predictor to
 IDLE = 100  # draws in a row without a new network, after which there are taken to be no others
 
@@ -101,9 +103,11 @@ def _fitted(problem: Problem) -> Predictor:
 def fit_predictor(levels: Levels, places: np.ndarray, drops: np.ndarray) -> Predictor:
     """Fit the additive model to networks' drops by ridge regression, monotone in every width.
 
-    The unknowns are the steps from each level to the next narrower one, none below 0. The ridge pulls them
-    towards 0; its penalty is chosen by cross-validation, in which every network is predicted by a model that
-    did not see it.
+    The unknowns are the steps from each level to the next narrower one, none below 0, and one constant: the
+    full network's own score errs as the others do, and it is trained in every step of the supernet, so what
+    all drops have in common says nothing of the widths. The ridge pulls the steps towards 0. Its penalty,
+    and whether a channel less must hurt the more the narrower the group is, are chosen by cross-validation,
+    in which every network is predicted by a model that did not see it.
 
     Args:
         levels: the widths that each group may take.
@@ -121,31 +125,34 @@ def fit_predictor(levels: Levels, places: np.ndarray, drops: np.ndarray) -> Pred
             "supernet with a lower learning rate."
         )
     design = _design(levels, np.asarray(places))
-    folds = np.arange(len(drops)) % FOLDS
-    predicted = {penalty: _left_out(design, drops, folds, penalty) for penalty in PENALTIES}
-    errors = {p: float(np.sqrt(np.mean((found - drops) ** 2))) for p, found in predicted.items()}
-    penalty = min(errors, key=lambda p: errors[p])
-    steps = _fit(design, drops, penalty)
-    varied = np.ptp(predicted[penalty]) > 0 and np.ptp(drops) > 0
-    correlation = float(spearmanr(predicted[penalty], drops).statistic) if varied else 0.0
-    return Predictor(_tables(levels, steps), len(drops), errors[penalty], correlation, penalty)
+    predicted = {
+        (shape, penalty): _left_out(design, drops, basis, penalty)
+        for shape, basis in enumerate(_shapes(levels))
+        for penalty in PENALTIES
+    }
+    errors = {key: float(np.sqrt(np.mean((found - drops) ** 2))) for key, found in predicted.items()}
+    best = min(errors, key=lambda key: errors[key])
+    shape, penalty = best
+    steps, _ = _fit(design, drops, _shapes(levels)[shape], penalty)
+    varied = np.ptp(predicted[best]) > 0 and np.ptp(drops) > 0
+    correlation = float(spearmanr(predicted[best], drops).statistic) if varied else 0.0
+    return Predictor(_tables(levels, steps), len(drops), errors[best], correlation, penalty)
 
 
 def sampled_places(levels: Levels, seed: int) -> Iterator[np.ndarray]:
     """Random networks to fit a predictor to, as places of widths among the levels: int [G] each.
 
-    Half of them draw every group's level evenly; half draw levels around a common width, so that narrow and
-    wide networks, which an even draw never gives, are among them.
+    Groups are drawn independently of one another, so that what each does can be told apart. Draws lean
+    towards narrow levels, some not at all and some strongly: networks within a budget are narrow, and cost
+    less to score.
     """
-    last = np.array([len(widths) - 1 for widths in levels.widths])
+    sizes = [len(widths) for widths in levels.widths]
     number = 0
     while True:
         generator = np.random.default_rng([seed, number])
-        if number % 2:
-            share = generator.random() + generator.uniform(-0.35, 0.35, len(last))
-            yield np.clip(np.rint(share * last), 0, last).astype(int)
-        else:
-            yield generator.integers(0, last + 1)
+        lean = generator.uniform(0.0, LEAN)
+        chances = [np.exp(-lean * np.arange(size) / max(size - 1, 1)) for size in sizes]
+        yield np.array([generator.choice(len(chance), p=chance / chance.sum()) for chance in chances])
         number += 1
 
 
@@ -159,19 +166,36 @@ def _design(levels: Levels, places: np.ndarray) -> np.ndarray:
     return np.stack(columns, 1) if columns else np.zeros((len(places), 0))
 
 
-def _fit(design: np.ndarray, drops: np.ndarray, penalty: float) -> np.ndarray:
-    """Steps of at least 0 that explain the drops, float64 [columns]."""
-    ridge = np.sqrt(penalty) * np.eye(design.shape[1])
-    padded = np.concatenate([drops, np.zeros(design.shape[1])])
-    return nnls(np.concatenate([design, ridge]), padded)[0]
+def _shapes(levels: Levels) -> tuple[np.ndarray, np.ndarray]:
+    """What steps may look like, each as a matrix whose sums of columns, none negative, are steps.
+
+    Any that are not negative; or those that cost more for each channel, the narrower the group already is.
+    """
+    blocks = [np.zeros((0, 0))]
+    for widths in levels.widths:
+        gaps = np.diff(widths) / max(1.0, float(np.mean(np.diff(widths)))) if len(widths) > 1 else np.zeros(0)
+        blocks.append(np.triu(np.repeat(gaps[:, None], len(gaps), 1)))
+    growing = block_diag(*blocks)
+    return np.eye(len(growing)), growing
 
 
-def _left_out(design: np.ndarray, drops: np.ndarray, folds: np.ndarray, penalty: float) -> np.ndarray:
+def _fit(
+    design: np.ndarray, drops: np.ndarray, basis: np.ndarray, penalty: float
+) -> tuple[np.ndarray, float]:
+    """Steps of a shape that explain the drops, float64 [columns], and what all drops have in common."""
+    means = design.mean(0)
+    rows = np.concatenate([(design - means) @ basis, np.sqrt(penalty) * basis])
+    steps = basis @ nnls(rows, np.append(drops - drops.mean(), np.zeros(len(basis))))[0]
+    return steps, float(drops.mean() - means @ steps)
+
+
+def _left_out(design: np.ndarray, drops: np.ndarray, basis: np.ndarray, penalty: float) -> np.ndarray:
     """Each network's drop as predicted by a fit to the other folds: float64 [N]."""
-    found = np.empty(len(drops))
+    found, folds = np.empty(len(drops)), np.arange(len(drops)) % FOLDS
     for fold in range(FOLDS):
         out = folds == fold
-        found[out] = design[out] @ _fit(design[~out], drops[~out], penalty)
+        steps, common = _fit(design[~out], drops[~out], basis, penalty)
+        found[out] = design[out] @ steps + common
     return found
 
 
