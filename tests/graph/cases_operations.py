@@ -213,6 +213,21 @@ def attention_by_sums():
     return finish([a, b], y)
 
 
+def attention_layers():
+    """Keras's own layers of attention, which are looked into; with dropout, with shared keys and values.
+
+    The peak of memory is at the beginning, as it depends on the order in which projections are made.
+    """
+    x = keras.Input((6, 3))
+    y = L.Dense(8, name="embed")(ops.repeat(x, 60, axis=-1))
+    z = L.LayerNormalization()(y)
+    y = y + L.MultiHeadAttention(2, 4, value_dim=3, dropout=0.1, name="mha")(z, z)
+    y = y + L.MultiHeadAttention(2, 4, name="plain")(y, y[:, 1:])
+    y = y + L.GroupQueryAttention(4, 4, 2, name="grouped")(y, y)
+    y = y + L.AdditiveAttention(use_scale=False)([y, y]) * L.Dot(2, normalize=True)([y, y])[:, :, :1]
+    return finish(x, L.Dense(5)(y))
+
+
 def mixer():
     """Dense layers along the positions, whose channels meanwhile stand before them, as in MLP-Mixer."""
     x = keras.Input((6, 3))
@@ -254,6 +269,56 @@ def more_activation_operations():
     return finish(x, conv(5)(ops.glu(y, axis=-1)))
 
 
+class OwnScale(L.Layer):
+    """Holds the number of channels in its configuration."""
+
+    def __init__(self, start, dim, **kwargs):
+        super().__init__(**kwargs)
+        self.start, self.dim = start, dim
+
+    def build(self, shape):
+        self.gamma = self.add_weight(name="gamma", shape=(self.dim,), initializer="ones")
+
+    def call(self, x):
+        return self.start * x * self.gamma
+
+    def get_config(self):
+        return {**super().get_config(), "start": self.start, "dim": self.dim}
+
+
+class OwnNorm(L.Layer):
+    """Its channels depend on the mean over all of them."""
+
+    def build(self, shape):
+        self.gamma = self.add_weight(name="gamma", shape=(1, 1, 1, shape[-1]))
+        self.beta = self.add_weight(name="beta", shape=(shape[-1],))
+
+    def call(self, x):
+        norm = ops.sqrt(ops.sum(x * x, axis=(1, 2), keepdims=True) + 1e-3)
+        return self.gamma * (x * norm / (ops.mean(norm, axis=-1, keepdims=True) + 0.1)) + self.beta + x
+
+
+class OwnPositions(L.Layer):
+    """A token before the others, and a vector added to each."""
+
+    def build(self, shape):
+        self.token = self.add_weight(name="token", shape=(1, 1, shape[-1]))
+        self.places = self.add_weight(name="places", shape=(shape[1] + 1, shape[-1]))
+
+    def call(self, x):
+        token = ops.tile(self.token, (ops.shape(x)[0], 1, 1))
+        return ops.concatenate([token, x], axis=1) + self.places
+
+
+def own_layers_that_are_found_by_trying():
+    x = keras.Input(IMAGE)
+    y = OwnNorm()(OwnScale(0.5, 5)(conv(5, name="a")(x)))
+    y = L.Concatenate()([y, conv(3, name="b")(y)])
+    y = L.Reshape((36, 8))(OwnNorm()(y))
+    y = OwnPositions(name="positions")(L.Dense(6, name="c")(y))
+    return finish(x, L.Dense(5)(y))
+
+
 OPERATION_CASES = {
     function.__name__: function
     for function in (
@@ -273,9 +338,11 @@ OPERATION_CASES = {
         selective_kernels,
         attention_by_hand,
         attention_by_sums,
+        attention_layers,
         mixer,
         windows,
         positions_moved,
         more_activation_operations,
+        own_layers_that_are_found_by_trying,
     )
 }

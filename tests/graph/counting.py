@@ -5,8 +5,16 @@ import math
 import re
 
 import keras
+import numpy as np
 
 L = keras.layers
+
+
+class Sized:
+    """A tensor that is there, of which the shape counts."""
+
+    def __init__(self, shape):
+        self.shape = shape
 
 
 @functools.lru_cache(maxsize=1)
@@ -29,7 +37,13 @@ def calls_of(model):
     clone = keras.models.clone_model(
         model, input_tensors=inputs, clone_function=lambda layer: layer, call_function=record
     )
-    return keras.tree.flatten(inputs), calls, keras.tree.flatten(clone.output)
+    made = [x for _, _, outputs in calls for x in outputs]
+    flat = keras.tree.flatten(inputs)
+    zeros = keras.tree.map_structure(lambda x: np.zeros(x.shape, x.dtype), inputs)
+    values = keras.Model(inputs, [*flat, *made])(zeros)  # symbolic tensors do not know all sizes
+    real = {id(x): Sized(tuple(v.shape)) for x, v in zip([*flat, *made], values, strict=True)}
+    known = [(op, [real[id(x)] for x in read], [real[id(x)] for x in own]) for op, read, own in calls]
+    return [real[id(x)] for x in flat], known, [real[id(x)] for x in keras.tree.flatten(clone.output)]
 
 
 def macs(op, x, y):

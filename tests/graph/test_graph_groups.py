@@ -373,6 +373,53 @@ def test_heads_keep_their_number_and_move_together():
     assert [tuple(small.get_layer(name).kernel.shape[1:]) for name in "qkv"] == [(2, 2), (2, 2), (2, 3)]
 
 
+class Kernel(L.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=(shape[-1], shape[-1]))
+
+    def call(self, x):
+        return keras.ops.matmul(x, self.kernel)
+
+
+class Forgetful(L.Layer):
+    """Its configuration lacks the factor, so that a narrower one computes something else."""
+
+    def __init__(self, factor=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=(shape[-1],))
+
+    def call(self, x):
+        return x * self.scale * self.factor
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class Noisy(Forgetful):
+    def call(self, x, training=False):
+        return x * self.scale + float(training)
+
+
+@pytest.mark.parametrize("layer", [Kernel, lambda: Forgetful(3.0), Noisy], ids=["mixes", "forgets", "trains"])
+def test_own_layers_that_no_trial_explains_keep_their_channels(layer):
+    graph = ChannelGraph(chain(conv(6, name="before"), layer(), conv(5, name="after")))
+    assert free(graph) == {"after": 5}
+    assert by_name(graph)["before"].frozen.endswith(
+        f"that can't be looked into: it holds weights of its own ({graph.model.layers[2].weights[0].name})"
+    )
+
+
+def test_trying_a_layer_leaves_its_weights():
+    layer = Forgetful()
+    model = chain(conv(6, name="before"), layer, conv(5, name="after"))
+    before = np.asarray(layer.scale)
+    assert free(ChannelGraph(model)) == {"before": 6, "after": 5}
+    np.testing.assert_array_equal(layer.scale, before)
+
+
 def test_zeros_that_are_appended_can_be_slimmed():
     graph = graph_of("padded_shortcut")
     (added,) = [g for g in graph.slimmable if g.size == 3]

@@ -14,6 +14,13 @@ from autoslim.errors import first_line
 # Number of images while a `call` is traced. Code that computes with it stays code that computes with numbers;
 # they are found again as multiples of this prime, which is no size of a real network.
 IMAGES = 1009
+COMPOSED = (
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+    keras.layers.Attention,
+    keras.layers.AdditiveAttention,
+    keras.layers.Dot,
+)  # Keras's own layers that are made of layers and operations
 SMALL = 8  # entries of a constant that are looked through for it
 
 
@@ -100,7 +107,9 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> In
 
 
 def _require_plain(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if not isinstance(layer, keras.Layer) or type(layer).__module__.startswith("keras."):
+    if not isinstance(layer, keras.Layer):
+        raise Opaque
+    if type(layer).__module__.startswith("keras.") and not isinstance(layer, COMPOSED):
         raise Opaque
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     if own:

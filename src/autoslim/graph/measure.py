@@ -40,9 +40,23 @@ def measured_macs(node: Node) -> int:
             )
         specs.append(tf.TensorSpec((1, *shape[1:]) if shape else (), dtype))
 
+    return macs_of_call(lambda *inputs: node.call(inputs), specs)
+
+
+def macs_of_call(function: Callable[..., Any], specs: list[Any]) -> int:
+    """Multiply-accumulates of a function of tensors, as in `measured_macs`.
+
+    Args:
+        function: such as a layer; its variables and losses stay as they are.
+        specs: a `tf.TensorSpec` of each tensor.
+
+    Raises:
+        Uncountable: likewise.
+    """
+
     def call(*inputs: Any) -> list[Any]:
         with keras.StatelessScope(collect_losses=True):
-            outputs = keras.tree.flatten(node.call(inputs))
+            outputs = keras.tree.flatten(function(*inputs))
         return [output for output in outputs if output is not None]
 
     with tf.init_scope():

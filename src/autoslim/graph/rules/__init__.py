@@ -74,6 +74,7 @@ from autoslim.graph.rules.shape import (
     TILE,
     TRANSPOSE,
 )
+from autoslim.graph.rules.tried import tried_rule
 
 __all__ = [
     "NAMED",
@@ -233,11 +234,12 @@ OPERATIONS: dict[tuple[str, str], LayerRule] = {
 def rule_for(op: keras.Operation) -> LayerRule | None:
     """The rule of a layer or operation, or None.
 
-    Subclasses of a layer don't inherit its rule: their `call` may differ.
+    Subclasses of a layer don't inherit its rule: their `call` may differ. Layers of the user's that treat
+    every channel alike are found by trying.
     """
     name = (type(op).__module__, type(op).__name__)
     if isinstance(op, keras.Layer):
-        return RULES.get(type(op)) or NAMED.get(name)
+        return RULES.get(type(op)) or NAMED.get(name) or tried_rule(op)
     return OPERATIONS.get(name)
 
 
