@@ -131,6 +131,7 @@ def test_answers_at_once(place: Path, args: tuple[str, ...]) -> None:
     assert float(last[-1]) < 4
 
 
+SPECIAL = "a value with special characters, or letters beyond ASCII, needs quotes of its own inside those of the shell"
 MISTAKES = [
     ("slim.tagret=0.5", "unknown key slim.tagret. Did you mean slim.target? Every key with its value: "),
     ("+slim.nosuch=1", "unknown key slim.nosuch. Every key"),
@@ -165,6 +166,12 @@ MISTAKES = [
         "arch._target_ has no value. It is the dotted path of a function (input_shape, classes, **args)",
     ),
     ("slim.target 0.5", "cannot read 'slim.target 0.5': expected key=value or group=option"),
+    ("search", "cannot read 'search': expected key=value. A stage is asked for so: stages=[search]."),
+    ("output=a=(b", f"cannot read 'output=a=(b': {SPECIAL}: 'output=\"a=(b\"'"),
+    ("output=Größe", f"cannot read 'output=Größe': {SPECIAL}: 'output=\"Größe\"'"),
+    ("recipe=economy", "unknown key recipe. Did you mean +recipe=NAME (with a plus: it is added"),
+    ("optimizer.lr=1", "unknown key optimizer.lr. Did you mean optimizer.learning_rate? Every key"),
+    ("arch.name=" + "a" * 101, f"arch.name={'a' * 101} is out of range: it names folders: up to 100 "),
     ("output=/dev/null/x", "cannot write /dev/null"),
     ("seed=13", "loss became NaN at step 7. Lower optimizer.learning_rate."),
     ("seed=15", "cannot write outputs/x: No space left on device. Make room or choose another folder"),

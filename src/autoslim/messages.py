@@ -9,9 +9,23 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from autoslim.errors import AutoslimError, near
+from autoslim.schema.config import STAGES
 
 FAMILY = (AutoslimError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """The exceptions that mean "bad input": one line and exit status 2, never a traceback."""
+
+
+HINTS = {
+    "recipe": "+recipe=NAME (with a plus: it is added to the configuration)",
+    "experiment": "+recipe=NAME (values that go together)",
+    "lr": "optimizer.learning_rate",
+    "model": "arch",
+    "data": "dataset",
+    "method": "slimming",
+    "flops": "slim.limits.flops",
+    "params": "slim.limits.params",
+}
+"""What people type by habit from other tools, and the key that they look for."""
 
 
 def one_line(text: object) -> str:
@@ -24,7 +38,9 @@ def unknown_key(key: str, keys: Iterable[str]) -> str:
     inner = [name for name in keys if name.startswith(f"{key}.")]
     if inner:
         return f"{key} has no such key. Its keys: {', '.join(inner)}."
-    return f"unknown key {key}.{near(key, keys)} Every key with its value: python -m autoslim --cfg job"
+    hint = HINTS.get(key.rpartition(".")[2])
+    meant = f" Did you mean {hint}?" if hint else near(key, keys)
+    return f"unknown key {key}.{meant} Every key with its value: python -m autoslim --cfg job"
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -35,6 +51,23 @@ def _chain(error: BaseException) -> list[BaseException]:
         found.append(link)
         link = link.__cause__ or link.__context__
     return found
+
+
+def _unreadable(override: str) -> str:
+    """The message for an argument that Hydra's grammar does not take."""
+    if override in STAGES:
+        return f"cannot read {override!r}: expected key=value. A stage is asked for so: stages=[{override}]."
+    key, equals, value = override.partition("=")
+    if equals and re.fullmatch(r"[+~]*[\w.@/]+", key) and value[:1] not in "'\"[{":
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        return (
+            f"cannot read {override!r}: a value with special characters, or letters beyond ASCII, needs "
+            f"quotes of its own inside those of the shell: '{key}=\"{quoted}\"'"
+        )
+    return (
+        f"cannot read {override!r}: expected key=value or group=option, with no blank "
+        "around the = and every bracket and quote closed."
+    )
 
 
 def _missing_option(error: MissingConfigException) -> str:
@@ -83,10 +116,7 @@ def describe(error: BaseException, docs: Mapping[str, str] = MappingProxyType({}
     if override:
         return unknown_key(override.group(1), docs)
     if isinstance(first, OverrideParseException):
-        return (
-            f"cannot read {first.override!r}: expected key=value or group=option, with no blank "
-            "around the = and every bracket and quote closed."
-        )
+        return _unreadable(str(first.override))
     for link in chain:
         if isinstance(link, MissingConfigException):
             return _missing_option(link)

@@ -1,5 +1,6 @@
 """TensorFlow without the notes that it prints about the processor and its converters."""
 
+import json
 import os
 import re
 import sys
@@ -7,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+
+from autoslim.errors import AutoslimError
 
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog"
@@ -16,6 +19,9 @@ NOISE = re.compile(
     r"|fully_quantize: \d, inference_type: "
 )
 """Lines that say nothing about a user's command; TensorFlow and LiteRT print them whatever is set."""
+
+KERAS_SETTINGS = {"floatx": "float32", "image_data_format": "channels_last"}
+"""Global settings of Keras that decide what a network computes, and the only values that are taken."""
 
 NO_DRIVER = re.compile(r"E\d{4} .*cuda")
 """What TensorFlow prints on a machine without a graphics card of NVIDIA's."""
@@ -54,8 +60,42 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def check_environment() -> None:
+    """Refuse settings outside the configuration under which a run would compute something else.
+
+    Raises:
+        AutoslimError: for another backend of Keras than TensorFlow, and for another number format or order
+            of axes in its global settings, which no stage's name would tell apart.
+    """
+    os.environ["MPLBACKEND"] = "agg"  # figures are files: no window, whatever is set
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow") or "tensorflow"
+    if backend != "tensorflow":
+        raise AutoslimError(
+            f"KERAS_BACKEND={backend}: autoslim computes with TensorFlow. Unset KERAS_BACKEND, or set it to "
+            "tensorflow."
+        )
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        settings = json.loads((folder / "keras.json").read_text())
+        given = {name: settings.get(name, usual) for name, usual in KERAS_SETTINGS.items()}
+    except (OSError, ValueError, AttributeError):  # Keras goes without it too
+        return
+    for name, usual in KERAS_SETTINGS.items():
+        if given[name] != usual:
+            raise AutoslimError(
+                f"{folder / 'keras.json'} sets {name} to {given[name]!r}: every network would be another. "
+                f"Set it to {usual!r} for autoslim (KERAS_HOME=FOLDER names another folder); train.precision "
+                "chooses number formats."
+            )
+
+
 def import_tensorflow() -> None:
-    """Import TensorFlow; ``TF_CPP_MIN_LOG_LEVEL=0`` in the environment shows all it has to say."""
+    """Import TensorFlow; ``TF_CPP_MIN_LOG_LEVEL=0`` in the environment shows all it has to say.
+
+    Raises:
+        AutoslimError: as :func:`check_environment`.
+    """
+    check_environment()
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with _filtered_errors() if level != "0" else nullcontext():

@@ -19,8 +19,8 @@ class ArchConfig(Options):
     name: str = key(
         MISSING,
         "name of the network in folder names and tables",
-        holds=lambda name: re.fullmatch(r"[^./\\ \n\0][^/\\ \n\0]*", name),
-        expected="it names folders, so no slash, blank or leading dot",
+        holds=lambda name: re.fullmatch(r"[^./\\ \n\0][^/\\ \n\0]{0,99}", name),
+        expected="it names folders: up to 100 characters, no slash, blank or leading dot",
     )
     trained: bool | None = key(
         None,
