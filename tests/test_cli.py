@@ -131,7 +131,10 @@ def test_answers_at_once(place: Path, args: tuple[str, ...]) -> None:
     assert float(last[-1]) < 4
 
 
-SPECIAL = "a value with special characters, or letters beyond ASCII, needs quotes of its own inside those of the shell"
+SPECIAL = (
+    "a value with special characters, or letters beyond ASCII, needs quotes of its own inside those of "
+    "the shell"
+)
 MISTAKES = [
     ("slim.tagret=0.5", "unknown key slim.tagret. Did you mean slim.target? Every key with its value: "),
     ("+slim.nosuch=1", "unknown key slim.nosuch. Every key"),
