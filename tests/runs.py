@@ -1,4 +1,8 @@
-"""The settings of a run that is through in seconds."""
+"""The settings of a run that is through in seconds, and what is compared of its results."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 TINY = {
     "arch": "resnet20",
@@ -20,3 +24,9 @@ TINY = {
 def parameters(model) -> float:
     """A measurement for slim.measure that depends on no machine: millions of parameters."""
     return model.count_params() / 1e6
+
+
+def lasting(path: Path) -> dict[str, Any]:
+    """What a result.json holds that is the same in every run: not its time, nor its files' bytes."""
+    result = json.loads(path.read_text())
+    return {name: value for name, value in result.items() if name not in ("seconds", "files", "seal")}

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from runs import lasting
 
 SMALL = [
     "arch=resnet20",
@@ -48,11 +49,10 @@ def bits(output: Path) -> dict[str, object]:
     """Every result and every weight under an output folder, by stage folder."""
     found: dict[str, object] = {}
     for path in sorted(output.glob("*/*/result.json")):
-        result = json.loads(path.read_text())
+        result = lasting(path)
         if path.parent.name.startswith("report"):
             continue
         result.pop("channels", None)  # paths
-        result.pop("seconds", None)  # differs from run to run
         found[f"{path.parent.name}/result"] = result
     for path in sorted(output.glob("*/*/full.weights.h5")):
         with h5py.File(path) as file:
