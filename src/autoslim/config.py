@@ -26,6 +26,7 @@ from autoslim.schema import (
     ResNet,
     RetrainConfig,
     SlimConfig,
+    TaskConfig,
     WideResNet,
 )
 
@@ -45,6 +46,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
     store.store(group="schema", name="dataset", node=DatasetConfig)
+    store.store(group="schema", name="task", node=TaskConfig)
     store.store(group="schema", name="optimizer", node=OptimizerConfig)
     store.store(group="schema", name="retrain", node=RetrainConfig)
     store.store(group="schema", name="slimming", node=SlimConfig)

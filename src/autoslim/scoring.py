@@ -1,12 +1,24 @@
-"""Functions of batches of any size, traced once: shared by calibration and evaluation."""
+"""Batches: labels with weights, and functions of batches of any size, traced once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+
+
+class Weighted(NamedTuple):
+    """Labels with a weight for each image, by which its loss is multiplied."""
+
+    labels: Any
+    weights: Any  # [B], or of the labels' own shape
+
+
+def unweighted(labels: Any) -> tuple[Any, Any]:
+    """(Labels, weights or None)."""
+    return (labels.labels, labels.weights) if isinstance(labels, Weighted) else (labels, None)
 
 
 def as_tensors(values: Any) -> Any:

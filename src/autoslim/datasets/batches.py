@@ -9,13 +9,23 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.augmentation import Augmentation, random_box, recolored, shifted_and_mirrored
 from autoslim.datasets.images import ArrayImages, ImageStore, central_box, on_host, resized
+from autoslim.datasets.labels import (
+    Labels,
+    are_classes,
+    count,
+    gathered,
+    in_memory,
+    of_places,
+    spatial,
+    taken,
+)
 from autoslim.datasets.mixing import mixed
 from autoslim.datasets.randaugment import rand_augment
 from autoslim.errors import AutoslimError
@@ -41,7 +51,7 @@ class BatchSource(Protocol):
     def dataset(self, epochs: int, start_epoch: int = 0, start_batch: int = 0) -> tf.data.Dataset:
         """Batches from there to the end of the epochs.
 
-        Of images float32 [B, H, W, C] and labels int32 [B], or probabilities float32 [B, classes].
+        Of images float32 [B, H, W, C] and labels, such as int32 [B]; perhaps a third entry, weights [B].
         """
 
 
@@ -50,7 +60,7 @@ class TrainingBatches:
     """Shuffled, augmented training batches, the last partial batch of an epoch dropped."""
 
     images: ImageStore
-    labels: np.ndarray  # integers [N]
+    labels: Labels  # such as integers [N]
     batch_size: int  # images a batch; at most N: a larger one is lowered to N
     seed: int  # whole number of at least 0
     mean: np.ndarray  # [channels], of images / 255
@@ -60,22 +70,37 @@ class TrainingBatches:
     classes: int | None = None  # number of classes; needed where images are mixed
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels) or self._count == 0:
+        if len(self.images) != count(self.labels) or self._count == 0:
             raise AutoslimError(
-                f"Got {len(self.images)} images and {len(self.labels)} labels to train on: expected as many "
-                "labels as images, and at least one. Check the dataset."
+                f"Got {len(self.images)} images and {count(self.labels)} labels to train on: expected as "
+                "many labels as images, and at least one. Check the dataset."
             )
         if self.batch_size < 1:
             raise AutoslimError(f"batch_size={self.batch_size}: expected at least 1 image.")
         if self.augmentation.mixes and self.classes is None:
             raise AutoslimError("Mixing images needs the number of classes: give classes.")
+        self._check_augmentation()
         if self.batch_size > self._count:
             log.info("Batch size %d lowered to the %d training images.", self.batch_size, self._count)
             object.__setattr__(self, "batch_size", self._count)
 
     @property
     def _count(self) -> int:
-        return len(self.labels) if self.index is None else len(self.index)
+        return count(self.labels) if self.index is None else len(self.index)
+
+    def _check_augmentation(self) -> None:
+        """Refuse what would leave labels behind that do not fit their images any more."""
+        a, instead = self.augmentation, "Leave it out, or do it in the function that gives the images."
+        if a.mixes and not are_classes(self.labels):
+            raise AutoslimError(f"Mixing images (mixup, cutmix) needs one class for each image. {instead}")
+        moved = [name for name in ("crop", "pad", "randaugment") if getattr(a, name) not in ("none", 0, None)]
+        if spatial(self.labels) and not all(of_places(self.labels, self.images.shape[:2])):
+            moved += ["flip"] if a.flip else []
+        if moved and spatial(self.labels):
+            raise AutoslimError(
+                f"Labels of places in the image, such as masks, do not move with it by {', '.join(moved)}: "
+                f"only flip and color are known to keep them. {instead}"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -87,19 +112,18 @@ class TrainingBatches:
 
         Yields:
             (images, labels): float32 [batch_size, height, width, channels], normalised, and int32
-            [batch_size]; where images are mixed, labels are probabilities float32 [batch_size, classes].
+            [batch_size], or as they are; where images are mixed,
+            they are probabilities float32 [batch_size, classes].
         """
         in_batches = isinstance(self.images, ArrayImages) and not self.augmentation.by_image
         read = self.images.reader()
         stream = self.images.stream(THREADS)
         chosen = on_host(np.arange(self._count) if self.index is None else self.index, tf.int64)
-        labels = on_host(np.asarray(self.labels)[chosen.numpy()], tf.int32)
+        labels = in_memory(taken(self.labels, chosen.numpy()))
 
         def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-            epoch_seed = tf.random.fold_in(tf.constant([self.seed, 0], tf.int64), epoch)
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(self._count), tf.random.fold_in(epoch_seed, _ORDER)
-            )
+            epoch_seed = _epoch_seed(self.seed, epoch)
+            order = epoch_order(self.seed, epoch, self._count)
             # row i belongs to image i: vertical shift, horizontal shift, mirror
             uniform = tf.random.stateless_uniform([self._count, 3], tf.random.fold_in(epoch_seed, _SHIFT))
 
@@ -109,7 +133,7 @@ class TrainingBatches:
                 x = _normalise(x, self.mean, self.std)
                 size = self.batch_size
                 x = tf.ensure_shape(x, [size, *self.images.shape])
-                y = tf.ensure_shape(tf.gather(labels, place), [size])
+                y = self._labels(labels, place, uniform)
                 if self.classes is None or not a.mixes:
                     return x, y
                 seed = tf.random.fold_in(tf.random.fold_in(epoch_seed, _MIX), step)
@@ -138,6 +162,19 @@ class TrainingBatches:
 
         return tf.data.Dataset.range(start_epoch, epochs).flat_map(epoch_batches).prefetch(2)
 
+    def _labels(self, labels: Any, place: tf.Tensor, uniform: tf.Tensor) -> Any:
+        """The labels of a batch; those of places are mirrored with their images."""
+        size, flip = self.batch_size, self.augmentation.flip
+
+        def one(values: tf.Tensor) -> tf.Tensor:
+            own = tf.ensure_shape(tf.gather(values, place), [size, *values.shape[1:]])
+            if not flip or values.shape.rank < 3:
+                return own
+            flat = own if own.shape.rank == 4 else own[..., None]
+            return tf.reshape(shifted_and_mirrored(flat, tf.gather(uniform, place), 0, True), own.shape)
+
+        return tf.nest.map_structure(one, labels)
+
     def _one(self, stored: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Decode one image and vary it by itself: uint8 [height, width, channels]."""
         a, shape = self.augmentation, self.images.shape
@@ -161,7 +198,7 @@ class GivenBatches:
     A training that is interrupted goes on bit for bit only if the dataset gives the same batches each time.
     """
 
-    epoch: tf.data.Dataset  # of (images float32 [B, H, W, C], labels int [B])
+    epoch: tf.data.Dataset  # of (images, labels) or (images, labels, weights), tensors or structures of them
 
     def __post_init__(self) -> None:
         if int(self.epoch.cardinality()) < 1:
@@ -178,7 +215,7 @@ class GivenBatches:
     @property
     def batch_size(self) -> int:
         """Images in the first batch."""
-        return int(next(iter(self.epoch.take(1)))[1].shape[0])
+        return int(tf.nest.flatten(next(iter(self.epoch.take(1)))[1])[0].shape[0])
 
     def dataset(self, epochs: int, start_epoch: int = 0, start_batch: int = 0) -> tf.data.Dataset:
         """The epochs start_epoch to epochs - 1, the first of them from its batch start_batch on."""
@@ -187,9 +224,38 @@ class GivenBatches:
         return (rest.concatenate(self.epoch.repeat(later)) if later > 0 else rest).prefetch(2)
 
 
+def _epoch_seed(seed: int, epoch: Any) -> Any:
+    return tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch)
+
+
+def epoch_order(seed: int, epoch: Any, images: int) -> Any:
+    """The places of all images in the order of an epoch."""
+    own = tf.random.fold_in(_epoch_seed(seed, epoch), _ORDER)
+    return tf.random.experimental.stateless_shuffle(tf.range(images), own)
+
+
+def even_bounds(images: int, batch_size: int, even: bool) -> list[tuple[int, int]]:
+    """First and last place (exclusive) of each batch of images in order.
+
+    >>> even_bounds(10, 4, False), even_bounds(10, 4, True)
+    ([(0, 4), (4, 8), (8, 10)], [(0, 4), (4, 7), (7, 10)])
+
+    Args:
+        images: how many.
+        batch_size: largest number in a batch.
+        even: whether batches differ by at most one image, as in `evaluation_batches`.
+    """
+    if not even or images == 0:
+        return [(start, min(start + batch_size, images)) for start in range(0, images, batch_size)]
+    parts = max(1, min(-(-images // batch_size), images // 2))
+    size, larger = divmod(images, parts)
+    ends = np.cumsum([size + 1] * larger + [size] * (parts - larger)).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
 def evaluation_batches(
     images: ImageStore,
-    labels: np.ndarray,
+    labels: Labels,
     batch_size: int,
     mean: np.ndarray,
     std: np.ndarray,
@@ -202,7 +268,7 @@ def evaluation_batches(
 
     Args:
         images: N images.
-        labels: integers [N].
+        labels: such as integers [N].
         batch_size: images a batch.
         mean: [channels], of images / 255.
         std: [channels], of images / 255.
@@ -212,11 +278,11 @@ def evaluation_batches(
             image if there are two images or more.
 
     Returns:
-        Dataset of (images, labels): float32 [B, height, width, channels], normalised, and int32 [B].
+        Dataset of (images, labels): float32 [B, height, width, channels], normalised, and labels.
     """
     index = np.arange(len(images)) if index is None else index
     chosen = on_host(index, tf.int64)
-    classes = on_host(np.asarray(labels)[index], tf.int32)
+    own = in_memory(taken(labels, index))
     read = images.reader()
 
     stream = images.stream(THREADS)
@@ -230,13 +296,15 @@ def evaluation_batches(
 
         def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             end = tf.minimum(start + size, last)
-            return _normalise(read(chosen[start:end]), mean, std), classes[start:end]
+            return _normalise(read(chosen[start:end]), mean, std), tf.nest.map_structure(
+                lambda one: one[start:end], own
+            )
 
         if isinstance(images, ArrayImages) and crop == 1:
             return _map(tf.data.Dataset.range(first, last, size), batch)
         places = tf.data.Dataset.range(first, last)
         stored = stream(places.map(lambda place: chosen[place]))
-        labelled = tf.data.Dataset.zip((stored, places.map(lambda place: classes[place])))
+        labelled = tf.data.Dataset.zip((stored, places.map(lambda place: gathered(own, place))))
         decoded = _map(labelled, image, THREADS).batch(size)
         return _map(decoded, lambda x, y: (_normalise(x, mean, std), y))
 

@@ -9,16 +9,21 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.apart import check_labels
-from autoslim.datasets.dataset import ArrayDataset
+from autoslim.datasets.dataset import ArrayDataset, Dataset
+from autoslim.datasets.given_labels import LabelKinds
 from autoslim.datasets.holdout import checked_subset
 from autoslim.datasets.images import ArrayImages
+from autoslim.datasets.labels import are_classes, strata, taken
+from autoslim.datasets.several import InputsDataset
 from autoslim.errors import AutoslimError, first_line
 from autoslim.importing import function_at
+from autoslim.scoring import Weighted
 
 EXPECTED = (
     "expected (images, labels) of training and of test images, ((x, y), (x_test, y_test)) as "
     'keras.datasets return them, or {"train": ..., "test": ...}, also with "holdout", each a pair of arrays '
-    "or a tf.data.Dataset of such pairs"
+    "(or of dicts of them, for several inputs or outputs), with weights of images as a third entry or "
+    "without, or a tf.data.Dataset of such pairs"
 )
 SPLITS = ("train", "test", "holdout")
 
@@ -33,7 +38,8 @@ def custom(
     train_images: int | None = None,
     normalization: str = "dataset",
     eval_crop: float = 1.0,
-) -> ArrayDataset:
+    kinds: LabelKinds | None = None,
+) -> Dataset:
     """The data set that a function of the user's own returns.
 
     Args:
@@ -44,32 +50,74 @@ def custom(
         classes: labels lie in [0, classes); None: as many as the highest label says.
         train_images: use this number of training images, balanced over the classes; None: all.
         normalization, eval_crop: as in `Dataset`.
+        kinds: what the labels are; None: one class for each image.
 
     Raises:
         AutoslimError: the function can't be found or fails, or what it returns is not images and labels.
     """
     where = f"dataset._target_={target}"
     found = _called(function_at(target, "dataset._target_", "images and labels"), where, args or {})
-    splits = {split: _arrays(given, f"{where}: {split}") for split, given in _splits(found, where).items()}
+    kinds = kinds or LabelKinds(classes=classes)
+    splits = {
+        split: _arrays(given, f"{where}: {split}", kinds) for split, given in _splits(found, where).items()
+    }
+    count = kinds.count([_plain(labels) for _, labels in splits.values()])
+    _check(splits, count, where)
+    if isinstance(splits["train"][0], np.ndarray):
+        return _of_images(splits, count, where, name, shape, train_images, normalization, eval_crop)
+    if shape is not None or train_images is not None or eval_crop != 1:
+        raise AutoslimError(
+            f"{where} returns several inputs: dataset.shape, dataset.train_images and dataset.eval_crop are "
+            "for one image each. Leave them null (eval_crop: 1)."
+        )
+    return InputsDataset(name, splits, count, normalization)
+
+
+def _plain(labels: Any) -> Any:
+    return labels.labels if isinstance(labels, Weighted) else labels
+
+
+def _check(splits: Mapping[str, tuple[Any, Any]], count: Any, where: str) -> None:
+    """Refuse class indices out of range."""
+    for split, (_, labels) in splits.items():
+        if are_classes(_plain(labels)):
+            check_labels(_plain(labels), count, f"{where}: labels of {split} images")
+
+
+def _of_images(
+    splits: dict[str, tuple[Any, Any]],
+    count: Any,
+    where: str,
+    name: str,
+    shape: Sequence[int] | None,
+    train_images: int | None,
+    normalization: str,
+    eval_crop: float,
+) -> ArrayDataset:
+    """A data set of one image each."""
     x = splits["train"][0]
-    count = classes or max(int(labels.max()) for _, labels in splits.values()) + 1
-    for split, (images, labels) in splits.items():
-        check_labels(labels, count, f"{where}: labels of {split} images")
+    for split, (images, _) in splits.items():
         wanted = x.shape[1:] if shape is None else tuple(shape)
-        if images.shape[1:] != wanted:
+        if not isinstance(images, np.ndarray) or images.shape[1:] != wanted:
+            own = _by(images.shape[1:]) if isinstance(images, np.ndarray) else "several inputs"
             raise AutoslimError(
-                f"{where}: {split} images are {_by(images.shape[1:])}: expected {_by(wanted)}, as "
+                f"{where}: {split} images are {own}: expected {_by(wanted)}, as "
                 f"{'the training images are' if shape is None else 'dataset.shape says'}."
             )
-    splits = {split: (images, labels.astype(np.int32)) for split, (images, labels) in splits.items()}
+    splits = {split: (images, _narrow(labels)) for split, (images, labels) in splits.items()}
     (x, y), (x_test, y_test) = splits["train"], splits["test"]
     if train_images is not None:
-        chosen = checked_subset(y, train_images, count, name, ArrayImages(x).keys)
-        x, y = x[chosen], y[chosen]
+        least = count if are_classes(_plain(y)) else 2
+        chosen = checked_subset(strata(y), train_images, least, name, ArrayImages(x).keys)
+        x, y = x[chosen], taken(y, chosen)
     data = ArrayDataset(name, x, y, x_test, y_test, count, normalization, eval_crop)
     if "holdout" in splits:
         data.hold_apart(*splits["holdout"])
     return data
+
+
+def _narrow(labels: Any) -> Any:
+    return tf.nest.map_structure(lambda one: one.astype(np.int32) if are_classes(one) else one, labels)
 
 
 def _called(function: Callable[..., Any], where: str, args: Mapping[str, Any]) -> Any:
@@ -95,17 +143,48 @@ def _splits(found: Any, where: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _arrays(given: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, height, width, channels] and labels int32 [N] of one split."""
+def _arrays(given: Any, where: str, kinds: LabelKinds) -> tuple[Any, Any]:
+    """Images uint8 [N, height, width, channels] (or a structure of inputs) and labels of one split."""
     if isinstance(given, tf.data.Dataset):
-        pairs = [pair for pair in given.as_numpy_iterator() if isinstance(pair, tuple) and len(pair) == 2]
-        if not pairs:
-            raise AutoslimError(f"{where}: the tf.data.Dataset holds no (images, labels). {EXPECTED}.")
-        join = np.concatenate if np.ndim(pairs[0][0]) == 4 else np.stack
-        given = tuple(join([np.asarray(pair[i]) for pair in pairs]) for i in (0, 1))
-    if not isinstance(given, tuple | list) or len(given) != 2:
+        given = _read(given, where)
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
         raise AutoslimError(f"{where} is a {type(given).__name__}: {EXPECTED}.")
-    images, labels = (np.asarray(part) for part in given)
+    images = given[0]
+    several = isinstance(images, Mapping | tuple) or (isinstance(images, list) and _are_arrays(images))
+    images = _inputs(images, where) if several else _images(images, where)
+    count = len(tf.nest.flatten(images)[0])
+    labels = kinds.formed(given[1], count, where)
+    if len(given) == 2:
+        return images, labels
+    weights = np.asarray(given[2], np.float32)
+    if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise AutoslimError(
+            f"{where}: weights are {list(weights.shape)} for {count} images: expected one number of 0 or "
+            "more for each image."
+        )
+    return images, Weighted(labels, weights)
+
+
+def _read(data: tf.data.Dataset, where: str) -> tuple[Any, ...]:
+    """All of a dataset of (images, labels) or (images, labels, weights), batched or not."""
+    pairs = [pair for pair in data.as_numpy_iterator() if isinstance(pair, tuple) and len(pair) in (2, 3)]
+    if not pairs:
+        raise AutoslimError(f"{where}: the tf.data.Dataset holds no (images, labels). {EXPECTED}.")
+    batched = any(np.ndim(one) == 4 for one in tf.nest.flatten(pairs[0][0]))
+    join = np.concatenate if batched else np.stack
+    return tuple(
+        tf.nest.map_structure(lambda *parts: join([np.asarray(one) for one in parts]), *entries)
+        for entries in zip(*pairs, strict=True)
+    )
+
+
+def _are_arrays(images: list[Any]) -> bool:
+    """Whether a list holds whole inputs, [N, ...] each, rather than the images themselves."""
+    return 1 < len(images) < 20 and all(np.ndim(one) == 4 for one in images)
+
+
+def _images(images: Any, where: str) -> np.ndarray:
+    images = np.asarray(images)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0:
@@ -114,22 +193,28 @@ def _arrays(given: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
             "[N, height, width, channels], at least one image. dataset.normalization says how they are "
             "normalised."
         )
-    return images, _integers(labels, len(images), where)
+    return images
 
 
-def _integers(labels: np.ndarray, count: int, where: str) -> np.ndarray:
-    """Labels as int32 [N]: integers [N] or [N, 1], or one-hot [N, classes]."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    elif labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
-        labels = labels.argmax(1)
-    whole = np.issubdtype(labels.dtype, np.integer) or (labels.dtype.kind == "f" and (labels % 1 == 0).all())
-    if labels.shape != (count,) or not whole:
+def _inputs(inputs: Any, where: str) -> Any:
+    """Several inputs, as a dict or a list of arrays: images uint8, or other numbers as they are."""
+    if isinstance(inputs, tuple):
+        inputs = list(inputs)
+    arrays = tf.nest.map_structure(np.asarray, inputs)
+    counts = {len(one) if one.ndim else 0 for one in tf.nest.flatten(arrays)}
+    kinds = {one.dtype.kind for one in tf.nest.flatten(arrays)}
+    if len(counts) != 1 or counts == {0} or not kinds <= set("biuf"):
         raise AutoslimError(
-            f"{where}: labels are {labels.dtype} {list(labels.shape)} for {count} images: expected one whole "
-            "number for each image, or one-hot rows."
+            f"{where}: inputs are {[f'{one.dtype} {list(one.shape)}' for one in tf.nest.flatten(arrays)]}: "
+            "expected arrays of numbers, as many images in each, at least one."
         )
-    return labels.astype(np.int64)
+
+    def form(one: np.ndarray) -> np.ndarray:
+        if one.dtype == np.uint8:
+            return one[..., None] if one.ndim == 3 else one
+        return one.astype(np.float32 if one.dtype.kind == "f" else np.int32)
+
+    return tf.nest.map_structure(form, arrays)
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -17,6 +17,7 @@ from autoslim.datasets.augmentation import Augmentation
 from autoslim.datasets.batches import TrainingBatches, evaluation_batches
 from autoslim.datasets.holdout import balanced_subset, mixed_order, split_holdout
 from autoslim.datasets.images import ArrayImages, ImageStore
+from autoslim.datasets.labels import Labels, add_to_hash, are_classes, count, strata, taken
 from autoslim.errors import AutoslimError
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _IMAGES_AT_ONCE = 1000
 
 
 class Dataset(ABC):
-    """Images and labels of one classification problem.
+    """Images and labels of one problem.
 
     Args:
         name: of the dataset.
@@ -58,7 +59,7 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; of values or labels that do not exclude each other, how many for each image."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -82,13 +83,13 @@ class Dataset(ABC):
 
     @property
     @abstractmethod
-    def train_labels(self) -> np.ndarray:
-        """int32 [N], in [0, classes)."""
+    def train_labels(self) -> Labels:
+        """int32 [N], in [0, classes); or what another task learns, see `labels.Labels`."""
 
     @property
     @abstractmethod
-    def test_labels(self) -> np.ndarray:
-        """int32 [M], in [0, classes)."""
+    def test_labels(self) -> Labels:
+        """int32 [M], in [0, classes); likewise."""
 
     # -- images held apart for the search ------------------------------------------------------------
 
@@ -103,8 +104,8 @@ class Dataset(ABC):
         return self.train
 
     @property
-    def holdout_labels(self) -> np.ndarray:
-        """int32, of `holdout_set`, in [0, classes)."""
+    def holdout_labels(self) -> Labels:
+        """int32, of `holdout_set`, in [0, classes); likewise."""
         return self.train_labels
 
     # -- what pixels become --------------------------------------------------------------------------
@@ -157,7 +158,7 @@ class Dataset(ABC):
         """Training images, uint8 [B, height, width, channels], that mean and deviation are taken of."""
         index = np.arange(len(self.train))
         if len(index) > MOMENTS_IMAGES:
-            index = balanced_subset(self.train_labels, MOMENTS_IMAGES, 0, self.train.keys)
+            index = balanced_subset(strata(self.train_labels), MOMENTS_IMAGES, 0, self.train.keys)
         unit = np.zeros(self.shape[-1]), np.full(self.shape[-1], 1 / 255)
         for images, _ in evaluation_batches(
             self.train, self.train_labels, 100, *unit, index=index, crop=self.eval_crop
@@ -173,8 +174,8 @@ class Dataset(ABC):
         images are held apart, those are all held out, and all training images are for training.
         """
         if self.holdout_fingerprint is not None:
-            return np.arange(len(self.train_labels)), np.arange(len(self.holdout_labels))
-        return split_holdout(self.train_labels, share, seed, self.train.keys)
+            return np.arange(len(self.train)), np.arange(len(self.holdout_set))
+        return split_holdout(strata(self.train_labels), share, seed, self.train.keys)
 
     def training(
         self,
@@ -209,7 +210,7 @@ class Dataset(ABC):
 
         The order depends on the images and the seed, not on the order of `index`; see `mixed_order`.
         """
-        return index[mixed_order(self.holdout_labels[index], seed, self.holdout_set.keys[index])]
+        return index[mixed_order(strata(self.holdout_labels)[index], seed, self.holdout_set.keys[index])]
 
     def heldout(self, index: np.ndarray, batch_size: int = 128, seed: int = 0) -> tf.data.Dataset:
         """The held-out images at `index`, normalised, the classes mixed as in `holdout_order`.
@@ -221,7 +222,9 @@ class Dataset(ABC):
             batch_size: largest number of images in a batch; 3 where it is 2 and one image would be left over.
             seed: of their order.
         """
-        classes = len(np.unique(self.holdout_labels[index]))
+        classes = (
+            len(np.unique(strata(self.holdout_labels)[index])) if are_classes(self.holdout_labels) else 1
+        )
         if min(batch_size, len(index)) < classes and not self._warned:
             self._warned = True
             log.warning(
@@ -256,7 +259,7 @@ class Dataset(ABC):
         """The test images, normalised; for final evaluation only."""
         return self._in_order(self.test_set, self.test_labels, batch_size)
 
-    def sample(self, count: int, *, train: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, count: int, *, train: bool, seed: int = 0) -> tuple[Any, Labels]:
         """Some images, balanced over the classes: normalised float32 [n, H, W, C], and labels int32 [n].
 
         Args:
@@ -268,27 +271,28 @@ class Dataset(ABC):
         labels = self.train_labels if train else self.test_labels
         index = self._some(store, labels, count, seed)
         batches = list(self._in_order(store, labels, _IMAGES_AT_ONCE, index))
-        return np.concatenate([x.numpy() for x, _ in batches]), labels[index]
+        return _joined([x for x, _ in batches]), taken(labels, index)
 
-    def sample_pixels(self, count: int, *, train: bool, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
+    def sample_pixels(self, count: int, *, train: bool, seed: int = 0) -> tuple[list[np.ndarray], Labels]:
         """The images of `sample` as they are stored: uint8 [h, w, C] each, whole, and labels int32 [n]."""
         store = self.train if train else self.test_set
         labels = self.train_labels if train else self.test_labels
         index = self._some(store, labels, count, seed)
         read = store.reader()
         whole = (store.window(read(tf.constant(k, tf.int64)), _whole) for k in index)
-        return [image.numpy() for image in whole], labels[index]
+        return [image.numpy() for image in whole], taken(labels, index)
 
     @staticmethod
-    def _some(store: ImageStore, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    def _some(store: ImageStore, labels: Labels, count: int, seed: int) -> np.ndarray:
         """Indices of at most `count` images, balanced and mixed over the classes."""
-        index = balanced_subset(labels, min(count, len(labels)), seed, store.keys)
-        return index[mixed_order(labels[index], seed, store.keys[index])]
+        classes = strata(labels)
+        index = balanced_subset(classes, min(count, len(classes)), seed, store.keys)
+        return index[mixed_order(classes[index], seed, store.keys[index])]
 
     def _in_order(
         self,
         store: ImageStore,
-        labels: np.ndarray,
+        labels: Labels,
         batch_size: int,
         index: np.ndarray | None = None,
         even: bool = False,
@@ -296,6 +300,11 @@ class Dataset(ABC):
         return evaluation_batches(
             store, labels, batch_size, self.mean, self.std, index=index, crop=self.eval_crop, even=even
         )
+
+
+def _joined(batches: list[Any]) -> Any:
+    """Batches of tensors, or of structures of them, as one of arrays."""
+    return tf.nest.map_structure(lambda *parts: np.concatenate([x.numpy() for x in parts]), *batches)
 
 
 def _whole(height: Any, width: Any) -> Any:
@@ -309,9 +318,9 @@ class ArrayDataset(Dataset):
     Args:
         name: of the dataset.
         train_images: uint8 [N, height, width, channels].
-        train_labels: integers [N], in [0, classes).
+        train_labels: integers [N], in [0, classes); or what another task learns, see `labels.Labels`.
         test_images: uint8 [M, height, width, channels].
-        test_labels: integers [M], in [0, classes).
+        test_labels: integers [M], in [0, classes); likewise.
         classes: number of classes.
         normalization: what pixels become: see `mean` and `std`.
         eval_crop: share of the height and width of held-out and test images that is kept, from the middle.
@@ -321,9 +330,9 @@ class ArrayDataset(Dataset):
         self,
         name: str,
         train_images: np.ndarray,
-        train_labels: np.ndarray,
+        train_labels: Labels,
         test_images: np.ndarray,
-        test_labels: np.ndarray,
+        test_labels: Labels,
         classes: int,
         normalization: str = "dataset",
         eval_crop: float = 1.0,
@@ -333,25 +342,27 @@ class ArrayDataset(Dataset):
         self._train, self._test = ArrayImages(train_images), ArrayImages(test_images)
         self._labels = train_labels, test_labels
         self._classes = classes
-        self._apart: tuple[ArrayImages, np.ndarray] | None = None
+        self._apart: tuple[ArrayImages, Labels] | None = None
 
-    def hold_apart(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def hold_apart(self, images: np.ndarray, labels: Labels) -> None:
         """Hold out these images for the search, and none of the training images.
 
         Args:
             images: uint8 [N, height, width, channels].
-            labels: integers [N], in [0, classes).
+            labels: integers [N], in [0, classes); or as those of the training images are.
 
         Raises:
             AutoslimError: other shapes or labels, or images that are training or test images too.
         """
-        if images.shape[1:] != self.shape or len(images) != len(labels) or len(images) == 0:
+        if images.shape[1:] != self.shape or len(images) != count(labels) or len(images) == 0:
             raise AutoslimError(
-                f"Got {len(labels)} labels and images {list(images.shape)} to hold out: expected as many "
+                f"Got {count(labels)} labels and images {list(images.shape)} to hold out: expected as many "
                 f"labels as images, at least one, and images [N, {', '.join(map(str, self.shape))}]."
             )
-        store, labels = ArrayImages(images), np.asarray(labels, np.int32)
-        check_labels(labels, self.classes, f"{self.name}: labels of held-out images")
+        store = ArrayImages(images)
+        if are_classes(labels):
+            labels = np.asarray(labels, np.int32)
+            check_labels(labels, self.classes, f"{self.name}: labels of held-out images")
         check_apart(store, self.train, self.test_set, self.name)
         self._apart = store, labels
 
@@ -376,13 +387,13 @@ class ArrayDataset(Dataset):
         return self._test
 
     @property
-    def train_labels(self) -> np.ndarray:
-        """int32 [N], in [0, classes)."""
+    def train_labels(self) -> Labels:
+        """int32 [N], in [0, classes); or as given."""
         return self._labels[0]
 
     @property
-    def test_labels(self) -> np.ndarray:
-        """int32 [M], in [0, classes)."""
+    def test_labels(self) -> Labels:
+        """int32 [M], in [0, classes); or as given."""
         return self._labels[1]
 
     @cached_property
@@ -402,8 +413,8 @@ class ArrayDataset(Dataset):
         return self.train if self._apart is None else self._apart[0]
 
     @property
-    def holdout_labels(self) -> np.ndarray:
-        """int32, of `holdout_set`, in [0, classes)."""
+    def holdout_labels(self) -> Labels:
+        """int32, of `holdout_set`, in [0, classes); or as given."""
         return self.train_labels if self._apart is None else self._apart[1]
 
     def _pixels(self) -> Iterable[np.ndarray]:
@@ -411,10 +422,10 @@ class ArrayDataset(Dataset):
             yield self.train_images[start : start + _IMAGES_AT_ONCE]
 
 
-def _array_hash(*splits: tuple[np.ndarray, np.ndarray]) -> str:
+def _array_hash(*splits: tuple[np.ndarray, Labels]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for images, labels in splits:
         digest.update(str(images.shape).encode())
         digest.update(np.ascontiguousarray(images).tobytes())
-        digest.update(np.ascontiguousarray(labels, np.int32).tobytes())
+        add_to_hash(digest, labels)
     return digest.hexdigest()

@@ -28,6 +28,7 @@ from autoslim.schema.slimming import (
     SlimConfig,
     SolverOptions,
 )
+from autoslim.schema.task import TASKS, TaskConfig
 from autoslim.schema.training import (
     SCHEDULES,
     BaselineConfig,
@@ -68,6 +69,8 @@ __all__ = [
     "STAGES",
     "SlimConfig",
     "SolverOptions",
+    "TASKS",
+    "TaskConfig",
     "StageConfig",
     "SupernetConfig",
     "TrainConfig",

@@ -8,6 +8,7 @@ from autoslim.schema.checks import Options, group, key
 from autoslim.schema.dataset import DatasetConfig
 from autoslim.schema.export import ExportConfig
 from autoslim.schema.slimming import SlimConfig
+from autoslim.schema.task import TaskConfig
 from autoslim.schema.training import (
     BaselineConfig,
     OptimizerConfig,
@@ -57,6 +58,7 @@ class Config(Options):
     )
     arch: ArchConfig = group(ArchConfig, "the network")
     dataset: DatasetConfig = group(DatasetConfig, "the images")
+    task: TaskConfig = group(TaskConfig, "what is learnt")
     optimizer: OptimizerConfig = group(OptimizerConfig, "the optimizer")
     slim: SlimConfig = group(SlimConfig, "what to keep and how to search")
     train: TrainConfig = group(TrainConfig, "common to all training")

@@ -1,7 +1,8 @@
 """Tasks: what a network learns, and how good its answers are."""
 
 from autoslim.metrics import Metric
-from autoslim.tasks.base import Task, Weighted
+from autoslim.scoring import Weighted
+from autoslim.tasks.base import Task
 from autoslim.tasks.kinds import TASKS, segmentation
 from autoslim.tasks.objective import AnyTask, Objective, Outputs, objective_of
 

@@ -5,23 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from autoslim.metrics import Metric
-
-
-class Weighted(NamedTuple):
-    """Labels with a weight for each image, by which its loss is multiplied."""
-
-    labels: Any
-    weights: Any  # [B], or of the labels' own shape
-
-
-def unweighted(labels: Any) -> tuple[Any, Any]:
-    """(Labels, weights or None)."""
-    return (labels.labels, labels.weights) if isinstance(labels, Weighted) else (labels, None)
 
 
 def _same(labels: Any, shape: Any) -> Any:
@@ -52,7 +40,7 @@ class Task:
     Attributes:
         name: for people.
         metric: how good an answer is.
-        loss: (labels, outputs) -> loss of each image [B], or [B, ...], whose mean is taken.
+        loss: (labels, outputs) -> loss of each image [B], or of its places [B, ...], whose mean is taken.
         score: (labels, outputs) -> the metric of each image [B].
         labels: (labels as they come, shape of the outputs) -> as `loss` and `score` take them.
             Raises AutoslimError for labels that do not fit.

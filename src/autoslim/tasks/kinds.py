@@ -184,13 +184,12 @@ def _absolute_error(labels: Any, outputs: Any) -> Any:
 # -- segmentation ----------------------------------------------------------------------------------------
 
 
-def _of_places(values: Any, labels: Any, ignore: int | None) -> Any:
-    """The mean over an image's places that have a label: float32 [B]."""
-    if ignore is None or not labels.dtype.is_integer:
-        return mean_of_image(values)
+def _counted(values: Any, labels: Any, ignore: int) -> Any:
+    """Values of each place, scaled so that their mean is that of the places that have a label."""
     counted = tf.cast(tf.not_equal(labels, ignore), tf.float32)
     axes = list(range(1, len(labels.shape)))
-    return tf.reduce_sum(values * counted, axes) / tf.maximum(tf.reduce_sum(counted, axes), 1.0)
+    share = tf.reduce_mean(counted, axes, keepdims=True)
+    return tf.math.divide_no_nan(values * counted, share)
 
 
 def _iou(labels: Any, logits: Any, ignore: int | None) -> Any:
@@ -223,9 +222,9 @@ def segmentation(ignore: int | None = None) -> Task:
 
     def loss(labels: Any, logits: Any) -> Any:
         if ignore is None or not labels.dtype.is_integer:
-            return mean_of_image(_cross_entropy(labels, logits))
+            return _cross_entropy(labels, logits)
         inside = tf.where(tf.equal(labels, ignore), 0, labels)
-        return _of_places(_cross_entropy(inside, logits), labels, ignore)
+        return _counted(_cross_entropy(inside, logits), labels, ignore)
 
     return Task(
         "segmentation",
@@ -235,7 +234,7 @@ def segmentation(ignore: int | None = None) -> Task:
         labels=_mask_labels,
         targets=targets,
         soften=_softened,
-        imitate=lambda soft, logits, t: mean_of_image(_imitated(soft, logits, t)),
+        imitate=_imitated,
         logits="softmax",
         bounded=True,
         ignore=ignore,

@@ -16,7 +16,8 @@ from autoslim.errors import AutoslimError
 from autoslim.graph.structure import Structure, trace_of
 from autoslim.graph.trace import Trace
 from autoslim.metrics import Metric
-from autoslim.tasks.base import Task, mean_of_image, unweighted
+from autoslim.scoring import unweighted
+from autoslim.tasks.base import Task, mean_of_image
 from autoslim.tasks.ends import LINEAR, end_of
 from autoslim.tasks.kinds import TASKS
 
