@@ -222,6 +222,15 @@ def test_build_refuses_wrong_arguments():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("begin", [[], [keras.Input((8, 8, 1))]], ids=["not built", "built"])
+def test_build_takes_sequential_models_and_any_end(nets, begin):
+    end = [keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax", name="out")]
+    nets.sequential = lambda shape, classes: keras.Sequential([*begin, *end])
+    model = build("nets.sequential", (8, 8, 1), 10)
+    assert isinstance(model, keras.Function) and model.output_shape == (None, 10)
+    assert model.get_layer("out") is end[-1]
+
+
 def test_build_tells_of_a_function_that_fails(nets):
     def net(input_shape, classes):
         raise KeyError("gamma")
@@ -237,9 +246,8 @@ def test_build_tells_of_a_function_that_fails(nets):
 def test_build_refuses_what_is_no_functional_classifier_with_logits(nets):
     nets.sequential = lambda shape, classes: keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
     refused(
-        "nets.sequential returned a Sequential: expected a Keras functional model. Build it as "
-        "keras.Model(inputs, outputs); for a Sequential model, return keras.Model(model.inputs, "
-        "model.outputs).",
+        "nets.sequential returned a model from [(None, 8, 8, 1)] to [(None, 64)]: expected one input (None, "
+        "8, 8, 1) and one output (None, 10). Build it from input_shape and classes as given.",
         build, "nets.sequential", (8, 8, 1), 10,
     )  # fmt: skip
     nets.narrow = lambda shape, classes: small_net(shape, 3)
@@ -247,11 +255,4 @@ def test_build_refuses_what_is_no_functional_classifier_with_logits(nets):
         "nets.narrow returned a model from [(None, 8, 8, 1)] to [(None, 3)]: expected one input (None, 8, "
         "8, 1) and one output (None, 10). Build it from input_shape and classes as given.",
         build, "nets.narrow", (8, 8, 1), 10,
-    )  # fmt: skip
-    nets.softmax = lambda shape, classes: small_net(shape, classes, "softmax")
-    refused(
-        "nets.softmax returned a model that ends in a softmax (layer out): expected logits, to which the "
-        "loss applies the softmax itself. Drop the activation (keras.applications: "
-        "classifier_activation=None).",
-        build, "nets.softmax", (8, 8, 1), 10,
     )  # fmt: skip

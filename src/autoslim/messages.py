@@ -1,7 +1,7 @@
 """One line for people out of what Hydra, OmegaConf and PyYAML raise."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import yaml
@@ -33,11 +33,13 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def unknown_key(key: str, keys: Iterable[str]) -> str:
+def unknown_key(key: str, keys: Collection[str]) -> str:
     """The message for a key that the schema does not have, or that has none of those in a mapping."""
     inner = [name for name in keys if name.startswith(f"{key}.")]
     if inner:
         return f"{key} has no such key. Its keys: {', '.join(inner)}."
+    if key in keys:
+        return f"{key} takes names of your own, added with a plus: +{key}.NAME=VALUE for each."
     hint = HINTS.get(key.rpartition(".")[2])
     meant = f" Did you mean {hint}?" if hint else near(key, keys)
     return f"unknown key {key}.{meant} Every key with its value: python -m autoslim --cfg job"

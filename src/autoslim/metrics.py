@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ MEAN_IOU = Metric("mean_iou", "mean IoU", "mean IoU", percent=True)
 MAE = Metric("mae", "mean absolute error", "mean absolute error", higher=False)
 
 
-def kept_values(result: dict[str, Any]) -> np.ndarray:
+def kept_values(result: Mapping[str, Any]) -> np.ndarray:
     """The values of all images that a result keeps: float64 [N]."""
     import numpy as np  # not above: the command line answers --help without it
 

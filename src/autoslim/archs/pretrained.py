@@ -82,13 +82,17 @@ def keras_file(input_shape: Sequence[int], classes: int, path: str) -> keras.Mod
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise AutoslimError(_why_not_loaded(path, error)) from error
     if isinstance(model, keras.Sequential):
-        model = keras.Model(model.input, model.output, name=model.name)
+        if not model.built:
+            model.build((None, *input_shape))
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return without_softmax(model)
 
 
 def without_softmax(model: keras.Model) -> keras.Model:
     """The same model up to its logits: a softmax in or as its last layer is taken off, weights are shared."""
     last = model.layers[-1]
+    if len(model.outputs) != 1 or getattr(last, "output", None) is not model.outputs[0]:
+        return model  # of several outputs, or one that is nested: what they end in is recognised later
     softmax = getattr(last, "activation", None) is keras.activations.softmax
     if isinstance(last, keras.layers.Softmax) or (softmax and isinstance(last, keras.layers.Activation)):
         return keras.Model(model.input, last.input, name=model.name)

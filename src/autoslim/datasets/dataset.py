@@ -53,8 +53,8 @@ class Dataset(ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the images that the pipeline gives out."""
+    def shape(self) -> Any:
+        """(height, width, channels) of the images that the pipeline gives out; of several inputs one each."""
 
     @property
     @abstractmethod

@@ -44,11 +44,9 @@ def _sentence(
     if other is None:
         return f"{text}."
     measure, ahead = result.measure, result.metric - other.metric
-    told = (
-        "as much as"
-        if float(measure.difference(ahead)) == 0
-        else f"{measure.size(ahead)} {'above' if ahead > 0 else 'below'}"
-    )
+    words = ("above", "below") if measure.higher else ("worse than", "better than")
+    word = words[ahead < 0]
+    told = "as much as" if float(measure.difference(ahead)) == 0 else f"{measure.size(ahead)} {word}"
     chance = ", near chance" if other.near_chance else ""
     return f"{text}, {told} {_CALLED[other.kind]} ({other.reached}{chance})."
 

@@ -223,7 +223,7 @@ def _loading(results: Sequence[NetworkResult], program: Callable[[str], str] | N
     first = next((r for r in models if r.kind == kind), models[0])
     path = _posix(first.files["model"])
     code = (
-        f'import keras\n\nmodel = keras.saving.load_model("{path}")  # returns logits\n'
+        f'import keras\n\nmodel = keras.saving.load_model("{path}")\n'
         if program is None
         else program(repr(path))
     )

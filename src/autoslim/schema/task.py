@@ -26,10 +26,12 @@ class TaskConfig(Options):
     )
     ignore: int | None = key(None, "of segmentation: the label of pixels that count for nothing, such as 255")
     outputs: dict[str, Any] = key(
-        {}, "of networks with several outputs: output -> its task; those left out are not learnt"
+        {}, "of several outputs: +task.outputs.NAME=TASK, the others are not learnt; empty: task.name for all"
     )
-    weights: dict[str, Any] = key({}, "times the loss of each output: output -> number; those left out: 1")
-    main: str | None = key(None, "the output whose metric counts; null: the last")
+    weights: dict[str, Any] = key(
+        {}, "of several outputs: +task.weights.NAME=NUMBER, times its loss; those left out: 1"
+    )
+    main: str | None = key(None, "the output whose metric counts; null: the last of task.outputs, or of all")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.calibrate import calibrate
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import MODEL, StageFolder, reached
+from autoslim.stages.store import MODEL, StageFolder
 from autoslim.stages.warn import failed
 from autoslim.training.distribution import is_chief
 from autoslim.training.evaluate import Evaluation, evaluate
@@ -92,7 +92,7 @@ def finish_network(
     calibrate(graph, experiment.calibration_batches())
     macs = (TRAINING * graph.cost().flops + teacher_macs) * trained_images(batches, len(history))
     result = evaluated_network(experiment, folder, model, macs)
-    return folder.finish({**result, **failed(experiment, folder.stage, reached(result)), "history": history})
+    return folder.finish({**result, **failed(experiment, folder.stage, result), "history": history})
 
 
 def evaluated_network(

@@ -30,7 +30,8 @@ from autoslim.stages.images import augmentation, dataset_key, open_dataset
 from autoslim.stages.latency import latency_model
 from autoslim.stages.start import FRESH, OURS, TRAINED, weights_of
 from autoslim.stages.store import StageFolder, make_room, stage_hash
-from autoslim.tasks import TASKS, Task
+from autoslim.tasks import TASKS, Outputs
+from autoslim.tasks.configured import task_of
 from autoslim.training.distribution import (
     Strategy,
     cluster_workers,
@@ -67,17 +68,28 @@ class Experiment:
 
     # -- task ----------------------------------------------------------------------------------------
 
-    @property
-    def task(self) -> Task:
+    @cached_property
+    def task(self) -> Outputs:
         """What the network learns."""
-        return TASKS["classification"]
+        return task_of(self.config.task)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the network answers with one class for each image: accuracies are compared with chance."""
+        return self.task.tasks == TASKS["classification"]
+
+    @property
+    def classifies_images(self) -> bool:
+        """Whether the network takes one image and answers with a value for each class."""
+        shape = self.plan.model.output_shape
+        return self.plain and isinstance(self.data.shape, tuple) and shape == (None, self.classes)
 
     # -- images --------------------------------------------------------------------------------------
 
     @cached_property
     def data(self) -> datasets.Dataset:
         """All images and labels."""
-        return open_dataset(self.config.dataset, Path(self.config.output) / "datasets")
+        return open_dataset(self.config.dataset, Path(self.config.output) / "datasets", self.config.task)
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +120,8 @@ class Experiment:
 
     def normalization(self) -> dict[str, list[float]]:
         """Per-channel constants: a network's input is (pixels / 255 - mean) / std."""
-        return {"mean": self.data.mean.tolist(), "std": self.data.std.tolist()}
+        as_lists = lambda values: tf.nest.map_structure(lambda one: one.tolist(), values)  # noqa: E731
+        return {"mean": as_lists(self.data.mean), "std": as_lists(self.data.std)}
 
     # -- how the stages train ------------------------------------------------------------------------
 
@@ -160,12 +173,12 @@ class Experiment:
         keras.utils.set_random_seed(self.config.seed if seed is None else seed)
         c = self.config
         with self.strategy.scope():
-            shape, classes = tuple(c.dataset.shape or self.data.shape), self.classes
-            return archs.build(c.arch._target_, shape, classes, **c.arch.arguments())
+            shape = c.dataset.shape or self.data.shape
+            return archs.build(c.arch._target_, shape, self.classes, self.plain, **c.arch.arguments())
 
     @property
-    def classes(self) -> int:
-        """Number of classes."""
+    def classes(self) -> Any:
+        """Number of classes; of another task's labels, see `Dataset.classes`."""
         return self.config.dataset.classes or self.data.classes
 
     @cached_property
@@ -227,6 +240,7 @@ class Experiment:
         return {
             "arch": arch,
             "dataset": dataset_key(c.dataset, self.data),
+            "task": c.task.affecting_result(),
             "optimizer": {k: v for k, v in c.optimizer.affecting_result().items() if k != "learning_rate"},
             "train": c.train.affecting_result(),
             "seed": c.seed,
@@ -247,7 +261,7 @@ class Experiment:
         """The folder in which the network's own weights are evaluated."""
         key = {"seed": self.config.seed, "holdout": self._holdout}
         return StageFolder(
-            self.root, "given", key | {name: self._common[name] for name in ("arch", "dataset")}
+            self.root, "given", key | {name: self._common[name] for name in ("arch", "dataset", "task")}
         )
 
     def pretrain_folder(self) -> StageFolder:

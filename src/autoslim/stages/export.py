@@ -37,12 +37,21 @@ NOTHING = (
 )
 
 
+ONLY_CLASSIFIERS = (
+    "Stage export writes and checks networks of one image and one value for each class, and this network is "
+    "another one. Leave export out of stages: every trained network stands in its folder as model.keras, "
+    "which loads without autoslim."
+)
+
+
 def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
     """Refuse before any training what the export could not do after it.
 
     Raises:
         AutoslimError: for a missing package, or where there is and will be no network.
     """
+    if not experiment.classifies_images:
+        raise AutoslimError(ONLY_CLASSIFIERS)
     config = experiment.config.export
     names = check_formats(config.formats)
     if config.preprocessing == "inside" and config.input_size is None:

@@ -10,12 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.dataset import CONSTANTS
-from autoslim.reporting.statistics import interval
+from autoslim.metrics import kept_values
+from autoslim.reporting.statistics import interval, standard_error
 from autoslim.stages.baseline import evaluated_network
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder, reached
 from autoslim.stages.warn import chance_told, warned
-from autoslim.training.evaluate import evaluate
+from autoslim.training.evaluate import Evaluation, evaluate
 
 MOST_IMAGES = 2000  # held-out images on which normalisations are tried
 
@@ -25,16 +26,15 @@ def run_given(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     model = experiment.build()
     result = evaluated_network(experiment, folder, model, 0)
     tried = normalizations_tried(experiment, model)
-    warning = _told(experiment, reached(result), *tried)
-    return folder.finish({**result, **warned(warning), "normalizations": tried[0], "history": []})
+    warning = _told(experiment, result, tried)
+    means = {name: found.metric for name, found in tried.items()}
+    return folder.finish({**result, **warned(warning), "normalizations": means, "history": []})
 
 
-def normalizations_tried(experiment: Experiment, model: keras.Model) -> tuple[dict[str, float], int]:
-    """Top-1 of a network on held-out images by each normalisation, and the number of these images.
-
-    Returns:
-        Name -> share of the images whose answer is correct; and the number of images.
-    """
+def normalizations_tried(experiment: Experiment, model: keras.Model) -> dict[str, Evaluation]:
+    """A network on held-out images by each normalisation; nothing for networks of several inputs."""
+    if not isinstance(experiment.data.shape, tuple):
+        return {}
     data, seed = experiment.data, experiment.config.seed
     index = data.holdout_order(experiment.split[1], seed)[:MOST_IMAGES]
     batches = list(data.heldout(index, experiment.config.train.eval_batch_size, seed))
@@ -44,23 +44,33 @@ def normalizations_tried(experiment: Experiment, model: keras.Model) -> tuple[di
     for name, (mean, std) in {"dataset": data.moments, **fitting}.items():
         own = data.mean, data.std
         again = [(_renormalized(x, own, (mean, std)), y) for x, y in batches]
-        found[name] = evaluate(model, again, experiment.task).metric
-    return found, len(index)
+        found[name] = evaluate(model, again, experiment.task)
+    return found
 
 
-def as_good_as_the_best(tried: Mapping[str, float], images: int) -> list[str]:
-    """The names whose top-1 may be the highest: whose 95 % interval overlaps the best one's, which is first.
+def as_good_as_the_best(tried: Mapping[str, Evaluation]) -> list[str]:
+    """The names whose metric may be the best: whose 95 % interval overlaps the best one's, which is first."""
+    ordered = sorted(tried, key=lambda name: -_gain(tried[name]))
+    least = _worst(tried[ordered[0]])
+    return [name for name in ordered if _best(tried[name]) >= least]
 
-    >>> as_good_as_the_best({"dataset": 0.783, "symmetric": 0.575, "imagenet": 0.808}, 120)
-    ['imagenet', 'dataset']
 
-    Args:
-        tried: name -> share of the images whose answer is correct.
-        images: how many there are.
-    """
-    ordered = sorted(tried, key=lambda name: -tried[name])
-    least = interval(tried[ordered[0]], images)[0]
-    return [name for name in ordered if interval(tried[name], images)[1] >= least]
+def _gain(found: Evaluation) -> float:
+    return found.measure.gain(found.metric, 0.0)
+
+
+def _worst(found: Evaluation) -> float:
+    """The worse end of a metric's 95 % interval, counted so that more is better."""
+    if found.measure.binary:
+        return interval(found.metric, len(found.values))[0]
+    return _gain(found) - 1.96 * standard_error(found.values)
+
+
+def _best(found: Evaluation) -> float:
+    """The better end, likewise."""
+    if found.measure.binary:
+        return interval(found.metric, len(found.values))[1]
+    return _gain(found) + 1.96 * standard_error(found.values)
 
 
 def _renormalized(images: Any, own: tuple[Any, Any], other: tuple[Any, Any]) -> Any:
@@ -69,20 +79,28 @@ def _renormalized(images: Any, own: tuple[Any, Any], other: tuple[Any, Any]) -> 
     return (pixels - tf.constant(other[0], tf.float32)) / tf.constant(other[1], tf.float32)
 
 
-def _told(experiment: Experiment, top1: float, tried: dict[str, float], images: int) -> str:
+def _told(experiment: Experiment, result: Mapping[str, Any], tried: Mapping[str, Evaluation]) -> str:
     """What is wrong with the given weights or their inputs; "" if nothing is."""
-    own, best = experiment.config.dataset.normalization, max(tried, key=lambda name: tried[name])
-    chance = chance_told(top1, experiment.data.test_labels, experiment.classes, "test images")
-    better = interval(tried[best], images)[0] > interval(tried[own], images)[1]
+    chance = chance_told(experiment, kept_values(result), experiment.data.test_labels, "test images")
+    if not tried:
+        return chance
+    ranked = as_good_as_the_best(tried)
+    own, best = experiment.config.dataset.normalization, ranked[0]
+    better = own not in ranked
     if not (chance or better):
         return ""
-    table = ", ".join(f"{name} {100 * value:.1f} %" for name, value in tried.items())
-    found = f"top-1 {100 * top1:.2f} % on test images with dataset.normalization={own}."
+    measure, images = experiment.task.metric, len(tried[own].values)
+    label = measure.label[0].upper() + measure.label[1:]
+    digits = (lambda value: f"{100 * value:.1f} %") if measure.percent else measure.text
+    table = ", ".join(f"{name} {digits(found.metric)}" for name, found in tried.items())
+    found = (
+        f"{measure.label} {measure.text(reached(result))} on test images with dataset.normalization={own}."
+    )
     text = f"{chance or found} "
-    text += f"Top-1 on {images:,} held-out images by normalisation: {table}. "
+    text += f"{label} on {images:,} held-out images by normalisation: {table}. "
     if better:
         text += f"The network expects other inputs: give dataset.normalization={best}"
-        others = [name for name in as_good_as_the_best(tried, images) if name != best]
+        others = ranked[1:]
         if others:
             text += f" (or {' or '.join(others)}: {images:,} images cannot tell them apart)"
         return f"{text}."

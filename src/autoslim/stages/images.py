@@ -7,23 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from autoslim import datasets
-from autoslim.schema import DatasetConfig
+from autoslim.datasets.given_labels import LabelKinds
+from autoslim.schema import DatasetConfig, TaskConfig
 
 _AUGMENTATION = tuple(field.name for field in dataclasses.fields(datasets.Augmentation))
 
 
-def open_dataset(config: DatasetConfig, cache: Path) -> datasets.Dataset:
+def open_dataset(config: DatasetConfig, cache: Path, task: TaskConfig | None = None) -> datasets.Dataset:
     """The data set that is asked for.
 
     Args:
         config: section `dataset`.
         cache: folder that keeps what was found out about image files.
+        task: section `task`; None: classification.
     """
     if config.source == "custom":
         assert config._target_ is not None
+        kinds = label_kinds(task or TaskConfig(), config.classes)
         names = ("name", "classes", "train_images", "normalization", "eval_crop")
         given = {name: getattr(config, name) for name in names}
-        return datasets.custom(config._target_, config.args, shape=config.shape, **given)
+        return datasets.custom(config._target_, config.args, shape=config.shape, kinds=kinds, **given)
     assert config.shape is not None
     height, width, channels = config.shape
     common: dict[str, Any] = {
@@ -51,6 +54,12 @@ def open_dataset(config: DatasetConfig, cache: Path) -> datasets.Dataset:
         label_offset=config.label_offset,
         **common,
     )
+
+
+def label_kinds(task: TaskConfig, classes: int | None) -> LabelKinds:
+    """What labels a task learns."""
+    kinds = {output: str(name) for output, name in task.outputs.items()} or task.name
+    return LabelKinds("own" if task._target_ else kinds, task.ignore, classes)
 
 
 def augmentation(config: DatasetConfig) -> dict[str, Any]:

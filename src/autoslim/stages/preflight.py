@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import numpy as np
+
+from autoslim.datasets.labels import count, in_memory, taken
 from autoslim.errors import AutoslimError
+from autoslim.scoring import unweighted
 from autoslim.slimming.methods import METHODS
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
@@ -13,6 +17,7 @@ from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.search import load_trajectory
 from autoslim.stages.store import NETWORK_STAGES
+from autoslim.tasks import objective_of
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +46,22 @@ def check_before(experiment: Experiment, stages: Sequence[str]) -> None:
         raise AutoslimError(ALONE)
     _check_targets(experiment, stages)
     _check_earlier_stages(experiment, stages)
-    if experiment.data and {"supernet", "search"} & set(stages):
+    check_labels_fit(experiment)
+    if {"supernet", "search"} & set(stages):
         _ = experiment.split
+
+
+def check_labels_fit(experiment: Experiment) -> None:
+    """Refuse labels that the network's outputs cannot learn by the task.
+
+    Raises:
+        AutoslimError: with the shapes.
+    """
+    objective, data = objective_of(experiment.task, experiment.plan), experiment.data
+    for labels in (data.train_labels, data.test_labels):
+        own = taken(unweighted(labels)[0], np.arange(min(2, count(labels))))
+        objective.check(own)
+        objective.fits(in_memory(own))
 
 
 def _check_targets(experiment: Experiment, stages: Sequence[str]) -> None:

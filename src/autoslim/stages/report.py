@@ -114,7 +114,7 @@ def _write(
         warnings=told(finished),
         groups=_groups(experiment),
         figures={titles[name]: path for name, path in paths.items()},
-        program=functools.partial(_program, experiment),
+        program=functools.partial(_program, experiment) if experiment.classifies_images else None,
         command=_command(),
         folder=folder.path,
     )

@@ -103,7 +103,7 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
             "arms_cost": float(arms),
             f"holdout_{found.measure.name}": found.metric,  # at full width
             **warned(
-                failed_held_out(experiment, folder.stage, found.metric),
+                failed_held_out(experiment, folder.stage, found.values),
                 SEEN if _may_have_seen(experiment) else "",
             ),
             **billed(experiment, TRAINING * graph.cost().flops * images * arms),

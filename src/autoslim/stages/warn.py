@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoslim.reporting.statistics import guessing, near_chance
+from autoslim.datasets.labels import taken
+from autoslim.metrics import kept_values
+from autoslim.reporting.statistics import guessing, near_chance, standard_error
+from autoslim.scoring import unweighted
+from autoslim.tasks.guessing import guessed
 
 if TYPE_CHECKING:
     from autoslim.stages.experiment import Experiment
@@ -32,33 +37,55 @@ def warned(*texts: str) -> dict[str, list[str]]:
     return {WARNINGS: found} if found else {}
 
 
-def failed(experiment: Experiment, stage: str, top1: float) -> dict[str, list[str]]:
+def failed(experiment: Experiment, stage: str, result: Mapping[str, Any]) -> dict[str, list[str]]:
     """The warning of a stage whose network is near chance on the test images; {} for one that is not."""
-    text = chance_told(top1, experiment.data.test_labels, experiment.classes, "test images")
+    text = chance_told(experiment, kept_values(result), experiment.data.test_labels, "test images")
     return warned(text and f"{text} {_way_out(experiment, stage)}")
 
 
-def failed_held_out(experiment: Experiment, stage: str, top1: float) -> str:
-    """As `failed`, of a network on the held-out images: the warning, or ""."""
-    labels = experiment.data.holdout_labels[experiment.holdout_index()]
-    text = chance_told(top1, labels, experiment.classes, "held-out images, at full width,")
+def failed_held_out(experiment: Experiment, stage: str, values: np.ndarray) -> str:
+    """As `failed`, of a network's metric on each held-out image: the warning, or ""."""
+    labels = taken(experiment.data.holdout_labels, experiment.holdout_index())
+    text = chance_told(experiment, values, labels, "held-out images, at full width,")
     return text and f"{text} What is searched in it means nothing. {_way_out(experiment, stage)}"
 
 
-def chance_told(top1: float, labels: Sequence[int] | np.ndarray, classes: int, images: str) -> str:
-    """A sentence for an accuracy near chance; "" for one that is clearly above it.
+def chance_told(experiment: Experiment, values: np.ndarray, labels: Any, images: str) -> str:
+    """A sentence for a metric near chance; "" for one that is clearly above it.
 
     Args:
-        top1: share of the images whose answer is correct.
-        labels: int [N], of the images.
-        classes: number of classes.
+        experiment: of the run.
+        values: the metric of each image, [N].
+        labels: of the images.
         images: what they are called.
     """
-    chance = guessing(labels, classes)
-    if not near_chance(top1, len(labels), chance):
+    measure, mean = experiment.task.metric, float(np.mean(values))
+    guess = chance_of(experiment, labels)
+    if not is_near_chance(experiment, values, guess):
         return ""
-    text = f"top-1 {100 * top1:.2f} % on {len(labels):,} {images} is near chance"
-    return f"{text}: guessing reaches {100 * chance:.1f} %."
+    text = f"{measure.label} {measure.text(mean)} on {len(values):,} {images} is near chance"
+    if experiment.plain:
+        return f"{text}: guessing reaches {100 * guess:.1f} %."
+    return f"{text}: the best constant answer reaches {measure.text(guess)}."
+
+
+def chance_of(experiment: Experiment, labels: Any) -> float:
+    """The metric of the best answer that does not look at images; NaN: not known for the task."""
+    if experiment.plain:
+        return guessing(unweighted(labels)[0], experiment.classes)
+    found = guessed(experiment.task, labels)
+    return math.nan if found is None else found
+
+
+def is_near_chance(experiment: Experiment, values: np.ndarray, chance: float) -> bool:
+    """Whether a metric, given image by image, may be near what guessing reaches.
+
+    See `reporting.statistics.near_chance`; of other metrics than accuracies, whether it may be no better.
+    """
+    mean = float(np.mean(values))
+    if experiment.plain:
+        return near_chance(mean, len(values), chance)
+    return experiment.task.metric.gain(mean, chance) <= 1.96 * standard_error(values)
 
 
 def _way_out(experiment: Experiment, stage: str) -> str:

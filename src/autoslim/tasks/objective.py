@@ -209,6 +209,26 @@ class Objective:
                     str(values[wrong][0]).join(out_of_range(self._model or head.name, head.classes))
                 )
 
+    def fits(self, labels: Any) -> None:
+        """Refuse labels whose shape or type the outputs cannot be compared with.
+
+        Args:
+            labels: tensors of some images, without weights.
+
+        Raises:
+            AutoslimError: naming the shapes.
+        """
+        for head, own in zip(self.heads, self.labels_of(labels), strict=True):
+            if head.shape is None:
+                continue
+            shape = [None, *head.shape[1:]]
+            if head.task.logits == "softmax" and shape[-1] == 1:
+                shape[-1] = 2
+            try:
+                head.task.labels(own, tuple(shape))
+            except AutoslimError as error:
+                raise AutoslimError(f"task={head.task.name}, output {head.name}: {error}") from error
+
     def checked(self, labels: Any) -> Any:
         """The same labels, refused when they are read; for use within tf.data, on the host."""
         own, weights = unweighted(labels)
@@ -263,12 +283,28 @@ class Outputs:
         tasks: output -> its task; or one task for all of them. Outputs are named by their key in a dict, or
             by Keras (`model.output_names`).
         weights: output -> times its loss; those left out have 1.
-        main: the output whose metric counts; None: the last that is learnt.
+        main: the output whose metric counts; None: the last of `tasks`, or of the network.
     """
 
     tasks: Mapping[str, Task] | Task
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     main: str | None = None
+
+    def of(self, output: str) -> Task:
+        """The task of an output."""
+        return self.tasks if isinstance(self.tasks, Task) else self.tasks[output]
+
+    @property
+    def first(self) -> Task:
+        """The task of the main output."""
+        if isinstance(self.tasks, Task):
+            return self.tasks
+        return self.tasks[self.main or list(self.tasks)[-1]]
+
+    @property
+    def metric(self) -> Metric:
+        """Of the main output."""
+        return self.first.metric
 
 
 AnyTask = Task | Outputs | Objective | str
@@ -348,7 +384,7 @@ def _objective(plan: Outputs, traced: Trace, names: Sequence[str], model: str) -
             weight = float(plan.weights.get(name, 1.0))
             end = end_of(traced, value)
             heads.append(_head(Head(name, place, tasks[name], weight, end, shapes[value]), model))
-    main = plan.main or heads[-1].name
+    main = plan.main or (heads[-1].name if isinstance(plan.tasks, Task) else list(plan.tasks)[-1])
     return Objective(heads, [head.name for head in heads].index(main), model)
 
 
