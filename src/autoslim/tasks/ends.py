@@ -7,6 +7,7 @@ followed by a change of type or shape or not, in the model or in one nested in i
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import tensorflow as tf
@@ -86,7 +87,9 @@ def _traced(node: Node) -> Any:
     def call(*inputs: Any) -> Any:
         return tf.nest.flatten(node.call(inputs))
 
-    return tf.function(call, autograph=False).get_concrete_function(*specs)
+    with warnings.catch_warnings():  # what Keras has to say was said when the model was made
+        warnings.simplefilter("ignore")
+        return tf.function(call, autograph=False).get_concrete_function(*specs)
 
 
 def _end_at(tensor: Any, inputs: dict[str, int], traced: Trace) -> str:
@@ -101,7 +104,7 @@ def _end_at(tensor: Any, inputs: dict[str, int], traced: Trace) -> str:
     if kind in _MIXING:
         return _end_of_mixture(tensor, inputs, traced)
     if kind == "RealDiv":
-        return _end_of_quotient(tensor)
+        return _end_of_quotient(tensor, inputs, traced)
     return LINEAR if kind in _LINEAR else str(kind)
 
 
@@ -112,10 +115,12 @@ def _end_of_mixture(tensor: Any, inputs: dict[str, int], traced: Trace) -> str:
     return ends.pop() if len(ends) == 1 and ends <= {"softmax", "sigmoid"} else LINEAR
 
 
-def _end_of_quotient(tensor: Any) -> str:
-    """A softmax that is written out: exponentials over their sum."""
+def _end_of_quotient(tensor: Any, inputs: dict[str, int], traced: Trace) -> str:
+    """A softmax that is written out, exponentials over their sum; or what was averaged by a constant."""
     above, below = tensor.op.inputs
     while below.op.type in _PASSING:
         below = below.op.inputs[0]
+    if below.op.type in _CONSTANT and below.name not in inputs:
+        return _end_of_mixture(tensor, inputs, traced)
     written_out = above.op.type == "Exp" and below.op.type == "Sum" and below.op.inputs[0] is above
     return "softmax" if written_out else str(tensor.op.type)
