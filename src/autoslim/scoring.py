@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -26,6 +26,15 @@ def as_tensors(values: Any) -> Any:
     return keras.tree.map_structure(tf.convert_to_tensor, values)
 
 
+def without_lists(values: Any) -> Any:
+    """A structure with tuples in place of lists, which `tf.data` would make one tensor of."""
+    if isinstance(values, Mapping):
+        return {key: without_lists(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return tuple(without_lists(value) for value in values)
+    return values
+
+
 def images_in(values: Any) -> int:
     """Images in a batch: the first size of its first tensor."""
     return int(tf.nest.flatten(values)[0].shape[0])
@@ -38,4 +47,4 @@ def traced_for_any_batch(function: Callable[..., Any], *tensors: Any) -> Callabl
         return tf.TensorSpec([None, *x.shape[1:]], x.dtype)
 
     specs = [tf.nest.map_structure(spec, like) for like in tensors]
-    return tf.function(function, autograph=False, input_signature=specs)
+    return tf.function(function, autograph=False).get_concrete_function(*specs)

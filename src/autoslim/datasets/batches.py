@@ -63,8 +63,8 @@ class TrainingBatches:
     labels: Labels  # such as integers [N]
     batch_size: int  # images a batch; at most N: a larger one is lowered to N
     seed: int  # whole number of at least 0
-    mean: np.ndarray  # [channels], of images / 255
-    std: np.ndarray  # [channels], of images / 255
+    mean: np.ndarray | None  # [channels], of images / 255; None: uint8 pixels, as they are
+    std: np.ndarray | None  # [channels], of images / 255; likewise
     augmentation: Augmentation = field(default_factory=Augmentation)
     index: np.ndarray | None = None  # int64 [n], which images and labels to train on; None: all
     classes: int | None = None  # number of classes; needed where images are mixed
@@ -93,6 +93,8 @@ class TrainingBatches:
         a, instead = self.augmentation, "Leave it out, or do it in the function that gives the images."
         if a.mixes and not are_classes(self.labels):
             raise AutoslimError(f"Mixing images (mixup, cutmix) needs one class for each image. {instead}")
+        if a.mixes and self.mean is None:
+            raise AutoslimError(f"Mixing images (mixup, cutmix) gives no whole numbers of pixels. {instead}")
         moved = [name for name in ("crop", "pad", "randaugment") if getattr(a, name) not in ("none", 0, None)]
         if spatial(self.labels) and not all(of_places(self.labels, self.images.shape[:2])):
             moved += ["flip"] if a.flip else []
@@ -257,8 +259,8 @@ def evaluation_batches(
     images: ImageStore,
     labels: Labels,
     batch_size: int,
-    mean: np.ndarray,
-    std: np.ndarray,
+    mean: np.ndarray | None,
+    std: np.ndarray | None,
     *,
     index: np.ndarray | None = None,
     crop: float = 1.0,
@@ -270,7 +272,7 @@ def evaluation_batches(
         images: N images.
         labels: such as integers [N].
         batch_size: images a batch.
-        mean: [channels], of images / 255.
+        mean: [channels], of images / 255; None: uint8 pixels, as they are.
         std: [channels], of images / 255.
         index: int64 [n], which images; None: all.
         crop: share of the height and width that is kept, from the middle.
@@ -317,8 +319,10 @@ def evaluation_batches(
     return (parts[0] if len(parts) == 1 else parts[0].concatenate(parts[1])).prefetch(2)
 
 
-def _normalise(x: tf.Tensor, mean: np.ndarray, std: np.ndarray) -> tf.Tensor:
-    """(x / 255 - mean) / std by channel."""
+def _normalise(x: tf.Tensor, mean: np.ndarray | None, std: np.ndarray | None) -> tf.Tensor:
+    """(x / 255 - mean) / std by channel; without a mean the pixels as they are."""
+    if mean is None:
+        return x
     scale = (1 / (255 * np.asarray(std, np.float64))).astype(np.float32)
     shift = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)
     return tf.cast(x, tf.float32) * scale + shift

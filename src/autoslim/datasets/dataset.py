@@ -27,6 +27,7 @@ CONSTANTS = {
     "unit": (0.0, 1.0),
     "symmetric": (0.5, 0.5),
     "pixels": (0.0, 1 / 255),
+    "uint8": (0.0, 1 / 255),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 SMALLEST_STD = 1e-3
@@ -113,7 +114,7 @@ class Dataset(ABC):
     @property
     def mean(self) -> np.ndarray:
         """What is taken off images / 255, by channel, float32 [channels]: the training images' own mean, or
-        zero ("unit", "pixels"), a half ("symmetric"), ImageNet's ("imagenet")."""
+        zero ("unit", "pixels", "uint8"), a half ("symmetric"), ImageNet's ("imagenet")."""
         return self.moments[0] if self.normalization == "dataset" else self._constants[0]
 
     @property
@@ -138,6 +139,11 @@ class Dataset(ABC):
                 f"have {channels}. Choose another."
             )
         return np.broadcast_to(mean, (channels,)).copy(), np.broadcast_to(std, (channels,)).copy()
+
+    @property
+    def _given_out(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """What batches are normalised by; of "uint8" nothing, which gives out the pixels themselves."""
+        return (None, None) if self.normalization == "uint8" else (self.mean, self.std)
 
     @cached_property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -198,8 +204,7 @@ class Dataset(ABC):
             self.train_labels,
             batch_size,
             seed,
-            self.mean,
-            self.std,
+            *self._given_out,
             Augmentation(**augmentation),
             index,
             self.classes,
@@ -298,7 +303,7 @@ class Dataset(ABC):
         even: bool = False,
     ) -> tf.data.Dataset:
         return evaluation_batches(
-            store, labels, batch_size, self.mean, self.std, index=index, crop=self.eval_crop, even=even
+            store, labels, batch_size, *self._given_out, index=index, crop=self.eval_crop, even=even
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from autoslim.scoring import unweighted
+from autoslim.scoring import Weighted, unweighted, without_lists
 
 Labels = Any
 """Integers [N] of classes; or numbers [N, ...]; or a structure of such arrays, one for each output."""
@@ -38,7 +38,13 @@ def in_memory(labels: Labels) -> Any:
         with tf.device("CPU:0"):
             return tf.constant(values, kind)
 
-    return tf.nest.map_structure(tensor, labels)
+    return tf.nest.map_structure(tensor, _plain(labels))
+
+
+def _plain(labels: Labels) -> Any:
+    if isinstance(labels, Weighted):
+        return Weighted(without_lists(labels.labels), labels.weights)
+    return without_lists(labels)
 
 
 def gathered(labels: Any, places: Any) -> Any:

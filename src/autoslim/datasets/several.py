@@ -17,13 +17,14 @@ from autoslim.datasets.dataset import CONSTANTS, SMALLEST_STD, Dataset
 from autoslim.datasets.images import hashes
 from autoslim.datasets.labels import Labels, fingerprint, gathered, in_memory, taken
 from autoslim.errors import AutoslimError
+from autoslim.scoring import without_lists
 
 
 class Inputs:
     """Several inputs in memory: a dict or a list of arrays [N, ...]; uint8 [N, H, W, C] are images."""
 
     def __init__(self, arrays: Any) -> None:
-        self.arrays = arrays
+        self.arrays = arrays = without_lists(arrays)
         self.shape: Any = tf.nest.map_structure(lambda one: tuple(one.shape[1:]), arrays)
 
     def __len__(self) -> int:
@@ -173,6 +174,9 @@ class InputsDataset(Dataset):
 
     def normalised(self, inputs: Any) -> Any:
         """A batch of inputs: images as (pixels / 255 - mean) / deviation, other numbers as they are."""
+
+        if self.normalization == "uint8":
+            return inputs
 
         def one(x: Any, mean: Any, std: Any) -> Any:
             if x.dtype != tf.uint8 or x.shape.rank != 4:

@@ -71,9 +71,7 @@ def forward_gated(graph: Structure, images: Any, gates: Mapping[int, Any]) -> An
 
 def as_images(traced: Trace, images: Any) -> list[Any]:
     """The model's inputs as tensors of the types that it declares."""
-    flat = (
-        [images] if len(traced.inputs) == 1 and not isinstance(images, dict) else keras.tree.flatten(images)
-    )
+    flat = _flat_inputs(traced, images)
     if len(flat) != len(traced.inputs):
         raise AutoslimError(
             f"{len(flat)} input tensors were given; the model has {len(traced.inputs)} inputs: "
@@ -83,13 +81,35 @@ def as_images(traced: Trace, images: Any) -> list[Any]:
     for x, shape, dtype, name in zip(
         flat, traced.input_shapes, traced.input_dtypes, traced.input_names, strict=True
     ):
-        tensor = tf.cast(tf.convert_to_tensor(x), dtype)
+        tensor = tf.convert_to_tensor(x)
+        if tensor.dtype.is_floating and not tf.as_dtype(dtype).is_floating:
+            raise AutoslimError(
+                f"Input {name!r} takes {dtype}, and got {tensor.dtype.name}: expected pixels as they are, or "
+                "whole numbers. Give images that are not normalised."
+            )
+        tensor = tf.cast(tensor, dtype)
         if not tensor.shape.is_compatible_with((None, *shape[1:])):
             raise AutoslimError(
                 f"Input {name!r} has shape {tuple(tensor.shape)}; expected {('N', *shape[1:])}, N images."
             )
         tensors.append(tensor)
     return tensors
+
+
+def _flat_inputs(traced: Trace, images: Any) -> list[Any]:
+    """Inputs in the model's order: of a dict by the names of its own dict, or of its inputs."""
+    if isinstance(images, Mapping):
+        names = traced.input_names
+        if isinstance(traced.input_structure, Mapping):
+            names = tuple(sorted(traced.input_structure))
+        lacking = [name for name in names if name not in images]
+        if lacking and len(names) == len(set(names)):
+            raise AutoslimError(
+                f"Inputs {', '.join(map(str, images))} were given, and not {', '.join(lacking)}: the model's "
+                f"inputs are {', '.join(names)}."
+            )
+        return [images[name] for name in names]
+    return [images] if len(traced.inputs) == 1 else keras.tree.flatten(images)
 
 
 def _as_widths(graph: Structure, widths: Any) -> Any:

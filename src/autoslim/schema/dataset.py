@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from autoslim.schema.checks import Options, key, need, one_of
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100")
-NORMALIZATIONS = ("dataset", "unit", "symmetric", "pixels", "imagenet")
+NORMALIZATIONS = ("dataset", "unit", "symmetric", "pixels", "imagenet", "uint8")
 SOURCES = ("arrays", "image_folder", "tfrecord", "tfds", "custom")
 CROPS = ("none", "resized")
 OPERATIONS = 14  # of RandAugment
@@ -64,7 +64,7 @@ class DatasetConfig(Options):
     )
     normalization: str = key(
         "dataset",
-        "pixels to input: dataset (own mean and std), unit, symmetric, pixels or imagenet",
+        "pixels to input: dataset (own mean and std), unit, symmetric, pixels, imagenet, uint8 (unchanged)",
         words=NORMALIZATIONS,
     )
     holdout: float = key(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
+from autoslim.datasets.given import batches_of
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.scoring import as_tensors, images_in, traced_for_any_batch
 
 
-def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, ...]]) -> int:
+def calibrate(graph: ChannelGraph, batches: Any) -> int:
     """Set every batch norm's moving mean and variance to the average over `batches` at full width.
 
     Batches count by their number of images. Batch norms that are not trainable, or whose call says
@@ -23,7 +23,7 @@ def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, ...]]) -> int:
 
     Args:
         graph: of the network (materialised at the widths of interest), whose statistics are set.
-        batches: (images [B, H, W, C], labels) of training images.
+        batches: (images, labels) of training images; or all of them as arrays, in a tuple.
 
     Returns:
         The number of batches that were averaged.
@@ -42,7 +42,7 @@ def calibrate(graph: ChannelGraph, batches: Iterable[tuple[Any, ...]]) -> int:
     sums: list[Any] = []
     count, total = 0, 0
     traced = None
-    for images, *_ in batches:
+    for images, *_ in batches_of(batches):
         images = as_tensors(images)
         traced = traced or traced_for_any_batch(statistics_of, images)
         size = images_in(images)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from autoslim.datasets.given import batches_of
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, Segments
 from autoslim.graph.replicas import Replicas
 from autoslim.metrics import Metric
 from autoslim.scoring import as_tensors, images_in
 from autoslim.tasks import AnyTask, Weighted, objective_of
+from autoslim.tasks.configured import given_task
 
 Batch = tuple[Any, ...]  # images [B, H, W, C], labels as the task takes them, perhaps weights [B]
 
@@ -39,11 +41,11 @@ class Scorer:
         batches: Iterable[Batch],
         strategy: tf.distribute.Strategy | None = None,
         execution: str = "slice",
-        task: AnyTask = "classification",
+        task: AnyTask | Mapping[str, Any] | None = None,
     ) -> None:
         self._graph = graph
-        self.objective = objective_of(task, graph)
-        self._batches = [self._as_tensors(batch) for batch in batches]
+        self.objective = objective_of(given_task(task), graph)
+        self._batches = [self._as_tensors(batch) for batch in batches_of(batches)]
         if not self._batches:
             raise AutoslimError("The search got no held-out images. Raise dataset.holdout.")
         if any(images_in(labels) < 2 for _, labels in self._batches):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from autoslim.graph import ChannelGraph
@@ -29,7 +29,7 @@ def search(
     start: Trajectory | None = None,
     known: MutableMapping[Widths, Score] | None = None,
     on_point: Callable[[Trajectory], None] | None = None,
-    task: AnyTask = "classification",
+    task: AnyTask | Mapping[str, Any] | None = None,
     **keys: Any,
 ) -> Trajectory:
     """Choose the channels for every target from a trained supernet, by its scores on held-out images.

@@ -33,14 +33,18 @@ def run_given(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
 
 def normalizations_tried(experiment: Experiment, model: keras.Model) -> dict[str, Evaluation]:
     """A network on held-out images by each normalisation; nothing for networks of several inputs."""
-    if not isinstance(experiment.data.shape, tuple):
+    if not isinstance(experiment.data.shape, tuple) or experiment.data.normalization == "uint8":
         return {}
     data, seed = experiment.data, experiment.config.seed
     index = data.holdout_order(experiment.split[1], seed)[:MOST_IMAGES]
     batches = list(data.heldout(index, experiment.config.train.eval_batch_size, seed))
     found = {}
     channels = data.shape[-1]
-    fitting = {name: pair for name, pair in CONSTANTS.items() if np.asarray(pair[0]).size in (1, channels)}
+    fitting = {
+        name: pair
+        for name, pair in CONSTANTS.items()
+        if name != "uint8" and np.asarray(pair[0]).size in (1, channels)
+    }
     for name, (mean, std) in {"dataset": data.moments, **fitting}.items():
         own = data.mean, data.std
         again = [(_renormalized(x, own, (mean, std)), y) for x, y in batches]

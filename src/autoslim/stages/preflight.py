@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from autoslim.datasets.labels import count, in_memory, taken
 from autoslim.errors import AutoslimError
@@ -46,9 +47,20 @@ def check_before(experiment: Experiment, stages: Sequence[str]) -> None:
         raise AutoslimError(ALONE)
     _check_targets(experiment, stages)
     _check_earlier_stages(experiment, stages)
+    give_pixels(experiment)
     check_labels_fit(experiment)
     if {"supernet", "search"} & set(stages):
         _ = experiment.split
+
+
+def give_pixels(experiment: Experiment) -> None:
+    """Let the data set give out pixels as they are, where the network's inputs take whole numbers."""
+    whole = [not tf.as_dtype(dtype).is_floating for dtype in experiment.plan.trace.input_dtypes]
+    if whole and all(whole) and experiment.data.normalization != "uint8":
+        log.info(
+            "%s takes whole numbers: images are given to it as uint8 pixels.", experiment.config.arch.name
+        )
+        experiment.data.normalization = "uint8"
 
 
 def check_labels_fit(experiment: Experiment) -> None:

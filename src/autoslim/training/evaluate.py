@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from autoslim.datasets.given import BATCH_SIZE, batches_of
 from autoslim.errors import AutoslimError
 from autoslim.metrics import TOP1, Metric
 from autoslim.scoring import as_tensors, traced_for_any_batch
 from autoslim.tasks import AnyTask, Weighted, objective_of
+from autoslim.tasks.configured import given_task
 
 
 @dataclass(frozen=True)
@@ -44,29 +46,34 @@ class Evaluation:
 
 def evaluate(
     model: keras.Model | Callable[[Any], Any],
-    batches: Iterable[tuple[Any, ...]],
-    task: AnyTask = "classification",
+    batches: Any,
+    task: AnyTask | Mapping[str, Any] | None = None,
+    *,
+    loss: Any = None,
+    loss_weights: Mapping[str, float] | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> Evaluation:
     """Evaluate a model.
 
     Args:
         model: images -> outputs; a Keras model uses its moving statistics. What a Keras model ends in is
             recognised; of a function the task says it (logits).
-        batches: (images, labels), or (images, labels, weights of the losses); the last may be smaller.
-        task: as in `fit`.
+        batches: (images, labels), or (images, labels, weights of the losses); the last may be smaller. Or the
+            same of all images as arrays, in a tuple.
+        task, loss, loss_weights, batch_size: as in `fit`.
 
     Raises:
         AutoslimError: if there are no images, or labels that don't fit.
     """
     call = (lambda x: model(x, training=False)) if isinstance(model, keras.Model) else model
-    objective = objective_of(task, model)
+    objective = objective_of(given_task(task, loss, loss_weights), model)
 
     def score(images, labels):
         return objective.scores(labels, call(images))
 
     traced = None
     losses, answers = [], []
-    for batch in batches:
+    for batch in batches_of(batches, batch_size):
         images, labels = as_tensors(batch[0]), as_tensors(batch[1])
         objective.check(labels)
         if len(batch) == 3:

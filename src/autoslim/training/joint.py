@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from autoslim.datasets import BatchSource
+from autoslim.datasets.given import batch_source
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.materialize import own_batch_norms
@@ -20,6 +20,7 @@ from autoslim.schema.checks import Options, gather
 from autoslim.schema.starts import length_of
 from autoslim.schema.training import JointOptions, LoopOptions, OptimizerConfig
 from autoslim.tasks import AnyTask, objective_of
+from autoslim.tasks.configured import given_task
 from autoslim.training.loop import Evaluate, train
 from autoslim.training.optimizers import refuse_two_optimizers, stage_optimizer
 from autoslim.training.progress import History
@@ -96,20 +97,20 @@ class JointNetwork:
 
 def train_joint(
     model: JointNetwork,
-    batches: BatchSource,
+    batches: Any,
     *options: Options,
     optimizer: keras.optimizers.Optimizer | None = None,
     names: Sequence[str] | None = None,
     folder: Path | str | None = None,
     evaluate: Evaluate | None = None,
-    task: AnyTask = "classification",
+    task: AnyTask | Mapping[str, Any] | None = None,
     **keys: Any,
 ) -> History:
     """Train several networks as one.
 
     Args:
         model: of the networks; its weights are trained.
-        batches: training images.
+        batches: training images, as in `fit`.
         options: `JointOptions`, `OptimizerConfig`, `LoopOptions`, as in `fit`.
         optimizer: as in `fit`.
         names: of the networks, for curves; None: network1, network2, ...
@@ -123,6 +124,7 @@ def train_joint(
     kinds = [JointOptions, OptimizerConfig, LoopOptions]
     stage, how, loop = gather("train_joint", kinds, options, keys)
     refuse_two_optimizers(optimizer, keys)
+    batches, task = batch_source(batches), given_task(task)
     if optimizer is None:
         optimizer = stage_optimizer(model, stage, how, batches.steps_per_epoch, loop.precision)
     step = joint_step(model, optimizer, stage, loop, names=names, task=task)
