@@ -19,6 +19,9 @@ _PUBLIC = {
     "calibrate": "autoslim.slimming.calibrate",
     "evaluate": "autoslim.training.evaluate",
     "export": "autoslim.exporting",
+    "Task": "autoslim.tasks",
+    "Outputs": "autoslim.tasks",
+    "Metric": "autoslim.metrics",
     "AutoslimError": "autoslim.errors",
 }
 _MODULES = ("archs", "datasets")
