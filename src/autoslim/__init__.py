@@ -12,6 +12,7 @@ _PUBLIC = {
     "ChannelGraph": "autoslim.graph",
     "LayerRule": "autoslim.graph",
     "register_rule": "autoslim.graph",
+    "keep_whole": "autoslim.graph",
     "Levels": "autoslim.slimming.levels",
     "fit": "autoslim.training.fit",
     "train_supernet": "autoslim.training.fit",

@@ -1,9 +1,12 @@
 """What is refused, and the whole text of what is said."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from building import Reversing
 from cases import IMAGE, chain, conv, finish, graph_of
 
 from autoslim import LayerRule, register_rule
@@ -212,10 +215,21 @@ class Bare(L.Layer):
 
 
 def test_a_layer_that_cannot_be_copied():
-    graph = ChannelGraph(chain(conv(4), Bare(tf.identity), conv(5)))
-    assert graph.run(np.zeros((1, *IMAGE))).shape == (1, 4)
-    refused(
-        "Layer 'bare', a Bare, can't be copied into the small model: it has no get_config(). "
-        "Write one that returns its constructor's arguments.",
-        graph.materialize,
+    class Locked(Reversing):
+        def __init__(self, function):
+            super().__init__(name="mine")
+            self.lock, self.function = threading.Lock(), function
+
+    graph = ChannelGraph(chain(conv(4), Locked(tf.identity), conv(5)))
+    with pytest.raises(AutoslimError) as error:
+        graph.materialize()
+    assert str(error.value) == (
+        "Layer 'mine', a Locked, can't be copied into the new model: cannot pickle '_thread.lock' object. "
+        "Write a get_config() that returns its constructor's arguments."
     )
+
+
+def test_a_layer_without_a_configuration_and_without_weights_is_used_as_it_is():
+    graph = ChannelGraph(chain(conv(4), Bare(tf.identity), conv(5)))
+    images = np.ones((1, *IMAGE), np.float32)
+    assert np.allclose(graph.materialize()(images), graph.run(images))

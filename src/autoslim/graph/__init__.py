@@ -4,7 +4,7 @@ from autoslim.graph.channel_graph import ChannelGraph
 from autoslim.graph.cost import Cost, LayerCost, layer_costs_csv
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.options import RunOptions
-from autoslim.graph.rules import LayerRule, Unsupported, register_rule
+from autoslim.graph.rules import LayerRule, Unsupported, keep_whole, register_rule
 from autoslim.graph.segments import Segments
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "RunOptions",
     "Segments",
     "Unsupported",
+    "keep_whole",
     "layer_costs_csv",
     "register_rule",
 ]

@@ -6,7 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from autoslim.graph.comparing import check_graph
 from autoslim.graph.cost import Cost, LayerCost, layer_costs, live_memory, total_cost
 from autoslim.graph.materialize import materialize
 from autoslim.graph.options import RunOptions
@@ -40,6 +42,8 @@ class ChannelGraph(Structure):
         AutoslimError: for a subclassed model, or a pattern that matches no layer.
     """
 
+    _verified = False  # whether `verify` was done
+
     def run(
         self, images: Any, widths: Any = None, *, replaced: Replaced | None = None, **options: Any
     ) -> Any:
@@ -63,6 +67,7 @@ class ChannelGraph(Structure):
             AutoslimError: for images, widths or options that don't fit. Inside a `tf.function` the values of
                 a tensor of widths can't be checked.
         """
+        self.verify()
         return forward(self, images, widths, RunOptions(**options), replaced)[0]
 
     def run_with_statistics(
@@ -75,6 +80,7 @@ class ChannelGraph(Structure):
         **options: Any,
     ) -> tuple[Any, Statistics]:
         """As `run`, with the batch's (mean, variance) of every batch normalisation that used its own."""
+        self.verify()
         chosen = RunOptions(batch_statistics=batch_statistics, **options)
         return forward(self, images, widths, chosen, replaced)
 
@@ -122,5 +128,22 @@ class ChannelGraph(Structure):
             name: of the new model; None: the traced model's.
             replaced: {id(a weight of the model): what the new model gets in its place}, as in `run`.
         """
+        self.verify()
         widths = self.full if widths is None else self.check(widths)
-        return materialize(self, Units.first(self.groups, widths), weights, name, replaced or {})
+        units = Units.first(self.groups, widths)
+        return materialize(self, units, weights, name, replaced or {}, widths)
+
+    def verify(self) -> None:
+        """Compare, once, the graph at full width with its model, on random inputs.
+
+        `run`, `materialize` and all that trains or searches do so first; what asks for names and costs alone
+        need not.
+
+        Raises:
+            AutoslimError: if they differ: a rule does not fit its layer. It names the first such layer.
+        """
+        if not self._verified:
+            with tf.init_scope():
+                if tf.executing_eagerly():
+                    check_graph(self)
+                    self._verified = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,19 +10,31 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, first_line
 from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.comparing import check_network
+from autoslim.graph.copying import as_it_is, initial_values, rebuilt
 from autoslim.graph.rules.base import weight_of
 from autoslim.graph.run import Replaced
 from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node
 from autoslim.graph.units import Units
 
+log = logging.getLogger(__name__)
+
 
 def materialize(
-    graph: Structure, units: Units, weights: bool, name: str | None, replaced: Replaced
+    graph: Structure,
+    units: Units,
+    weights: bool,
+    name: str | None,
+    replaced: Replaced,
+    widths: np.ndarray | None = None,
 ) -> keras.Model:
-    """The network that has these units of the traced one's; see `ChannelGraph.materialize`."""
+    """The network that has these units of the traced one's; see `ChannelGraph.materialize`.
+
+    With `widths` it is compared with the graph at these.
+    """
     traced = graph.trace
     inputs = [
         keras.Input(batch_shape=shape, dtype=dtype, name=name_)
@@ -30,24 +42,74 @@ def materialize(
             traced.input_shapes, traced.input_dtypes, traced.input_names, strict=True
         )
     ]
-    copies: dict[int, Any] = {}  # id(original) -> its slimmed copy; a shared layer has one
-    taken = set(traced.input_names)
-
-    def visit(node: Node, tensors: list[Any]) -> list[Any]:
-        if id(node.op) not in copies:
-            copies[id(node.op)] = layer_with(graph, node, units, _free_name(node.name, taken))
-        call = graph.call_arguments(node, _Taken(units))
-        return keras.tree.flatten(call.call(tensors, op=copies[id(node.op)]))
-
-    outputs = traced.walk(inputs, visit)
+    made = _Made(graph, units, weights, replaced, set(traced.input_names))
+    outputs = traced.walk(inputs, made.visit)
     model = keras.Model(
         traced.pack_inputs(inputs), traced.pack_outputs(outputs), name=name or graph.model.name
     )
-    for node in traced.nodes:
-        rule = graph.rule(node)
-        if weights or (rule is not None and rule.measured):
-            _copy_weights(graph, node, copies[id(node.op)], units, replaced)
+    if widths is not None:
+        check_network(graph, model, widths, replaced, made.values)
+    if not weights:
+        made.initialise()
     return model
+
+
+class _Made:
+    """The layers of the new model, made one after another."""
+
+    def __init__(
+        self, graph: Structure, units: Units, weights: bool, replaced: Replaced, taken: set[str]
+    ) -> None:
+        self.graph, self.units, self.replaced = graph, units, replaced
+        self.taken = taken  # names
+        self.weights = weights
+        self.layers: dict[int, Any] = {}  # id(original) -> its copy; a shared layer has one
+        self.variables: dict[int, Any] = {}  # id(a variable that is whole in the new model) -> its copy
+        self.values: list[list[Any]] = []  # symbolic outputs of each node
+        self._initial: list[tuple[Any, Any]] = []  # (variable, the value that its initializer gave)
+
+    def visit(self, node: Node, tensors: list[Any]) -> list[Any]:
+        """The node's outputs in the new model."""
+        call = self.graph.call_arguments(node, _Taken(self.units))
+        first = id(node.op) not in self.layers
+        if first:
+            name = _free_name(node.name, self.taken)
+            self.layers[id(node.op)] = layer_with(self.graph, node, self.units, name, self.variables)
+        layer = self.layers[id(node.op)]
+        outputs = keras.tree.flatten(call.call(tensors, op=layer))
+        if first:
+            self._fill(node, layer)
+        self.values.append(outputs)
+        return outputs
+
+    def _fill(self, node: Node, layer: Any) -> None:
+        """Give a layer that was just built its weights."""
+        rule = self.graph.rule(node)
+        variables = getattr(layer, "variables", ()) if layer is not node.op else ()
+        if rule is not None and not rule.measured:
+            self._initial += [(variable, variable.numpy()) for variable in variables]
+        elif rule is None and variables and not self.weights:
+            self._initial += self._of_whole(node, variables)
+        _copy_weights(self.graph, node, layer, self.units, self.replaced)
+        for name in self.graph.weight_dimensions(node):
+            old, new = weight_of(node.op, name), weight_of(layer, name)
+            if id(old) not in self.replaced and tuple(old.shape) == tuple(new.shape):
+                self.variables.setdefault(id(old), new)
+
+    def _of_whole(self, node: Node, variables: Any) -> list[tuple[Any, Any]]:
+        """The variables of a layer that stays whole, and what their initializers gave."""
+        call = lambda layer, inputs: node.call(inputs, op=layer)  # noqa: E731
+        try:
+            return list(zip(variables, initial_values(node.op, node.input_shapes, call), strict=True))
+        except Exception as error:  # a class of the user's may raise anything
+            why = first_line(error, 120)
+            log.warning("Layer %r keeps the weights that it has: it can't be made again: %s", node.name, why)
+            return []
+
+    def initialise(self) -> None:
+        """Take the weights back to what their initializers gave; those that were measured stay."""
+        for variable, value in self._initial:
+            variable.assign(value)
 
 
 def own_batch_norms(
@@ -73,7 +135,7 @@ def own_batch_norms(
 
 
 def _slimmed_copy(graph: Structure, node: Node, units: Units, suffix: str) -> keras.Layer:
-    layer = layer_with(graph, node, units, node.name.replace("/", "_") + suffix)
+    layer = layer_with(graph, node, units, node.name.replace("/", "_") + suffix, {})
     layer.build((*node.input_shapes[0][:-1], units.count(graph.input_axes(node)[0])))
     _copy_weights(graph, node, layer, units, {})
     return layer
@@ -109,39 +171,47 @@ def _free_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def layer_with(graph: Structure, node: Node, units: Units, name: str) -> Any:
-    """The same layer for the channels that there are."""
-    op = node.op
-    rule = graph.rule(node)
-    if isinstance(op, keras.layers.Lambda):
-        return op  # holds no weights, and Keras refuses to build a lambda from its configuration
+def layer_with(graph: Structure, node: Node, units: Units, name: str, known: dict[int, Any]) -> Any:
+    """The same layer for the channels that there are.
+
+    A layer of the user's that keeps all its channels is copied attribute by attribute; others are made again
+    from their configuration.
+
+    Args:
+        graph: that the node is of.
+        node: a call of the layer.
+        units: that there are.
+        name: of the new layer.
+        known: {id(a variable that is whole in the new model): its copy}; variables that are copied join it.
+    """
+    op, rule = node.op, graph.rule(node)
+    if (
+        rule is None
+        or node.noise
+        or (not type(op).__module__.startswith("keras.") and _is_whole(node, graph, units))
+    ):
+        return as_it_is(op, name, node.input_shapes, known, lambda layer, inputs: node.call(inputs, op=layer))
     try:
-        config = op.get_config()
-    except NotImplementedError as error:
+        return rebuilt(op, rule.config(op, _Taken(units), *graph.given_to_rule(node)), name)
+    except Exception as error:  # a class of the user's may raise anything
+        if _is_whole(node, graph, units):
+            call = lambda layer, inputs: node.call(inputs, op=layer)  # noqa: E731
+            return as_it_is(op, name, node.input_shapes, known, call)
         raise AutoslimError(
-            f"Layer {node.name!r}, a {type(op).__name__}, can't be copied into the small model: it has no "
-            "get_config(). Write one that returns its constructor's arguments."
+            f"Layer {node.name!r}, a {type(op).__name__}, can't be made again with fewer channels: "
+            f"{first_line(error, 200)}. Its get_config() must return its constructor's arguments."
         ) from error
-    if rule is not None:
-        config |= rule.config(op, _Taken(units), *graph.given_to_rule(node))
-    if inspect.isfunction(getattr(op, "activation", None)):
-        config["activation"] = op.activation  # as it is: a function of the user's need not be registered
-    if not isinstance(op, keras.Layer):
-        copy = type(op).from_config(config)
-        copy.name = name
-        return copy
-    layer = type(op).from_config({**config, "name": name})
-    layer.trainable = op.trainable
-    return layer
+
+
+def _is_whole(node: Node, graph: Structure, units: Units) -> bool:
+    """Whether all channels are there that a node touches."""
+    layouts = [*graph.input_layouts(node), *graph.output_layouts(node)]
+    return all(units.count(axis) == axis.size for layout in layouts for _, axis in layout.axes)
 
 
 def _copy_weights(graph: Structure, node: Node, layer: Any, units: Units, replaced: Replaced) -> None:
-    if not isinstance(node.op, keras.Layer) or layer is node.op:
-        return
     rule = graph.rule(node)
-    if rule is None:
-        layer.set_weights(node.op.get_weights())
-        prepare(layer, node.op)
+    if not isinstance(node.op, keras.Layer) or layer is node.op or rule is None:
         return
     for name, dimensions in graph.weight_dimensions(node).items():
         variable = weight_of(node.op, name)

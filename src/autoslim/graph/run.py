@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import keras
@@ -51,6 +51,11 @@ def forward_part(
         What stands at the part's outputs, flat.
     """
     return part.walk(inputs, _Pass(graph, widths, options, {}).visit)
+
+
+def visitor(graph: Structure, widths: Any, replaced: Replaced) -> Callable[[Node, list[Any]], list[Any]]:
+    """What computes a graph's nodes at given widths, sliced, one by one: (node, inputs) -> outputs."""
+    return _Pass(graph, _as_widths(graph, widths), RunOptions(), replaced).visit
 
 
 def forward_gated(graph: Structure, images: Any, gates: Mapping[int, Any]) -> Any:

@@ -18,7 +18,7 @@ from autoslim.graph.axes import FIXED, Axis, Dimension, Layout
 from autoslim.graph.connecting import connect
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.measure import Uncountable, measured_macs
-from autoslim.graph.rules import LayerRule, rule_for
+from autoslim.graph.rules import WHOLE, LayerRule, rule_for
 from autoslim.graph.rules.base import Channels
 from autoslim.graph.trace import Node, Trace, UnknownSize, trace
 
@@ -33,7 +33,7 @@ def trace_of(model: keras.Model) -> Trace:
     Raises:
         AutoslimError: if the model is subclassed.
     """
-    return trace(model, lambda op: rule_for(op) is not None)
+    return trace(model, lambda op: rule_for(op) is not None or type(op) in WHOLE)
 
 
 class Structure:

@@ -96,6 +96,12 @@ class Looked:
     inputs: tuple[int, ...]  # value ids
     outputs: tuple[int, ...]
 
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Call the layer itself."""
+        fill = lambda x: inputs[x] if isinstance(x, Slot) else x  # noqa: E731
+        args, kwargs = keras.tree.map_structure(fill, (self.args, self.kwargs))
+        return self.layer(*args, **kwargs)
+
 
 @dataclass(frozen=True)
 class Trace:

@@ -55,6 +55,7 @@ class Scorer:
             )
         self.sizes: tuple[int, ...] = tuple(images_in(labels) for _, labels in self._batches)
         self.images = sum(self.sizes)
+        graph.verify()
         self.segments = Segments(graph, strategy, execution)
         self.macs = 0  # multiply-accumulates spent so far
         self.scored = 0  # images scored so far, each as often as a network was scored on it

@@ -139,6 +139,7 @@ class ArmsStep:
         model: Any = None,
         draw: Callable[[int], np.ndarray] | None = None,
     ) -> None:
+        graph.verify()
         self.graph, self.model = graph, graph.model if model is None else model
         self.optimizer, self.options = optimizer, options
         self.arms = tuple(arm.name for arm in arms)

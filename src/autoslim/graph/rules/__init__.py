@@ -79,11 +79,13 @@ from autoslim.graph.rules.tried import tried_rule
 __all__ = [
     "NAMED",
     "NOISE",
+    "WHOLE",
     "OPERATIONS",
     "RULES",
     "LayerRule",
     "NeedsCut",
     "Unsupported",
+    "keep_whole",
     "register_rule",
     "rule_for",
     "same_config",
@@ -230,6 +232,8 @@ OPERATIONS: dict[tuple[str, str], LayerRule] = {
     for name, rule in own.items()
 } | {("keras.src.activations.activations", "ReLU"): RELU}
 
+WHOLE: set[type] = set()  # classes that are not looked into
+
 
 def rule_for(op: keras.Operation) -> LayerRule | None:
     """The rule of a layer or operation, or None.
@@ -271,3 +275,17 @@ def register_rule(layer_class: type[keras.Layer], rule: LayerRule | type[keras.L
             f"rule={rule!r}: expected an autoslim.LayerRule, or a layer class that has a rule."
         )
     RULES[layer_class] = known
+
+
+def keep_whole(layer_class: type[keras.Layer]) -> None:
+    """Tell autoslim not to look into layers of this class; they keep their full width.
+
+    Args:
+        layer_class: the class itself; its subclasses are looked into.
+
+    Raises:
+        AutoslimError: if it is no layer class.
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise AutoslimError(f"layer_class={layer_class!r}: expected a subclass of keras.layers.Layer.")
+    WHOLE.add(layer_class)
