@@ -195,3 +195,44 @@ def test_augmentation_within_a_network_is_for_training_alone():
     small = graph.materialize(graph.uniform(0.5))
     assert any(isinstance(layer, L.RandomFlip) for layer in small.layers)
     np.testing.assert_allclose(small(x, training=False), graph.run(x, graph.uniform(0.5)), atol=1e-5)
+
+
+class Adds(L.Layer):
+    """A layer that adds a loss of its own."""
+
+    def call(self, x):
+        self.add_loss(0.1 * keras.ops.mean(keras.ops.square(x)))
+        return x
+
+
+def adding(nested):
+    """Activity regularizers and an added loss, in the network itself or in one that is nested."""
+    keras.utils.set_random_seed(5)
+    image = keras.Input(SHAPE)
+    x = L.Conv2D(6, 3, activity_regularizer=keras.regularizers.L2(1e-3))(image)
+    x = L.GlobalAveragePooling2D()(Adds()(L.ActivityRegularization(l1=1e-3)(x)))
+    inner = keras.Model(image, x)
+    outer = keras.Input(SHAPE)
+    x = inner(outer) if nested else x
+    return keras.Model(outer if nested else image, L.Dense(CLASSES, kernel_regularizer="l2")(x))
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["in it", "nested"])
+def test_losses_that_layers_add_are_learnt(nested):
+    own, plain, (x, y) = adding(nested), adding(nested), images(16)
+    autoslim.fit(own, [(x, y)], optimizer=keras.optimizers.SGD(0.1), epochs=1)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with tf.GradientTape() as tape:
+        outputs = plain(x, training=True)
+        value = loss(y, outputs) + sum(plain.losses)
+    gradients = tape.gradient(value, plain.trainable_variables)
+    keras.optimizers.SGD(0.1).apply(gradients, plain.trainable_variables)
+    for a, b in zip(own.trainable_variables, plain.trainable_variables, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_sequential_model_that_is_not_built():
+    model, (x, y) = keras.Sequential([L.Conv2D(8, 3), L.GlobalAveragePooling2D(), L.Dense(CLASSES)]), images()
+    history = autoslim.fit(model, (x, y), batch_size=16, **shortly())
+    assert history[0]["train/loss"] > 0 and autoslim.evaluate(model, (x, y)).loss > 0
+    assert autoslim.ChannelGraph(model).slimmable

@@ -275,15 +275,6 @@ def test_teacher_of_other_classes():
         step(*map(tf.constant, images(8)), 0)
 
 
-def test_activity_regularizers_are_told(caplog):
-    x = keras.Input((6, 6, 2))
-    y = keras.layers.Conv2D(4, 3, activity_regularizer="l2", name="busy")(x)
-    model = keras.Model(x, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(y)))
-    step = plain_step(ChannelGraph(model), sgd())
-    assert "Activity regularizers play no part in this training: busy." in caplog.text
-    step(*map(tf.constant, images(8)), 0)
-
-
 @pytest.mark.parametrize("arms", [1, 0])
 def test_too_few_arms(arms):
     graph = ChannelGraph(network())

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
+from autoslim.graph.added import added_losses, forget_losses
 from autoslim.graph.axes import Axis, Dimension, Layout
 from autoslim.graph.options import DTYPES, RunOptions
 from autoslim.graph.rules.base import call_layer, mixes_channels, weight_of
@@ -21,14 +22,20 @@ Statistics = list[tuple[keras.Layer, Axis, Any, Any]]  # (layer, its axis, batch
 
 
 def forward(
-    graph: Structure, images: Any, widths: Any, options: RunOptions, replaced: Replaced | None = None
+    graph: Structure,
+    images: Any,
+    widths: Any,
+    options: RunOptions,
+    replaced: Replaced | None = None,
+    added: list[Any] | None = None,
 ) -> tuple[Any, Statistics]:
-    """See `ChannelGraph.run_with_statistics`."""
+    """See `ChannelGraph.run_with_statistics`; the losses that layers add are put into `added`."""
     if replaced and options.masked:
         raise AutoslimError(
             "Weights that are replaced have the widths' own shapes: expected execution='slice'."
         )
     run = _Pass(graph, _as_widths(graph, widths), options, replaced or {})
+    run.added = added
     outputs = graph.trace.walk(as_images(graph.trace, images), run.visit)
     if DTYPES[options.precision]:
         outputs = [tf.cast(y, tf.float32) if y.dtype in (tf.bfloat16, tf.float16) else y for y in outputs]
@@ -152,6 +159,7 @@ class _Pass:
         self.options = options
         self.replaced = replaced
         self.statistics: Statistics = []
+        self.added: list[Any] | None = None  # where the losses that layers add are put
         self._masks: dict[Axis, Any] = {}
         self._counts: dict[Axis, Any] = {}
 
@@ -174,6 +182,13 @@ class _Pass:
     def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
         self.node = node
         self.compute_dtype = self._dtype_of(node)
+        forget_losses(node.op)
+        outputs = self._run(node, inputs)
+        if self.added is not None:
+            self.added += added_losses(node.op, outputs)
+        return outputs
+
+    def _run(self, node: Node, inputs: list[Any]) -> list[Any]:
         rule = self.graph.rule(node)
         if rule is None:
             return keras.tree.flatten(call_layer(node.op, inputs, {}, cast(Any, self)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from autoslim.datasets.batches import BatchSource
 from autoslim.datasets.given import BATCH_SIZE, batch_source
 from autoslim.graph import ChannelGraph
 from autoslim.reporting.terminal import progress
@@ -45,7 +46,7 @@ def fit(
     Several devices are used if the model was made in the scope of a strategy.
 
     Args:
-        model: functional Keras model; its weights are trained.
+        model: functional or Sequential Keras model, built or not; its weights are trained.
         batches: training images: (images, labels) or (images, labels, weights) as arrays, a tf.data.Dataset
             or a list of such batches, or what `data.training()` returns. Images, and labels, may be dicts or
             lists, for several inputs and outputs.
@@ -73,6 +74,7 @@ def fit(
     refuse_two_optimizers(optimizer, keys)
     source = batch_source(batches, batch_size)
     task = given_task(task, loss, loss_weights)
+    _build(model, source)
     if optimizer is None:
         optimizer = stage_optimizer(model, stage, how, source.steps_per_epoch, loop.precision)
     return train(
@@ -84,6 +86,13 @@ def fit(
         progress=progress,
         description=description,
     )
+
+
+def _build(model: keras.Model, source: BatchSource) -> None:
+    """Build a Sequential model that has no input shape yet for the images that come."""
+    if isinstance(model, keras.Sequential) and not model.built:
+        spec = source.dataset(1).element_spec[0]
+        model.build((None, *spec.shape[1:]))
 
 
 def train_supernet(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +16,6 @@ from autoslim.graph.run import Replaced, forward
 from autoslim.schema.training import LoopOptions
 from autoslim.training.distribution import Strategy, mean_in_replica, sum_in_replica
 from autoslim.training.losses import weight_losses
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Differentiation:
             images: float32 [B, H, W, C], this replica's.
             loss_of: what the network returns -> loss, scalar.
             widths: int32 [G], or None.
-            weight_share: times what the weights' regularizers add to the loss.
+            weight_share: times what the weights' regularizers, and layers themselves, add to the loss.
             replaced: weights that others stand in for, as in `ChannelGraph.run`.
         """
         layers: list[keras.Layer] = []
@@ -78,9 +75,13 @@ class Differentiation:
 
         def compute() -> tuple[Any, ...]:
             with tf.GradientTape() as tape:
-                outputs, statistics = forward(self.graph, images, widths, options, replaced)
+                more: list[Any] | None = [] if weight_share else None  # what layers add
+                outputs, statistics = forward(self.graph, images, widths, options, replaced, more)
                 loss = loss_of(outputs)
-                added = [weight_share * w for w in weight_losses(self._variables)] if weight_share else []
+                added = [
+                    weight_share * tf.cast(one, loss.dtype)
+                    for one in (*(weight_losses(self._variables) if weight_share else ()), *(more or ()))
+                ]
                 scaled = self._optimizer.scale_loss(tf.add_n([loss, *added]))
             values = [v.value for v in self._variables]  # a Keras variable is no source of zeros
             gradients = tape.gradient(scaled, values, unconnected_gradients="zero")
@@ -178,9 +179,6 @@ def prepare(model: keras.Model, optimizer: keras.optimizers.Optimizer, strategy:
             f"The optimizer was built for other weights than those of model {model.name!r}. Give each "
             "training an optimizer of its own."
         )
-    ignored = [layer.name for layer in model.layers if getattr(layer, "activity_regularizer", None)]
-    if ignored:
-        log.warning("Activity regularizers play no part in this training: %s.", ", ".join(ignored))
     return variables
 
 
