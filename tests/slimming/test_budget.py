@@ -34,7 +34,7 @@ def test_uniform_keeps_within_all_limits():
     ("arguments", "message"),
     [
         ({"resource": "speed"}, "resource 'speed' is unknown. There are: flops, params, memory, latency."),
-        ({"limits": {"params": 0}}, "slim.limits.params=0 is out of range: weights, above 0."),
+        ({"limits": {"params": 0}}, "slim.limits.params=0 is out of range: weights, above 0; or base."),
         (
             {"resource": "latency"},
             "Latency is limited but nothing measures it: give "

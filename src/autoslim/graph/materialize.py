@@ -18,7 +18,7 @@ from autoslim.graph.rules.base import weight_of
 from autoslim.graph.run import Replaced
 from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node
-from autoslim.graph.units import Units
+from autoslim.graph.units import Units, entries_of
 
 log = logging.getLogger(__name__)
 
@@ -213,15 +213,25 @@ def _copy_weights(graph: Structure, node: Node, layer: Any, units: Units, replac
     rule = graph.rule(node)
     if not isinstance(node.op, keras.Layer) or layer is node.op or rule is None:
         return
+    summed = graph.summed_dimensions(node) if units.shares is not None else {}
     for name, dimensions in graph.weight_dimensions(node).items():
         variable = weight_of(node.op, name)
         if id(variable) in replaced:
             value = tf.convert_to_tensor(replaced[id(variable)])
         else:
             value = taken(tf.convert_to_tensor(variable).numpy(), dimensions, units)
+            if name in summed:
+                value = _shared_out(value, summed[name], dimensions[summed[name]], units)
         weight_of(layer, name).assign(value)
     if rule.measured:
         prepare(layer, layer)
+
+
+def _shared_out(value: np.ndarray, place: int, dimension: Dimension, units: Units) -> np.ndarray:
+    """A weight with each entry along the dimension at `place` times the share of its unit."""
+    assert isinstance(dimension, Axis) and units.shares is not None
+    shape = [-1 if i == place else 1 for i in range(value.ndim)]
+    return value * entries_of(dimension, units.shares).reshape(shape).astype(value.dtype)
 
 
 def prepare(layer: keras.Layer, source: keras.Layer) -> None:

@@ -23,6 +23,8 @@ class Units:
     """
 
     of: tuple[np.ndarray, ...]  # [G], int64 [units of the other network]
+    shares: tuple[np.ndarray, ...] | None = None
+    """[G], float64 [units of the other network]: what each counts where weights sum over them; None: 1."""
 
     @classmethod
     def first(cls, groups: Sequence[ChannelGroup], widths: np.ndarray) -> Units:
@@ -66,3 +68,9 @@ def units_on(axis: Axis) -> list[tuple[int, np.ndarray]]:
             found.setdefault(piece.group, []).append(tiled.reshape(len(entries), -1))
         start += piece.size
     return [(group, np.concatenate(parts, 1)) for group, parts in found.items()]
+
+
+def entries_of(axis: Axis, values: Sequence[np.ndarray]) -> np.ndarray:
+    """A value for each entry of an axis, from those of the units of its groups."""
+    parts = [np.repeat(values[piece.group], piece.repeat) for piece in axis.pieces]
+    return np.tile(np.concatenate(parts), axis.tiles)

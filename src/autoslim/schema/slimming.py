@@ -18,9 +18,22 @@ SOLVING = ("predictor", "taylor", "magnitude")  # methods that solve for the wid
 DRAWING = ("random", "evolution", "predictor")  # methods that score random networks
 
 
+BASE = "base"  # as a limit: what the network has that targets are shares of
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _limit(doc: str) -> Any:
     """A field for the largest amount of a resource."""
-    return key(None, doc, above=0, expected="an amount above 0, or null")
+    return key(
+        None,
+        f"{doc}; base: what the full network has; null: no limit",
+        holds=lambda amount: amount is None or amount == BASE or (is_number(amount) and amount > 0),
+        expected="an amount above 0, base, or null",
+    )
 
 
 @dataclass
@@ -29,14 +42,14 @@ class LimitsConfig(Options):
 
     section: ClassVar[str] = "slim.limits"
 
-    flops: float | None = _limit("largest number of multiply-accumulates an image; null: no limit")
-    params: float | None = _limit("largest number of parameters; null: no limit")
-    memory: float | None = _limit("largest peak of live activations, bytes; null: no limit")
-    latency: float | None = _limit("longest latency of an image, ms in slim.runtime; null: no limit")
+    flops: Any = _limit("largest number of multiply-accumulates an image")
+    params: Any = _limit("largest number of parameters")
+    memory: Any = _limit("largest peak of live activations, bytes")
+    latency: Any = _limit("longest latency of an image, ms in slim.runtime")
 
     @property
-    def given(self) -> dict[str, float]:
-        """The limits that are set."""
+    def given(self) -> dict[str, Any]:
+        """The limits that are set: amounts, or `BASE`."""
         amounts = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: amount for name, amount in amounts.items() if amount is not None}
 
@@ -190,6 +203,16 @@ class SlimConfig(SearchOptions):
         unit="a share",
     )
     divisor: int = key(4, "widths are multiples of this", least=1)
+    headroom: Any = key(
+        1.0,
+        "how much wider than the network the supernet is, so that some groups can be: times the full width, "
+        "or {pattern of layer names: times}; targets stay shares of the network itself",
+        holds=lambda value: all(
+            is_number(factor) and factor >= 1
+            for factor in (value.values() if isinstance(value, Mapping) else [value])
+        ),
+        expected="a number of 1 or more, or such a number for each pattern of layer names",
+    )
     freeze: list[str] = key([], "layers that keep their full width: names or patterns such as stem*")
     channels: str | None = key(None, "a channels.yaml to retrain in place of a search's result; null: search")
     runtime: str = key(
@@ -211,3 +234,8 @@ class SlimConfig(SearchOptions):
         least=2,
         expected="batch statistics need at least 2 images",
     )
+
+    @property
+    def wider(self) -> bool:
+        """Whether the supernet is wider than the network."""
+        return self.headroom != 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, Cost
+from autoslim.schema.slimming import BASE
 from autoslim.slimming.trajectory import Trajectory
 
 RESOURCES = ("flops", "params", "memory", "latency")
@@ -24,10 +25,12 @@ class Budget:
         resource: what targets are shares of: "flops", "params", "memory" or "latency".
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
         limits: {resource: largest amount}, in multiply-accumulates, weights, bytes, and what latency is
-            measured in: milliseconds.
+            measured in: milliseconds; or "base": what the network has that targets are shares of.
         latency: widths int [..., G] -> predicted latency [...] that falls with no width, such as a
             `LatencyModel` (`slimming.latency`); needed where latency is limited.
         allow_uncounted: limit FLOPs also where those of some layers could not be counted.
+        reference: widths int32 [G] of the network that targets are shares of, where the graph is a wider
+            one; None: the full network.
 
     Raises:
         AutoslimError: for unknown resources, limits that are not above 0, or latency without a measure.
@@ -38,32 +41,42 @@ class Budget:
         graph: ChannelGraph,
         resource: str = "flops",
         convention: str = "macs",
-        limits: Mapping[str, float] | None = None,
+        limits: Mapping[str, float | str] | None = None,
         latency: Callable[[Any], Any] | None = None,
         allow_uncounted: bool = False,
+        reference: np.ndarray | None = None,
     ) -> None:
         self.graph, self.resource, self.convention = graph, resource, convention
-        self.limits = dict(limits or {})
+        self.reference = graph.full if reference is None else graph.check(reference)
         self._latency = latency
-        for name in (resource, *self.limits):
+        asked = dict(limits or {})
+        for name in (resource, *asked):
             if name not in RESOURCES:
                 raise AutoslimError(f"resource {name!r} is unknown. There are: {', '.join(RESOURCES)}.")
-        for name, amount in self.limits.items():
-            if not amount > 0:
-                raise AutoslimError(f"slim.limits.{name}={amount} is out of range: {UNITS[name]}, above 0.")
-        if "latency" in (resource, *self.limits) and latency is None:
+        if "latency" in (resource, *asked) and latency is None:
             raise AutoslimError(
                 "Latency is limited but nothing measures it: give "
                 "latency=autoslim.slimming.latency.LatencyModel(graph, levels, "
                 "autoslim.exporting.NetworkClock())."
             )
-        if "flops" in (resource, *self.limits) and graph.uncounted and not allow_uncounted:
+        if "flops" in (resource, *asked) and graph.uncounted and not allow_uncounted:
             layers = "; ".join(f"{name} ({why})" for name, why in graph.uncounted.items())
             raise AutoslimError(
                 f"FLOPs are limited, but those of these layers could not be counted: {layers}. Limit another "
                 "resource (slim.resource=params), or count them as 0: slim.allow_uncounted=true."
             )
-        self.full: Cost = self.cost(graph.full)
+        self.full: Cost = self.cost(self.reference)
+        self.limits = {name: self._amount(name, amount) for name, amount in asked.items()}
+
+    def _amount(self, name: str, amount: float | str) -> float:
+        """A limit as a number."""
+        if amount == BASE:
+            return float(self.full.of(name))
+        if isinstance(amount, str) or not amount > 0:
+            raise AutoslimError(
+                f"slim.limits.{name}={amount} is out of range: {UNITS[name]}, above 0; or {BASE}."
+            )
+        return float(amount)
 
     def cost(self, widths: Any) -> Cost:
         """Cost at widths int [..., G], with the predicted latency where there is a measure."""
@@ -73,7 +86,7 @@ class Budget:
         return dataclasses.replace(cost, latency=self._latency(widths))
 
     def share(self, cost: Cost) -> Any:
-        """Share of the full network's resource: float, or float64 [...]."""
+        """Share of the resource of the network that targets are shares of: float, or float64 [...]."""
         return cost.of(self.resource) / self.full.of(self.resource)
 
     def recounted(self, trajectory: Trajectory) -> Trajectory:

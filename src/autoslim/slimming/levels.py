@@ -35,6 +35,7 @@ class Levels:
         min_width: float = 0.25,
         divisor: int = 4,
         step: int | None = None,
+        base: np.ndarray | None = None,
     ) -> Levels:
         """At most `count` widths per group, evenly spaced from `min_width` of its size to all of it.
 
@@ -45,6 +46,8 @@ class Levels:
             divisor: widths are the nearest multiples of this (and of the group's own unit); the full width
                 always stays.
             step: in place of `count`: all multiples of this many channels, rounded up to one of the divisor.
+            base: widths int32 [G] of a narrower network, whose shares `min_width` then is of, and which is
+                among the levels; None: the full one.
 
         Raises:
             AutoslimError: for an argument out of range, or if no group is left with a choice.
@@ -54,7 +57,11 @@ class Levels:
                 f"count={count}, min_width={min_width}, divisor={divisor}, step={step}: expected at least 2 "
                 "levels, a smallest width in (0, 1], a divisor of at least 1, a step of at least 1 or None."
             )
-        widths = tuple(_group_levels(group, count, min_width, divisor, step) for group in graph.groups)
+        own = [group.size for group in graph.groups] if base is None else graph.check(base)
+        widths = tuple(
+            _with_base(_group_levels(group, count, min_width * w / group.size, divisor, step), int(w))
+            for group, w in zip(graph.groups, own, strict=True)
+        )
         levels = cls(widths, divisor)
         if all(len(widths) == 1 for widths in levels.widths):
             sizes = [group.size for group in graph.slimmable]
@@ -117,6 +124,15 @@ def _one_changed(
             groups.append(group)
             candidates.append(candidate)
     return groups, np.reshape(np.array(candidates, np.int32), (len(groups), len(widths)))
+
+
+def _with_base(widths: tuple[int, ...], base: int) -> tuple[int, ...]:
+    """The widths with `base` among them, in place of the nearest one between the ends."""
+    if base in widths:
+        return widths
+    between = widths[1:-1]
+    left = sorted(between, key=lambda width: abs(width - base))[1:] if len(between) > 1 else between
+    return tuple(sorted({widths[0], *left, base, widths[-1]}))
 
 
 def _group_levels(

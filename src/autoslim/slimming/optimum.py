@@ -16,6 +16,7 @@ from autoslim.slimming.solver import Limit, PairwiseCost, linear_rows, solve, ta
 
 log = logging.getLogger(__name__)
 
+TIE = 1e-6  # of the largest total drop: by it channels that cost nothing are kept where the budget allows
 GAP = 1e-4  # of a solution's proven bound, above which the log says that it may not be the best
 
 Drops = Sequence[np.ndarray]  # [G], float64 [levels of g]: what a width costs in loss; 0 at full width
@@ -44,7 +45,8 @@ class Optimum:
         Raises:
             AutoslimError: if no network is within the budget.
         """
-        value = PairwiseCost(0.0, tuple(self._pulled(drops, target) if self._trust else drops), {})
+        believed = self._pulled(drops, target) if self._trust else drops
+        value = PairwiseCost(0.0, tuple(_wide_rather(believed, self._levels)), {})
         found = solve(self._levels, value, self._limits(target))
         if found.gap > GAP:
             log.warning("%s: the network for %g is within %.2g of the best", self._name, target, found.gap)
@@ -77,3 +79,12 @@ class Optimum:
             believed = np.asarray(drop) / scale if scale > 0 else np.asarray(drop)
             pulled.append((1.0 - self._trust) * believed + self._trust * distance)
         return pulled
+
+
+def _wide_rather(drops: Drops, levels: Levels) -> list[np.ndarray]:
+    """The drops, with a trifle for being narrow: of widths that cost the same loss the largest is taken."""
+    trifle = TIE * (sum(float(np.max(drop)) for drop in drops) or 1.0) / len(drops)
+    return [
+        drop + trifle * (1.0 - np.array(widths) / widths[-1])
+        for drop, widths in zip(drops, levels.widths, strict=True)
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
+
 from autoslim.graph import ChannelGraph
 from autoslim.schema import SearchOptions
 from autoslim.schema.checks import gather
@@ -30,6 +32,7 @@ def search(
     known: MutableMapping[Widths, Score] | None = None,
     on_point: Callable[[Trajectory], None] | None = None,
     task: AnyTask | Mapping[str, Any] | None = None,
+    reference: np.ndarray | None = None,
     **keys: Any,
 ) -> Trajectory:
     """Choose the channels for every target from a trained supernet, by its scores on held-out images.
@@ -49,6 +52,8 @@ def search(
             the same result. The scores of further networks are put into it.
         on_point: called after every step with the trajectory so far.
         task: what answers are judged by, as in `fit`; a `Scorer` has its own.
+        reference: widths int32 [G] of the network that targets are shares of, where the supernet is a wider
+            one; None: the full network.
         keys: single options by name, over `options`.
 
     Returns:
@@ -66,6 +71,7 @@ def search(
         chosen.limits.given,
         latency,
         chosen.allow_uncounted,
+        reference,
     )
     scorer = holdout if isinstance(holdout, ScoreSource) else Scorer(graph, holdout, task=task)
     problem = Problem(budget, levels, scorer, chosen, seed, known)

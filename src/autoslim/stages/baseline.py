@@ -34,7 +34,9 @@ def run_pretrain(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     batches = experiment.training_batches(experiment.split[0])
     model, history = _trained(experiment, folder, batches, on_held_out_images)
     experiment.save_weights(model, folder)
-    macs = TRAINING * experiment.plan.cost().flops * trained_images(batches, len(history))
+    macs = (
+        TRAINING * experiment.plan.cost(experiment.own_widths).flops * trained_images(batches, len(history))
+    )
     return folder.finish({**billed(experiment, macs), "history": history})
 
 

@@ -23,7 +23,7 @@ def trained_images(batches: BatchSource, epochs: int) -> int:
 def unit(experiment: Experiment) -> int:
     """Multiply-accumulates of one baseline training by this configuration, whether it is run or not."""
     images = trained_images(experiment.training_batches(), experiment.baseline.epochs)
-    return TRAINING * int(experiment.plan.cost().flops) * images
+    return TRAINING * int(experiment.plan.cost(experiment.own_widths).flops) * images
 
 
 def billed(experiment: Experiment, macs: float) -> dict[str, Any]:

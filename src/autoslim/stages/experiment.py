@@ -20,6 +20,7 @@ from autoslim import archs, datasets
 from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph import ChannelGraph
+from autoslim.graph.widening import widen, wider_widths
 from autoslim.schema import BaselineConfig, Config, RetrainConfig, SupernetConfig
 from autoslim.schema.starts import filled
 from autoslim.slimming.budget import Budget
@@ -195,16 +196,48 @@ class Experiment:
         """The channel graph with the user's frozen layers."""
         return ChannelGraph(model, tuple(self.config.slim.freeze))
 
+    def widened(self, model: keras.Model, weights: bool = False) -> keras.Model:
+        """The network with the room that `slim.headroom` gives it; the model itself where that is none.
+
+        Args:
+            model: the full network.
+            weights: go on from its weights, so that it computes the same; else fresh ones.
+        """
+        s = self.config.slim
+        if not s.wider:
+            return model
+        if self.one_training:
+            raise AutoslimError(
+                f"slimming={s.method} trains no supernet, so there is none to be wider: choose another "
+                "method with slim.headroom, such as greedy or predictor."
+            )
+        graph = self.graph_of(model)
+        widths = wider_widths(graph, s.headroom, s.divisor)
+        with self.strategy.scope():
+            return widen(graph, widths, weights=weights, seed=self.config.seed)
+
+    @cached_property
+    def _own_graph(self) -> ChannelGraph:
+        """The graph of the network itself."""
+        return self.graph_of(self.build())
+
     @cached_property
     def plan(self) -> ChannelGraph:
-        """A graph for names and costs; its weights are never trained."""
-        return self.graph_of(self.build())
+        """A graph of the supernet for names and costs; its weights are never trained."""
+        if not self.config.slim.wider:
+            return self._own_graph
+        return self.graph_of(self.widened(self._own_graph.model))
+
+    @cached_property
+    def own_widths(self) -> np.ndarray:
+        """Widths of the network itself among those of the plan: int32 [G]."""
+        return self._own_graph.full
 
     @cached_property
     def levels(self) -> Levels:
         """The widths that each group may take."""
         s = self.config.slim
-        return Levels.spaced(self.plan, s.levels, s.min_width, s.divisor, s.step)
+        return Levels.spaced(self.plan, s.levels, s.min_width, s.divisor, s.step, self.own_widths)
 
     @cached_property
     def latency(self) -> LatencyModel | None:
@@ -212,6 +245,11 @@ class Experiment:
         s = self.config.slim
         if "latency" not in (s.resource, *s.limits.given):
             return None
+        if s.wider:
+            raise AutoslimError(
+                "Latency can't be limited with slim.headroom: it is measured as a share of the supernet's. "
+                "Limit flops, params or memory, or give slim.headroom=1."
+            )
         if is_multi_worker(self.strategy):
             raise AutoslimError(
                 "Latency can't be limited in a run of several workers: each would measure its own. Let them "
@@ -223,7 +261,15 @@ class Experiment:
     def budget(self) -> Budget:
         """What the networks may cost."""
         s = self.config.slim
-        return Budget(self.plan, s.resource, s.convention, s.limits.given, self.latency, s.allow_uncounted)
+        return Budget(
+            self.plan,
+            s.resource,
+            s.convention,
+            s.limits.given,
+            self.latency,
+            s.allow_uncounted,
+            self.own_widths,
+        )
 
     # -- who depends on what -------------------------------------------------------------------------
 
@@ -282,6 +328,7 @@ class Experiment:
             return StageFolder(self.root, "supernet", key)
         widths = {name: getattr(s, name) for name in ("min_width", "divisor", "freeze")}
         widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
+        widths |= {"headroom": s.headroom} if s.wider else {}
         key = {
             **self._common,
             "holdout": self._holdout,
@@ -362,13 +409,17 @@ class Experiment:
         make_room(folder.path, 2**16 + 8 * values + 4096 * len(model.variables))
         model.save_weights(folder.path / WEIGHTS)
 
-    def load_weights(self, folder: StageFolder) -> keras.Model:
+    def load_weights(self, folder: StageFolder, supernet: bool = False) -> keras.Model:
         """The full network with the weights that a finished stage saved.
+
+        Args:
+            folder: of the stage.
+            supernet: whether they are of the supernet, which may be wider than the network.
 
         Raises:
             AutoslimError: for a damaged file, or weights of another network.
         """
-        model = self.build()
+        model = self.widened(self.build()) if supernet else self.build()
         path = folder.path / WEIGHTS
         try:
             model.load_weights(path)

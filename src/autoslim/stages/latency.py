@@ -76,9 +76,9 @@ def over_budget(experiment: Experiment, trajectory: Trajectory) -> list[Over]:
             target if s.resource == "latency" else math.inf,
             (s.limits.latency or math.inf) / latency.full,
         )
-        if allowed >= 1 or not trajectory.reaches(target, s.limits.given):
+        if allowed >= 1 or not trajectory.reaches(target, experiment.budget.limits):
             continue
-        widths = np.array(trajectory.at(target, s.limits.given).widths, np.int32)
+        widths = np.array(trajectory.at(target, experiment.budget.limits).widths, np.int32)
         (share,) = latency.learn([widths], allowed)
         log.info("search: the network for %g has %.3f of the full one's measured latency", target, share)
         if share > allowed:

@@ -122,7 +122,7 @@ def reached(experiment: Experiment) -> Trajectory | None:
     folder = experiment.search_folder()
     trajectory = load_trajectory(experiment, folder.path) if folder.done else None
     s = experiment.config.slim
-    if trajectory is None or not trajectory.reaches(min(s.targets), s.limits.given):
+    if trajectory is None or not trajectory.reaches(min(s.targets), experiment.budget.limits):
         return None
     return None if _missing_moves(experiment, trajectory) else trajectory
 
@@ -140,7 +140,7 @@ def search_result(experiment: Experiment) -> Trajectory:
     trajectory = load_trajectory(experiment, folder.path)
     if trajectory is None:
         raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search again.")
-    met = [target for target in s.targets if trajectory.reaches(target, s.limits.given)]
+    met = [target for target in s.targets if trajectory.reaches(target, experiment.budget.limits)]
     ended = trajectory.points[-1].widths == tuple(experiment.levels.smallest)
     if len(met) < len(s.targets) and not (met and ended):
         raise AutoslimError(
@@ -159,7 +159,7 @@ def _missing_moves(experiment: Experiment, trajectory: Trajectory) -> list[str]:
     """Targets whose budget is still to be given back, or for which exchanges are still to be tried."""
     s = experiment.config.slim
     moves, gives = s.exchange if s.method == "greedy" else 0, METHODS[s.method].path
-    met = [target for target in s.targets if trajectory.reaches(target, s.limits.given)]
+    met = [target for target in s.targets if trajectory.reaches(target, experiment.budget.limits)]
     return [
         f"{target:g}"
         for target in met

@@ -141,7 +141,9 @@ def _figures(
     if any(not KINDS[one.kind].full for one in own):
         figures["channels"] = channels_before_after(_groups(experiment), own)
     if trajectory:
-        figures["search"] = search_curve(trajectory, slim.targets, slim.limits.given, experiment.task.metric)
+        figures["search"] = search_curve(
+            trajectory, slim.targets, experiment.budget.limits, experiment.task.metric
+        )
     return figures
 
 

@@ -40,8 +40,14 @@ def run_retrain(experiment: Experiment, network: Network) -> dict[str, Any]:
         evaluate=lambda: on_test_images(experiment, model),
         description=f"{folder.stage} {network.name}",
     )
-    teacher_macs = 0 if r.teacher == "none" else int(experiment.plan.cost().flops)
-    return finish_network(experiment, folder, model, history, teacher_macs)
+    return finish_network(experiment, folder, model, history, _teacher_macs(experiment))
+
+
+def _teacher_macs(experiment: Experiment) -> int:
+    """Multiply-accumulates of the teacher's pass for one image."""
+    which = experiment.retrain.teacher
+    widths = experiment.plan.full if which == "supernet" else experiment.own_widths
+    return 0 if which == "none" else int(experiment.plan.cost(widths).flops)
 
 
 def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:
@@ -54,10 +60,10 @@ def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:
 def initial_full_model(experiment: Experiment) -> keras.Model:
     """The full network with the weights that `retrain.init` names."""
     if experiment.retrain.init == "scratch":
-        return experiment.build()
+        return experiment.widened(experiment.build())
     folder = experiment.supernet_folder()
     experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
-    return experiment.load_weights(folder)
+    return experiment.load_weights(folder, supernet=True)
 
 
 def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:
@@ -70,5 +76,5 @@ def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:
     else:
         folder = experiment.baseline_folder() if which == "baseline" else experiment.supernet_folder()
         experiment.need(folder, f"retrain.teacher={which}")
-        graph = ChannelGraph(experiment.load_weights(folder))
+        graph = ChannelGraph(experiment.load_weights(folder, supernet=which == "supernet"))
     return lambda images: graph.run(images, batch_statistics=which == "supernet")

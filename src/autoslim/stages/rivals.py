@@ -70,7 +70,7 @@ def _rival(experiment: Experiment, method: str, path: Path) -> Rival | None:
     s, networks = experiment.config.slim, []
     try:
         trajectory = load_trajectory(experiment, path)
-        if trajectory is None or not trajectory.reaches(min(s.targets), s.limits.given):
+        if trajectory is None or not trajectory.reaches(min(s.targets), experiment.budget.limits):
             return None
         for network in wanted(experiment, trajectory, method):
             if network.done and network.result:

@@ -43,7 +43,7 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     start = load_trajectory(experiment, folder.path)
     supernet = experiment.supernet_folder()
     experiment.need(supernet, "The search")
-    graph = experiment.graph_of(experiment.load_weights(supernet))
+    graph = experiment.graph_of(experiment.load_weights(supernet, supernet=True))
     with _Keeper(folder, start, min(s.targets), experiment.task.metric.name).running() as keep:
         for _ in range(CORRECTIONS + 1):
             trajectory = search(
@@ -61,6 +61,7 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
                 start=start,
                 known=keep,
                 on_point=keep.point,
+                reference=experiment.own_widths,
             )
             over = over_budget(experiment, trajectory)
             if not over:
@@ -119,9 +120,11 @@ def _finish(
     write_atomically(folder.path / "trajectory.csv", trajectory.to_csv())
     s = experiment.config.slim
     channels = {
-        f"{target:g}": write_channels(experiment, folder, target, trajectory.at(target, s.limits.given))
+        f"{target:g}": write_channels(
+            experiment, folder, target, trajectory.at(target, experiment.budget.limits)
+        )
         for target in s.targets
-        if trajectory.reaches(target, s.limits.given)
+        if trajectory.reaches(target, experiment.budget.limits)
     }
     return folder.finish(
         {
@@ -140,7 +143,7 @@ def _finish(
 
 def _budgets(experiment: Experiment, trajectory: Trajectory) -> dict[str, list[str]]:
     """Target -> what its network uses of each budget; said in the log too."""
-    found, limits = {}, experiment.config.slim.limits.given
+    found, limits = {}, experiment.budget.limits
     method = experiment.config.slim.method
     reason = [] if METHODS[method].path else [f"{method} leaves it"]
     for target in experiment.config.slim.targets:

@@ -45,13 +45,13 @@ def initial_supernet(experiment: Experiment) -> keras.Model:
         model = experiment.build()
         if init == "scratch":
             with experiment.strategy.scope():
-                return keras.models.clone_model(model)
+                return experiment.widened(keras.models.clone_model(model))
         if experiment.own_weights == FRESH:
-            return model
+            return experiment.widened(model)
     if experiment.supernet.sort:
         graph = experiment.graph_of(model)
         sort_channels(graph, by_magnitude(graph))
-    return model
+    return experiment.widened(model, weights=True)
 
 
 def _may_have_seen(experiment: Experiment) -> bool:

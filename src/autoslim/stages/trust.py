@@ -71,7 +71,7 @@ def judged(
     file = ScoreFile(report.path / f"supernet-{stage_hash(basis)}.jsonl")
     lacking = [n.known_widths for n in networks if widths_key(n.known_widths) not in file.known]
     if lacking:
-        graph = experiment.graph_of(experiment.load_weights(experiment.supernet_folder()))
+        graph = experiment.graph_of(experiment.load_weights(experiment.supernet_folder(), supernet=True))
         scorer = Scorer(graph, experiment.holdout_batches(), task=experiment.task)
         for widths in lacking:
             losses, values = scorer(widths[None])

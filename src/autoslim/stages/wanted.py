@@ -19,12 +19,12 @@ from autoslim.stages.store import StageFolder
 
 def given(experiment: Experiment) -> Network:
     """The full network with the weights that it came with."""
-    return Network("given", None, experiment.plan.full, experiment.given_folder())
+    return Network("given", None, experiment.own_widths, experiment.given_folder())
 
 
 def baseline(experiment: Experiment) -> Network:
     """The full network, trained by the baseline's recipe."""
-    return Network("baseline", None, experiment.plan.full, experiment.baseline_folder())
+    return Network("baseline", None, experiment.own_widths, experiment.baseline_folder())
 
 
 def wanted(experiment: Experiment, trajectory: Trajectory | None, method: str | None = None) -> list[Network]:
@@ -46,7 +46,7 @@ def wanted(experiment: Experiment, trajectory: Trajectory | None, method: str | 
     kind = kind_of(method or s.method)
     if trajectory is None:
         return [Network(kind, target, None, None) for target in s.targets]
-    met = [target for target in s.targets if trajectory.reaches(target, s.limits.given)]
+    met = [target for target in s.targets if trajectory.reaches(target, experiment.budget.limits)]
     networks = [Network(kind, t, widths_at(experiment, trajectory, t), None) for t in met]
     return _with_folders(experiment, networks)
 
@@ -84,7 +84,7 @@ def _rounded(share: float) -> float:
 
 def widths_at(experiment: Experiment, trajectory: Trajectory, target: float) -> np.ndarray:
     """The widths that a search found for a target: int32 [G]."""
-    return np.array(trajectory.at(target, experiment.config.slim.limits.given).widths, np.int32)
+    return np.array(trajectory.at(target, experiment.budget.limits).widths, np.int32)
 
 
 def joint_folder(experiment: Experiment, networks: Sequence[Network]) -> StageFolder | None:

@@ -27,8 +27,8 @@ def uniform_widths(budget: Budget, levels: Levels, target: float) -> np.ndarray:
     """The widest network within a budget with every group at nearly the same ratio: int32 [G].
 
     It is the last one within the budget on `uniform_path`, on which one group after another goes up by one
-    multiple of the divisor. So rounding leaves unused no more than the next group's step, and wider targets
-    give networks that are nowhere narrower.
+    multiple of the divisor; and then each group that is next on the path goes up by one more where that still
+    fits, so that a large step does not leave unused what smaller ones would take.
 
     Raises:
         AutoslimError: if even the smallest multiple in every group costs more.
@@ -42,24 +42,40 @@ def uniform_widths(budget: Budget, levels: Levels, target: float) -> np.ndarray:
             f"{budget.share(budget.cost(path[0])):.3f} of the full one's {budget.resource}, or is above "
             "another limit. Raise slim.target or slim.limits, or lower slim.divisor."
         )
-    return path[fitting - 1]
+    return _filled(path[fitting - 1], path[fitting:], budget, target)
+
+
+def _filled(widths: np.ndarray, following: np.ndarray, budget: Budget, target: float) -> np.ndarray:
+    """Widths with the next step of each group, in the order of the path that follows, where it fits."""
+    before, seen = widths, set()
+    for after in following:
+        group = int(np.flatnonzero(after != before)[0])
+        wider = widths.copy()
+        wider[group] = after[group]
+        if group not in seen and budget.within(wider, target):
+            widths = wider
+        seen.add(group)
+        before = after
+    return widths
 
 
 def uniform_path(budget: Budget, levels: Levels) -> np.ndarray:
-    """Networks from the narrowest to the full one, each with one group one multiple wider: int32 [N, G].
+    """Networks from the narrowest to the whole one, each with one group one multiple wider: int32 [N, G].
 
-    Widths are multiples of the divisor and of the group's own unit, or full, as those that a search may
-    choose. A group goes from one multiple to the next when the ratio passes the middle between them, so that
-    each is always at the multiple nearest to the ratio; of groups that pass at the same ratio the first goes
-    first. Only when every group has its smallest level does one go beyond it.
+    The whole one is the network that targets are shares of (`Budget.reference`). Widths are multiples of the
+    divisor and of the group's own unit, or whole, as those that a search may choose. A group goes from one
+    multiple to the next when the ratio passes the middle between them, so that each is always at the multiple
+    nearest to the ratio; of groups that pass at the same ratio the first goes first. Only when every group
+    has its smallest level does one go beyond it.
     """
     steps, narrowest = [], []
     for group in budget.graph.groups:
         grid, least = math.lcm(levels.divisor, group.unit), levels.widths[group.index][0]
-        multiples = [group.size] if group.frozen else [*range(grid, group.size, grid), group.size]
+        whole = int(budget.reference[group.index])
+        multiples = [whole] if group.frozen else [*range(grid, whole, grid), whole]
         narrowest.append(multiples[0])
         for below, above in zip(multiples, multiples[1:], strict=False):
-            steps.append((above > least, (below + above) / 2 / group.size, group.index, above))
+            steps.append((above > least, (below + above) / 2 / whole, group.index, above))
     path = np.repeat(np.array(narrowest, np.int32)[None], len(steps) + 1, axis=0)
     for place, (_, _, group_index, above) in enumerate(sorted(steps), 1):
         path[place:, group_index] = above
