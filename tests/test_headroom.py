@@ -36,7 +36,7 @@ def test_targets_and_uniform_networks_are_in_units_of_the_network_itself(whole: 
         for target in (1.0, 0.6):
             row = rows[kind, target]
             assert row["flops"] <= target * base["flops"] and row["params"] <= base["params"]
-    assert "params" in (Path(whole.folders["report"]) / "report.md").read_text()
+    assert "parameters" in (Path(whole.folders["report"]) / "report.md").read_text()
 
 
 def test_a_run_that_is_done_is_reused(whole: Outcome) -> None:

@@ -71,6 +71,9 @@ def units_on(axis: Axis) -> list[tuple[int, np.ndarray]]:
 
 
 def entries_of(axis: Axis, values: Sequence[np.ndarray]) -> np.ndarray:
-    """A value for each entry of an axis, from those of the units of its groups."""
-    parts = [np.repeat(values[piece.group], piece.repeat) for piece in axis.pieces]
+    """A value for each entry of an axis, from those of the units of its groups; 1 where there is no group."""
+    parts = [
+        np.ones(piece.size) if piece.group == FIXED else np.repeat(values[piece.group], piece.repeat)
+        for piece in axis.pieces
+    ]
     return np.tile(np.concatenate(parts), axis.tiles)

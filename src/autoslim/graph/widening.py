@@ -59,8 +59,8 @@ def widen(
 ) -> keras.Model:
     """A plain Keras model with more channels than the traced one.
 
-    With weights it computes the same; nearly so where a layer normalises over channels (layer, RMS and group
-    norm), some of which then count several times.
+    With weights it computes the same, unless channels are summed up by something else than weights, where
+    some then count several times: by layer, RMS and group norm, means over channels, attention.
 
     Args:
         graph: of the network.

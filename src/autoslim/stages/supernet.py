@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,9 @@ from autoslim.tasks import objective_of
 from autoslim.training.evaluate import evaluate
 from autoslim.training.fit import train_supernet
 
+log = logging.getLogger(__name__)
+
+SAME = 1e-3  # of the largest output, by which a widened network may differ from the network
 COST_STEPS = 200  # steps over which the arms' mean cost is taken for the bill
 
 
@@ -51,7 +55,24 @@ def initial_supernet(experiment: Experiment) -> keras.Model:
     if experiment.supernet.sort:
         graph = experiment.graph_of(model)
         sort_channels(graph, by_magnitude(graph))
-    return experiment.widened(model, weights=True)
+    wide = experiment.widened(model, weights=True)
+    if wide is not model:
+        _compare(experiment, model, wide)
+    return wide
+
+
+def _compare(experiment: Experiment, model: keras.Model, wide: keras.Model) -> None:
+    """Say it where the wide network does not compute what the network does."""
+    images, *_ = next(iter(experiment.holdout_batches()))
+    one, other = (np.concatenate([np.ravel(y) for y in keras.tree.flatten(m(images))]) for m in (model, wide))
+    apart = float(np.abs(one - other).max() / max(np.abs(one).max(), 1e-12))
+    if apart > SAME:
+        log.warning(
+            "supernet: widened by slim.headroom, the trained network answers differently by up to %.2g of its "
+            "largest output: it sums channels up by other means than weights, and copies of channels count "
+            "there too. It is trained from there.",
+            apart,
+        )
 
 
 def _may_have_seen(experiment: Experiment) -> bool:
