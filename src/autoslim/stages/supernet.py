@@ -68,9 +68,9 @@ def _compare(experiment: Experiment, model: keras.Model, wide: keras.Model) -> N
     apart = float(np.abs(one - other).max() / max(np.abs(one).max(), 1e-12))
     if apart > SAME:
         log.warning(
-            "supernet: widened by slim.headroom, the trained network answers differently by up to %.2g of its "
-            "largest output: it sums channels up by other means than weights, and copies of channels count "
-            "there too. It is trained from there.",
+            "supernet: widened by slim.headroom, the network answers differently by up to %.2g of the "
+            "largest output: it sums channels up by other means than weights, where copies count too. It is "
+            "trained from there.",
             apart,
         )
 
