@@ -43,6 +43,7 @@ from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.pipeline import run_stages
+from autoslim.stages.record import record
 
 DEFAULT_MODES = (
     "naive",
@@ -75,7 +76,7 @@ class Bench:
         """Train the supernet, or take it from its folder."""
         run_stages(config)
         experiment = Experiment(config)
-        graph = experiment.graph_of(experiment.load_weights(experiment.supernet_folder()))
+        graph = experiment.graph_of(experiment.load_weights(record("supernet").folder(experiment)))
         seen, batches = divide(experiment, images, fresh)
         return cls(experiment, graph, seen, Scorer(graph, batches))
 

@@ -187,9 +187,10 @@ def search_checks(name: str, found: Run, overrides: Sequence[str]) -> Iterator[C
     from autoslim import ChannelGraph
     from autoslim.config import compose
     from autoslim.stages.experiment import Experiment
+    from autoslim.stages.record import record
 
     experiment = Experiment(compose([*overrides]))
-    graph = ChannelGraph(experiment.load_weights(experiment.supernet_folder()))
+    graph = ChannelGraph(experiment.load_weights(record("supernet").folder(experiment)))
     levels = experiment.levels
     batches = [(x.numpy(), y.numpy()) for x, y in experiment.holdout_batches()]
     classes = min(len(np.unique(y)) for _, y in batches)

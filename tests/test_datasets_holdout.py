@@ -20,6 +20,7 @@ from autoslim.datasets.holdout import mixed_order
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
+from autoslim.stages import baseline, supernet
 from autoslim.stages.experiment import Experiment
 
 SIZES = ([10] * 7, [900, *[1] * 99], [3, 20, 100, 101], [1], [5, 3])
@@ -305,11 +306,11 @@ def test_images_held_apart_are_part_of_the_supernets_key_and_not_of_the_baseline
         "dataset.path": path, "output": str(tmp_path / "out"),
     }  # fmt: skip
     plain, given = (Experiment(compose(settings | more)) for more in ({}, {"dataset.holdout_path": apart}))
-    assert plain.baseline_folder().path == given.baseline_folder().path
-    assert plain.supernet_folder().path != given.supernet_folder().path
+    assert baseline.STAGE.folder(plain).path == baseline.STAGE.folder(given).path
+    assert supernet.STAGE.folder(plain).path != supernet.STAGE.folder(given).path
     (tmp_path / "apart" / "ant" / "one_more.jpg").write_bytes(jpeg(picture(9)))
     other = Experiment(compose(settings | {"dataset.holdout_path": apart}))
-    assert other.supernet_folder().path != given.supernet_folder().path
+    assert supernet.STAGE.folder(other).path != supernet.STAGE.folder(given).path
     assert len(given.split[0]) == 12
 
 
@@ -338,8 +339,6 @@ class Recorded(ArrayImages):
 
 @pytest.mark.parametrize("init", ["scratch", "weights"])
 def test_the_supernet_never_reads_a_held_out_image_in_training(tmp_path, monkeypatch, init):
-    from autoslim.stages import supernet
-
     settings = {
         "arch": "resnet20", "arch.depth": 8, "arch.width": 4, "dataset.train_images": 100,
         "train.batch_size": 20, "supernet.epochs": 3, "supernet.init": init, "output": str(tmp_path),
@@ -357,6 +356,6 @@ def test_the_supernet_never_reads_a_held_out_image_in_training(tmp_path, monkeyp
         return evaluate(*args)
 
     monkeypatch.setattr(supernet, "evaluate", evaluated)
-    with experiment.supernet_folder().locked(0.0) as folder:
-        supernet.run_supernet(experiment, folder or experiment.supernet_folder())
+    with supernet.STAGE.folder(experiment).locked(0.0) as folder:
+        supernet.run_supernet(experiment, folder)
     assert read[0] == set(train.tolist()) and not read[0] & set(held.tolist())

@@ -32,10 +32,11 @@ class Bill:
     )  # label -> wall-clock; unknown ones are left out
     unit_seconds: float | None = None  # wall-clock of one baseline training; None: it was not run
     hardware: tuple[str, ...] = ()  # on which the times were taken, each once
+    finding: tuple[str, ...] = ("pretrain", "supernet", "search")  # stages that slim networks come from
 
     def networks(self) -> dict[str, list[str]]:
         """For each slim network the stages that found and trained it; joint ones stand together."""
-        finding = [label for label in ("pretrain", "supernet", "search") if label in self.stages]
+        finding = [label for label in self.finding if label in self.stages]
         trained = [label for label in self.stages if label.partition(" ")[0] == "retrain"]
         if self.joint and trained:
             return {"retrain": finding + trained}

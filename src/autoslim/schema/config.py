@@ -18,7 +18,7 @@ from autoslim.schema.training import (
 )
 
 STAGES = ("describe", "baseline", "supernet", "search", "retrain", "uniform", "report", "export")
-"""The stages in the order in which they run."""
+"""The stages in the order in which they run; the record of each is `STAGE` of `autoslim.stages.<name>`."""
 UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export"))
 """The stages that run when none is named."""
 

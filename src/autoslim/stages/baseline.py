@@ -1,9 +1,9 @@
-"""Stage `baseline`: train the full network, to compare with; and to begin a supernet with."""
+"""Stage `baseline`: train the full network, to compare with; and what all stages that train one share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -12,35 +12,32 @@ from autoslim.graph import ChannelGraph
 from autoslim.slimming.calibrate import calibrate
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import MODEL, StageFolder
+from autoslim.stages.network import Network
+from autoslim.stages.record import Piece, Stage
+from autoslim.stages.store import MODEL, NETWORK_FIELDS, StageFolder
 from autoslim.stages.warn import failed
 from autoslim.training.distribution import is_chief
 from autoslim.training.evaluate import Evaluation, evaluate
 from autoslim.training.fit import fit
 from autoslim.training.progress import History
 
+if TYPE_CHECKING:
+    from autoslim.stages.runner import Run
+
+
+def baseline_key(experiment: Experiment) -> dict[str, Any]:
+    """What the baseline's weights depend on."""
+    own = {name: value for name, value in experiment.baseline.affecting_result().items() if name != "train"}
+    return {**experiment.common_key, "baseline": own}
+
 
 def run_baseline(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train the full network on all training images; resumes from the last checkpoint in the folder."""
-    model, history = _trained(experiment, folder, experiment.training_batches(), on_test_images)
+    model, history = trained_full(experiment, folder, experiment.training_batches(), on_test_images)
     return finish_network(experiment, folder, model, history)
 
 
-def run_pretrain(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
-    """Train the full network, by the baseline's recipe, on the images that are not held out.
-
-    A supernet that began with the baseline's own weights would be judged on images that it has learned.
-    """
-    batches = experiment.training_batches(experiment.split[0])
-    model, history = _trained(experiment, folder, batches, on_held_out_images)
-    experiment.save_weights(model, folder)
-    macs = (
-        TRAINING * experiment.plan.cost(experiment.own_widths).flops * trained_images(batches, len(history))
-    )
-    return folder.finish({**billed(experiment, macs), "history": history})
-
-
-def _trained(
+def trained_full(
     experiment: Experiment,
     folder: StageFolder,
     batches: TrainingBatches,
@@ -60,11 +57,6 @@ def _trained(
         description=folder.stage,
     )
     return model, history
-
-
-def on_held_out_images(experiment: Experiment, model: keras.Model) -> dict[str, float]:
-    """Metrics of a network in mid-training that must not have seen the held-out images, for the curves."""
-    return measured(evaluate(model, experiment.holdout_batches(), experiment.task), "held-out/")
 
 
 def on_test_images(experiment: Experiment, model: keras.Model) -> dict[str, float]:
@@ -127,3 +119,24 @@ def evaluated_network(
         "normalization": experiment.normalization(),
         **({"classes": list(classes)} if classes else {}),
     }
+
+
+def full_network(stage: Stage, experiment: Experiment) -> Network:
+    """The full network that a stage brings, which is named as the kind of this network."""
+    return Network(stage.name, None, experiment.own_widths, stage.folder(experiment))
+
+
+def full_network_pieces(stage: Stage, run: Run) -> Iterator[Piece]:
+    """The work of a stage that brings the full network."""
+    network = full_network(stage, run.experiment)
+    yield Piece(stage, network.trained_in, network=network)
+
+
+def _skip(experiment: Experiment) -> str:
+    given = "not trained, the given network takes its place (baseline.train=true trains it)"
+    return "" if experiment.baseline.train else given
+
+
+STAGE = Stage(
+    "baseline", baseline_key, run_baseline, skip=_skip, pieces=full_network_pieces, fields=NETWORK_FIELDS
+)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from autoslim.reporting.bill import Bill
-from autoslim.stages.origin import origin
+from autoslim.stages.record import Stage, record
 
 if TYPE_CHECKING:
     from autoslim.datasets import BatchSource
     from autoslim.stages.experiment import Experiment
+    from autoslim.stages.store import StageFolder
 
 TRAINING = 3  # a forward pass, and a backward one of twice its arithmetic
 
@@ -39,42 +40,31 @@ def billed(experiment: Experiment, macs: float) -> dict[str, Any]:
 def bill(experiment: Experiment, finished: Mapping[str, Mapping[str, Any]]) -> Bill:
     """The bill of these stages, label -> result.json, in units of this configuration's baseline training.
 
-    Where a slim network was trained, the supernet and the search that it came from are on its bill too,
-    whenever they were run.
+    Where a slim network was trained, what it came from is on its bill too, whenever that was run.
     """
-    one = unit(experiment)
-    results = {
-        label: result for label, result in finished.items() if not label.startswith("joint")
-    }  # its parts are there
+    one, reference = unit(experiment), record("baseline").folder(experiment)
+    found: dict[str, StageFolder] = {}
     if any(label.startswith("retrain") for label in finished):
-        results = {**_found_before(experiment), **results}
+        found = _came_from(record("retrain"), experiment)
+    results: dict[str, Mapping[str, Any]] = {n: folder.result() for n, folder in found.items() if folder.done}
+    results |= {label: result for label, result in finished.items() if not label.startswith("joint")}
     results = {label: result for label, result in results.items() if "macs" in result}
-    reference = results.get("baseline") or _baseline_before(experiment)
-    timed = [result for result in (*results.values(), reference) if "seconds" in result]
+    trained = results.get("baseline") or (reference.result() if reference.done else {})
+    timed = [result for result in (*results.values(), trained) if "seconds" in result]
     return Bill(
         {label: result["macs"] / one for label, result in results.items()},
         experiment.retrain.joint,
         {label: float(result["seconds"]) for label, result in results.items() if "seconds" in result},
-        reference.get("seconds"),
+        trained.get("seconds"),
         tuple(dict.fromkeys(str(result.get("hardware")) for result in timed)),
+        tuple(found),
     )
 
 
-def _baseline_before(experiment: Experiment) -> Mapping[str, Any]:
-    """The result of this configuration's baseline training, if it was ever run."""
-    folder = experiment.baseline_folder()
-    return folder.result() if folder.done else {}
-
-
-def _found_before(experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """Results of the supernet and the search that this configuration's slim networks come from."""
-    retrain, channels = experiment.retrain, experiment.config.slim.channels
-    found = origin(experiment) if channels else None
-    searched, folders = channels is None or found is not None, []
-    if experiment.supernet.init == "baseline" and (searched or "supernet" in (retrain.init, retrain.teacher)):
-        folders.append(experiment.pretrain_folder())
-    if searched or "supernet" in (retrain.init, retrain.teacher):
-        folders.append(experiment.supernet_folder())
-    if searched:
-        folders.append(found.folder if found else experiment.search_folder())
-    return {folder.stage: folder.result() for folder in folders if folder.done}
+def _came_from(stage: Stage, experiment: Experiment) -> dict[str, StageFolder]:
+    """Name -> folder of all that a stage's networks came from, the earliest first."""
+    found: dict[str, StageFolder] = {}
+    for need in stage.needs(experiment):
+        if need.billed:
+            found |= {**_came_from(need.stage, experiment), need.stage.name: need.folder}
+    return found

@@ -11,6 +11,7 @@ from autoslim.reporting.terminal import heading, show, where
 from autoslim.slimming.levels import Levels
 from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.record import Look
 from autoslim.stages.store import write_atomically
 
 
@@ -37,3 +38,6 @@ def run_describe(experiment: Experiment, folder: Path | None = None) -> None:
         path = folder / "layers.csv"
         write_atomically(path, layer_costs_csv(experiment.plan.layer_costs(widths, convention)))
         where({"layers": path})
+
+
+STAGE = Look("describe", run_describe)

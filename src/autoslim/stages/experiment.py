@@ -1,4 +1,4 @@
-"""What the stages of one run share: the configuration, the images, the network, and who depends on what."""
+"""What the stages of one run share: the configuration, the images, the network and its budget."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -271,10 +270,10 @@ class Experiment:
             self.own_widths,
         )
 
-    # -- who depends on what -------------------------------------------------------------------------
+    # -- what results depend on ----------------------------------------------------------------------
 
     @cached_property
-    def _common(self) -> dict[str, Any]:
+    def common_key(self) -> dict[str, Any]:
         """What every stage that trains depends on."""
         c = self.config
         arch = dataclasses.asdict(c.arch)
@@ -293,113 +292,11 @@ class Experiment:
         }
 
     @property
-    def _holdout(self) -> Any:
+    def holdout_key(self) -> Any:
         """Which images are held out."""
         return self.data.holdout_fingerprint or self.config.dataset.holdout
 
-    def baseline_folder(self) -> StageFolder:
-        """The folder in which the full network is trained."""
-        own = {name: value for name, value in self.baseline.affecting_result().items() if name != "train"}
-        key = {**self._common, "baseline": own}
-        return StageFolder(self.root, "baseline", key)
-
-    def given_folder(self) -> StageFolder:
-        """The folder in which the network's own weights are evaluated."""
-        key = {"seed": self.config.seed, "holdout": self._holdout}
-        return StageFolder(
-            self.root, "given", key | {name: self._common[name] for name in ("arch", "dataset", "task")}
-        )
-
-    def pretrain_folder(self) -> StageFolder:
-        """The folder in which the supernet's first weights are trained, without the held-out images."""
-        key = {**self.baseline_folder().key, "holdout": self._holdout}
-        return StageFolder(self.root, "pretrain", key)
-
-    def supernet_folder(self) -> StageFolder:
-        """The folder in which the supernet is trained, or what stands in its place is kept."""
-        s = self.config.slim
-        if self.one_training:
-            key = {
-                **self._common,
-                "slim": {"freeze": s.freeze},
-                "sorted": METHODS[s.method].importance,
-                "baseline": None if self.given else stage_hash(self.baseline_folder().key),
-            }
-            return StageFolder(self.root, "supernet", key)
-        widths = {name: getattr(s, name) for name in ("min_width", "divisor", "freeze")}
-        widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
-        widths |= {"headroom": s.headroom} if s.wider else {}
-        key = {
-            **self._common,
-            "holdout": self._holdout,
-            "slim": widths,
-            "supernet": self.supernet.affecting_result(),
-        }
-        if self.supernet.init == "baseline":
-            key["pretrain"] = stage_hash(self.pretrain_folder().key)
-        return StageFolder(self.root, "supernet", key)
-
-    def search_folder(self) -> StageFolder:
-        """The folder of what the method finds; of one that narrows step by step, one for all targets."""
-        s = self.config.slim
-        method = METHODS[s.method]
-        own = [item.name for item in dataclasses.fields(method.options)] if method.options else []
-        names = ("resource", "convention", "score", "images", "batch_size", "method")
-        key: dict[str, Any] = {
-            "supernet": stage_hash(self.supernet_folder().key),
-            "slim": {name: getattr(s, name) for name in names}
-            | ({"limits": s.limits.given} if s.limits.given else {}),
-            "options": {name: getattr(s, name) for name in own},
-        }
-        if not method.path or self.budget.steered:
-            key["targets"] = list(s.targets)
-        if self.latency is not None:
-            key["measured"] = self.latency.identity
-        return StageFolder(self.root, "search", key)
-
-    def network_folder(self, stage: str, widths: np.ndarray, joint: StageFolder | None = None) -> StageFolder:
-        """The folder in which the network at `widths` is retrained.
-
-        Args:
-            stage: "retrain" or "uniform".
-            widths: int32 [G].
-            joint: the folder of the training of several networks as one that this one is a part of.
-        """
-        key = {**self._retraining(joint is not None), "channels": self.plan.channels(widths)}
-        if joint is not None:
-            key["joint"] = stage_hash(joint.key)
-        return StageFolder(self.root, stage, key)
-
-    def joint_folder(self, widths: Sequence[np.ndarray]) -> StageFolder:
-        """The folder in which the networks at these widths are trained as one."""
-        key = {**self._retraining(True), "channels": [self.plan.channels(one) for one in widths]}
-        return StageFolder(self.root, "joint", key)
-
-    def _retraining(self, joint: bool) -> dict[str, Any]:
-        """What a retraining depends on, other than the channels."""
-        r = self.retrain
-        own = r.affecting_result()
-        if not joint:
-            del own["joint"], own["distill"]
-        return {
-            **self._common,
-            "retrain": own,
-            "supernet": stage_hash(self.supernet_folder().key) if "supernet" in (r.init, r.teacher) else None,
-            "baseline": stage_hash(self.baseline_folder().key) if r.teacher == "baseline" else None,
-        }
-
-    def need(self, folder: StageFolder, why: str) -> dict[str, Any]:
-        """The result of an earlier stage.
-
-        Raises:
-            AutoslimError: if it was not run.
-        """
-        if not folder.done:
-            raise AutoslimError(
-                f"{why} needs the result of stage {folder.stage}, and {folder.path} has none: run it first, "
-                f"or together with this one: stages=[{folder.stage},...]."
-            )
-        return folder.result()
+    # -- weights -------------------------------------------------------------------------------------
 
     def save_weights(self, model: keras.Model, folder: StageFolder) -> None:
         """Write the network's weights, once it is sure that there is room: HDF5 crashes on a full disk."""

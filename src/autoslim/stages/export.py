@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,16 +17,22 @@ from autoslim.exporting.deployment import Images
 from autoslim.exporting.formats import check_sizes
 from autoslim.exporting.runtimes import call_keras
 from autoslim.exporting.snippets import SHOWN_CLASSES, snippet
-from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown
+from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown, export_table
 from autoslim.reporting.network import in_order
-from autoslim.reporting.terminal import progress
+from autoslim.reporting.terminal import progress, show
 from autoslim.schema.export import ExportConfig
+from autoslim.stages import baseline, given
+from autoslim.stages.baseline import full_network
 from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
-from autoslim.stages.preflight import reached
-from autoslim.stages.store import NETWORK_STAGES, StageFolder, write_atomically
-from autoslim.stages.wanted import baseline, given, uniform, wanted
+from autoslim.stages.record import Piece, Stage, train_networks
+from autoslim.stages.search import trajectory_if_done
+from autoslim.stages.store import StageFolder, write_atomically
+from autoslim.stages.wanted import uniform, wanted
+
+if TYPE_CHECKING:
+    from autoslim.stages.runner import Run
 
 FOLDER = "export"  # within the folder of each network; see `_files_folder`
 
@@ -56,33 +62,26 @@ def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
     names = check_formats(config.formats)
     if config.preprocessing == "inside" and config.input_size is None:
         check_sizes(names, "export.input_size")
-    if not set(NETWORK_STAGES) & set(stages) and not done_networks(experiment):
+    if not train_networks(stages) and not done_networks(experiment):
         raise AutoslimError(NOTHING)
 
 
 def done_networks(experiment: Experiment) -> list[Network]:
     """The networks of this configuration that are trained: the full ones first, then by target."""
-    trajectory = None if experiment.config.slim.channels else reached(experiment)
-    found = [given(experiment)] if experiment.given else []
-    found += [baseline(experiment), *wanted(experiment, trajectory), *uniform(experiment, refuse=False)]
+    trajectory = None if experiment.config.slim.channels else trajectory_if_done(experiment)
+    full = [given.STAGE, baseline.STAGE] if experiment.given else [baseline.STAGE]
+    found = [full_network(stage, experiment) for stage in full]
+    found += [*wanted(experiment, trajectory), *uniform(experiment, refuse=False)]
     done = [network for network in in_order(found) if network.done]
     return list({network.trained_in.path: network for network in done}.values())
 
 
-def export_folder(experiment: Experiment, networks: Sequence[Network]) -> StageFolder:
-    """The folder of the comparison of these networks' files."""
-    key = {
+def export_key(experiment: Experiment, networks: Sequence[Network]) -> dict[str, Any]:
+    """What the comparison of these networks' files depends on."""
+    return {
         "networks": [[network.label, network.trained_in.path.name] for network in networks],
         "export": dataclasses.asdict(experiment.config.export),
     }
-    return StageFolder(experiment.root, "export", key)
-
-
-def is_exported(folder: StageFolder) -> bool:
-    """Whether the stage is done and all its files stand, none of them removed since."""
-    return folder.done and all(
-        (folder.path / row["path"]).exists() for row in folder.result(("rows",))["rows"]
-    )
 
 
 def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[Network]) -> dict[str, Any]:
@@ -95,15 +94,15 @@ def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[N
     """
     if not networks:
         raise AutoslimError(NOTHING)
-    given = _images(experiment)
+    images = _images(experiment)
     rows: list[dict[str, Any]] = []
     with progress("export", total=len(networks), unit="network") as advance:
         for network in networks:
             with network.trained_in.locked(experiment.lock_wait):
-                rows += _exported(experiment, network, folder, given)
+                rows += _exported(experiment, network, folder, images)
             advance()
-    count = None if given.calibration is None else len(given.calibration)
-    tested = len(given.labels)
+    count = None if images.calibration is None else len(images.calibration)
+    tested = len(images.labels)
     deployment = deployment_of(experiment)
     programs = {
         name: snippet(name, file, deployment, experiment.data.classes, shown=SHOWN_CLASSES)
@@ -134,7 +133,7 @@ def _files_folder(export: ExportConfig) -> str:
     return "-".join([*parts, *(["x".join(map(str, export.input_size))] if export.input_size else [])])
 
 
-class Given(NamedTuple):
+class Sample(NamedTuple):
     """Images to check and to calibrate with."""
 
     images: Images  # as files take them: normalised float32 [H, W, C], or uint8 [h, w, C]
@@ -143,7 +142,7 @@ class Given(NamedTuple):
     labels: np.ndarray  # int32 [N]
 
 
-def _images(experiment: Experiment) -> Given:
+def _images(experiment: Experiment) -> Sample:
     """Test images and training images (not augmented), balanced over the classes."""
     export, seed = experiment.config.export, experiment.config.seed
     data = experiment.data
@@ -154,11 +153,11 @@ def _images(experiment: Experiment) -> Given:
     if any(FORMATS[name].calibrated for name in export.formats):
         calibration = sample(export.calibration_images, train=True, seed=seed)[0]
     images, labels = sample(export.images, train=False, seed=seed)
-    return Given(images, calibration, data.sample(export.images, train=False, seed=seed)[0], labels)
+    return Sample(images, calibration, data.sample(export.images, train=False, seed=seed)[0], labels)
 
 
 def _exported(
-    experiment: Experiment, network: Network, folder: StageFolder, given: Given
+    experiment: Experiment, network: Network, folder: StageFolder, images: Sample
 ) -> list[dict[str, Any]]:
     """The rows of one network, with `CSV_FIELDS`; paths are relative to the comparison's folder."""
     model = network.model()
@@ -167,18 +166,49 @@ def _exported(
             model,
             network.trained_in.path / _files_folder(experiment.config.export),
             experiment.config.export.formats,
-            calibration=given.calibration,
-            images=given.images,
-            labels=given.labels,
+            calibration=images.calibration,
+            images=images.images,
+            labels=images.labels,
             deployment=deployment_of(experiment, network.result),
         )
     except AutoslimError as error:
         raise AutoslimError(f"{network.label}, {network.trained_in.path}: {error}") from error
-    answers = logits_of(call_keras(model), given.normalised).argmax(-1)
+    answers = logits_of(call_keras(model), images.normalised).argmax(-1)
     rows = []
     for exported in found:
         row = {**dataclasses.asdict(exported), "network": network.label}
-        row["keras_top1"] = float(np.mean(answers == given.labels))
+        row["keras_top1"] = float(np.mean(answers == images.labels))
         row["path"] = Path(os.path.relpath(exported.path, folder.path)).as_posix()
         rows.append({name: row[name] for name in CSV_FIELDS})
     return rows
+
+
+def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
+    networks = done_networks(run.experiment)  # by all workers: a network is built by all of them or none
+    yield Piece(stage, stage.folder(run.experiment, networks), (networks,))
+
+
+def _done(experiment: Experiment, folder: StageFolder, networks: Sequence[Network]) -> bool:
+    """Whether the stage is done and all its files stand, none of them removed since."""
+    return folder.done and all(
+        (folder.path / row["path"]).exists() for row in folder.result(("rows",))["rows"]
+    )
+
+
+def _show(experiment: Experiment, result: dict[str, Any]) -> None:
+    show(export_table(result["rows"]))
+
+
+STAGE = Stage(
+    "export",
+    export_key,
+    run_export,
+    check=check_export,
+    pieces=_pieces,
+    done=_done,
+    fields=("rows",),
+    alone=True,
+    resumes=False,
+    with_given=False,
+    show=_show,
+)

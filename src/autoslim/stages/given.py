@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,13 +12,23 @@ import tensorflow as tf
 from autoslim.datasets.dataset import CONSTANTS
 from autoslim.metrics import kept_values
 from autoslim.reporting.statistics import interval, standard_error
-from autoslim.stages.baseline import evaluated_network
+from autoslim.stages.baseline import evaluated_network, full_network_pieces
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import StageFolder, reached
+from autoslim.stages.record import Piece, Stage
+from autoslim.stages.store import NETWORK_FIELDS, StageFolder, reached
 from autoslim.stages.warn import chance_told, warned
 from autoslim.training.evaluate import Evaluation, evaluate
 
+if TYPE_CHECKING:
+    from autoslim.stages.runner import Run
+
 MOST_IMAGES = 2000  # held-out images on which normalisations are tried
+
+
+def given_key(experiment: Experiment) -> dict[str, Any]:
+    """What the evaluation of the network's own weights depends on."""
+    own = {name: experiment.common_key[name] for name in ("arch", "dataset", "task")}
+    return {"seed": experiment.config.seed, "holdout": experiment.holdout_key, **own}
 
 
 def run_given(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
@@ -112,3 +122,10 @@ def _told(experiment: Experiment, result: Mapping[str, Any], tried: Mapping[str,
         "No normalisation helps: are these the classes, in this order, that it was trained for? If its "
         "weights are not trained for these images, give arch.trained=false."
     )
+
+
+def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
+    return full_network_pieces(stage, run) if run.experiment.given else iter(())
+
+
+STAGE = Stage("given", given_key, run_given, pieces=_pieces, fields=NETWORK_FIELDS)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import keras
+
+from autoslim.stages import supernet
 from autoslim.stages.baseline import finish_network, measured
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.channels import write_widths
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.network import Network
-from autoslim.stages.retrain import initial_full_model
+from autoslim.stages.network import Network, distinct
+from autoslim.stages.record import Need, Piece, Stage
 from autoslim.stages.store import StageFolder
+from autoslim.stages.wanted import joint_folder, joint_key, recipe_needs
 from autoslim.tasks import objective_of
 from autoslim.training.distribution import is_multi_worker
 from autoslim.training.evaluate import evaluate
@@ -93,3 +97,29 @@ def _finish_part(
         for epoch in history
     ]
     finish_network(experiment, part.trained_in, small, own)
+
+
+def initial_full_model(experiment: Experiment) -> keras.Model:
+    """The full network with the weights that `retrain.init` names."""
+    if experiment.retrain.init == "scratch":
+        return experiment.widened(experiment.build())
+    return experiment.load_weights(supernet.STAGE.folder(experiment), supernet=True)
+
+
+def joint_piece(experiment: Experiment, networks: Sequence[Network]) -> Iterator[Piece]:
+    """The training of the networks as one, where that is asked for: each is then found done in its folder."""
+    folder = joint_folder(experiment, networks)
+    if folder is not None:
+        detail = "uniform" if networks[0].kind == "uniform" else ""
+        yield Piece(STAGE, folder, (distinct(networks),), detail)
+
+
+def _needs(experiment: Experiment) -> Iterator[Need]:
+    yield from recipe_needs(experiment, "retrain")
+
+
+def _done(experiment: Experiment, folder: StageFolder, parts: Sequence[Network]) -> bool:
+    return folder.done and all(part.done for part in parts)
+
+
+STAGE = Stage("joint", joint_key, run_joint, needs=_needs, done=_done)

@@ -86,7 +86,9 @@ def over_budget(experiment: Experiment, trajectory: Trajectory) -> list[Over]:
     return found
 
 
-def compared(experiment: Experiment, results: list[NetworkResult]) -> tuple[list[LatencyRow], dict[str, Any]]:
+def measured_together(
+    experiment: Experiment, results: list[NetworkResult]
+) -> tuple[list[LatencyRow], dict[str, Any]]:
     """The networks of a report, the full one and uniform ones, measured in the same rounds.
 
     Returns:

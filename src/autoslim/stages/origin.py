@@ -10,6 +10,7 @@ import yaml
 
 from autoslim.kinds import METHODS, kind_of
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages import supernet
 from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import RESULT, TRAJECTORY, StageFolder, stage_hash
@@ -28,13 +29,13 @@ def origin(experiment: Experiment) -> Origin | None:
     What a file is called, or where it lies, proves nothing: its widths must be those that the search chose
     for one of its targets.
     """
-    supernet = stage_hash(experiment.supernet_folder().key)
+    trained = stage_hash(supernet.supernet_key(experiment))
     widths = channels_widths(experiment)
     for result in sorted(experiment.root.glob(f"search-*/{RESULT}")):
         try:
             key = yaml.safe_load((result.parent / "config.yaml").read_text())
             method = key["slim"]["method"]
-            if key["supernet"] != supernet or method not in METHODS:
+            if key["supernet"] != trained or method not in METHODS:
                 continue
             targets = [float(target) for target in json.loads(result.read_text())["channels"]]
             trajectory = Trajectory.from_dict(json.loads((result.parent / TRAJECTORY).read_text()))

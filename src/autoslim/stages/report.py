@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from autoslim.errors import AutoslimError
 from autoslim.exporting.snippets import SHOWN_CLASSES, snippet
-from autoslim.graph import Cost
 from autoslim.kinds import KINDS, kind_of
 from autoslim.metrics import kept_values
 from autoslim.reporting.figures import (
@@ -24,103 +25,87 @@ from autoslim.reporting.figures import (
 from autoslim.reporting.markdown import report_markdown
 from autoslim.reporting.network import NetworkResult, in_order
 from autoslim.reporting.tensorboard import write_report
-from autoslim.reporting.trust import FEWEST
+from autoslim.reporting.trust import FEWEST, Judged
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages import search
 from autoslim.stages.bill import bill
 from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.latency import compared
+from autoslim.stages.latency import measured_together
 from autoslim.stages.network import Network
+from autoslim.stages.record import Piece, Stage, train_networks
 from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import shown
 from autoslim.stages.trust import judged
 from autoslim.stages.warn import told
 
+if TYPE_CHECKING:
+    from autoslim.stages.runner import Run
 
-def run_report(
-    experiment: Experiment,
-    trained: list[Network],
-    finished: dict[str, dict[str, Any]],
-    trajectory: Trajectory | None,
-) -> Path:
-    """Write the report on these networks and return its folder. It is made again each time: it costs seconds.
+ALONE = (
+    "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
+    "reused where they are done), such as stages=[baseline,supernet,search,retrain,uniform,report]."
+)
 
-    Args:
-        experiment: of the run.
-        trained: the networks of this run.
-        finished: stage label -> its result.json.
-        trajectory: of the search, if there was one.
-    """
-    config = experiment.config
-    key = {
-        "networks": sorted(one.trained_in.path.name for one in trained),
-        "search": experiment.search_folder().path.name if trajectory else None,
-        "resource": config.slim.resource,
+
+CAPTIONS = {
+    "accuracy": "Accuracy against {resource}",
+    "channels": "Channels before and after",
+    "search": "The search",
+    "trust": "Supernet and retraining",
+}
+
+
+class Material(NamedTuple):
+    """What a report is made of."""
+
+    trained: list[Network]  # of this run
+    finished: dict[str, dict[str, Any]]  # label of a piece of work -> its result.json
+    trajectory: Trajectory | None  # of the search, if this run needed one
+
+    @property
+    def test_images(self) -> int:
+        """Number of test images that top-1 is of."""
+        return int(self.trained[0].result["test_images"])
+
+
+class Compared(NamedTuple):
+    """What stands side by side in a report."""
+
+    networks: list[Network]  # this run's first, then those of other methods
+    results: list[NetworkResult]  # of these networks
+    rivals: list[Rival]
+    judged: list[Judged]  # networks retrained from this supernet
+    judged_on: int  # held-out images
+
+
+def report_key(experiment: Experiment, material: Material) -> dict[str, Any]:
+    """What the report is named by: the networks and the search that it compares."""
+    found = material.trajectory is not None
+    return {
+        "networks": sorted(one.trained_in.path.name for one in material.trained),
+        "search": search.STAGE.folder(experiment).path.name if found else None,
+        "resource": experiment.config.slim.resource,
     }
-    folder = StageFolder(experiment.root, "report", key)
-    with folder.locked(experiment.lock_wait):
-        _write(experiment, folder, trained, finished, trajectory)
-    return folder.path
 
 
-def _write(
-    experiment: Experiment,
-    folder: StageFolder,
-    trained: list[Network],
-    finished: dict[str, dict[str, Any]],
-    trajectory: Trajectory | None,
-) -> None:
-    config = experiment.config
-    resource = config.slim.resource
+def run_report(experiment: Experiment, folder: StageFolder, material: Material) -> dict[str, Any]:
+    """Write the report. It is made again each time: it costs seconds."""
+    # 1. What is compared: this run's networks and those of other methods, and what the supernet said of them.
     others = rivals(experiment)
-    kind = _front(trained, kind_of(config.slim.method))
-    networks = _with_rivals(trained, others)
+    networks = _with_rivals(material.trained, others)
     results = [shown(experiment, network) for network in networks]
-    own = results[: len(trained)]
-    first = trained[0].result
-    test_images = first["test_images"]
     known = {result.folder: (result.label, result.kind) for result in reversed(results)}
-    judgements, images = judged(experiment, folder, known)
-    figures = _figures(experiment, own, results, test_images, trajectory)
-    if len(judgements) >= FEWEST:
-        figures["trust"] = supernet_against_retrained(judgements, experiment.task.metric)
+    compared = Compared(networks, results, others, *judged(experiment, folder, known))
+    # 2. Figures.
+    figures = _figures(experiment, material, compared)
     paths = {name: save_png(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
-    titles = {
-        "accuracy": f"Accuracy against {resource}",
-        "channels": "Channels before and after",
-        "search": "The search",
-        "trust": "Supernet and retraining",
-    }
-    full: Cost = experiment.budget.full
-    text = report_markdown(
-        results,
-        full,
-        arch=config.arch.name,
-        dataset=config.dataset.name,
-        seed=config.seed,
-        test_images=test_images,
-        resource=resource,
-        convention=config.slim.convention,
-        training=_training(experiment, results),
-        trajectory=trajectory,
-        kind=kind,
-        passes={rival.kind: rival.passes for rival in others}
-        | ({kind: trajectory.passes} if trajectory else {}),
-        judged=(judgements, images),
-        latency=compared(experiment, results),
-        values={n.label: kept_values(n.result) for n in networks},
-        bill=bill(experiment, finished),
-        warnings=told(finished),
-        groups=_groups(experiment),
-        figures={titles[name]: path for name, path in paths.items()},
-        program=functools.partial(_program, experiment) if experiment.classifies_images else None,
-        command=_command(),
-        folder=folder.path,
-    )
+    # 3. Text and curves.
+    text = _text(experiment, folder, material, compared, paths)
     write_atomically(folder.path / "report.md", text)
-    write_report(folder.path, results, trajectory, figures)
-    folder.finish(
+    write_report(folder.path, results, material.trajectory, figures)
+    return folder.finish(
         {
             "networks": {r.label: Path(r.folder).name for r in results},
             "report": str(folder.path / "report.md"),
@@ -128,23 +113,60 @@ def _write(
     )
 
 
-def _figures(
-    experiment: Experiment,
-    own: list[NetworkResult],
-    results: list[NetworkResult],
-    test_images: int,
-    trajectory: Trajectory | None,
-) -> dict[str, Figure]:
+def _figures(experiment: Experiment, material: Material, compared: Compared) -> dict[str, Figure]:
     """The figures by the names of their files; those that there is nothing to show in are left out."""
-    slim = experiment.config.slim
-    figures = {"accuracy": accuracy_against_cost(results, trajectory, slim.resource, test_images)}
+    slim, metric = experiment.config.slim, experiment.task.metric
+    own = compared.results[: len(material.trained)]
+    figures = {
+        "accuracy": accuracy_against_cost(
+            compared.results, material.trajectory, slim.resource, material.test_images
+        )
+    }
     if any(not KINDS[one.kind].full for one in own):
         figures["channels"] = channels_before_after(_groups(experiment), own)
-    if trajectory:
-        figures["search"] = search_curve(
-            trajectory, slim.targets, experiment.budget.limits, experiment.task.metric
-        )
+    if material.trajectory:
+        figures["search"] = search_curve(material.trajectory, slim.targets, experiment.budget.limits, metric)
+    if len(compared.judged) >= FEWEST:
+        figures["trust"] = supernet_against_retrained(compared.judged, metric)
     return figures
+
+
+def _text(
+    experiment: Experiment,
+    folder: StageFolder,
+    material: Material,
+    compared: Compared,
+    figures: dict[str, Path],
+) -> str:
+    """The text of report.md."""
+    config, trajectory = experiment.config, material.trajectory
+    resource = config.slim.resource
+    kind = _front(material.trained, kind_of(config.slim.method))
+    passes = {rival.kind: rival.passes for rival in compared.rivals}
+    return report_markdown(
+        compared.results,
+        experiment.budget.full,
+        arch=config.arch.name,
+        dataset=config.dataset.name,
+        seed=config.seed,
+        test_images=material.test_images,
+        resource=resource,
+        convention=config.slim.convention,
+        training=_training(experiment, compared.results),
+        trajectory=trajectory,
+        kind=kind,
+        passes=passes | ({kind: trajectory.passes} if trajectory else {}),
+        judged=(compared.judged, compared.judged_on),
+        latency=measured_together(experiment, compared.results),
+        values={n.label: kept_values(n.result) for n in compared.networks},
+        bill=bill(experiment, material.finished),
+        warnings=told(material.finished),
+        groups=_groups(experiment),
+        figures={CAPTIONS[name].format(resource=resource): path for name, path in figures.items()},
+        program=functools.partial(_program, experiment) if experiment.classifies_images else None,
+        command=_command(),
+        folder=folder.path,
+    )
 
 
 def _with_rivals(trained: list[Network], others: list[Rival]) -> list[Network]:
@@ -219,3 +241,25 @@ def _command() -> str:
     program = sys.argv[0]
     head = "python -m autoslim" if program.endswith(("__main__.py", "-c")) else Path(program).name
     return " ".join([head, *(f"'{a}'" if any(m in a for m in "[]{}* ") else a for a in sys.argv[1:])])
+
+
+def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
+    experiment = run.experiment
+    searched = experiment.config.slim.channels is None and {"search", "retrain"} & set(run.stages)
+    trajectory = search.search_result(experiment) if searched else None
+    material = Material(list(run.trained), dict(run.finished), trajectory)
+    yield Piece(stage, stage.folder(experiment, material), (material,))
+
+
+def _check(experiment: Experiment, stages: Sequence[str]) -> None:
+    if not train_networks(stages):
+        raise AutoslimError(ALONE)
+
+
+def _never(experiment: Experiment, folder: StageFolder, material: Material) -> bool:
+    return False
+
+
+STAGE = Stage(
+    "report", report_key, run_report, check=_check, pieces=_pieces, done=_never, alone=True, resumes=False
+)

@@ -1,30 +1,43 @@
-"""Stages `retrain` and `uniform`: train the network at given widths, by the same recipe."""
+"""Stage `retrain`: train the networks that the search found, or the one that `slim.channels` names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.stages import baseline, search, supernet
 from autoslim.stages.baseline import finish_network, on_test_images
 from autoslim.stages.channels import write_widths
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.joint import initial_full_model, joint_piece
 from autoslim.stages.network import Network
+from autoslim.stages.origin import origin
+from autoslim.stages.preflight import check_reachable
+from autoslim.stages.record import Need, Piece, Stage
+from autoslim.stages.store import NETWORK_FIELDS, StageFolder
+from autoslim.stages.wanted import network_key, recipe_needs, wanted
 from autoslim.training.fit import fit
 
+if TYPE_CHECKING:
+    from autoslim.stages.runner import Run
 
-def run_retrain(experiment: Experiment, network: Network) -> dict[str, Any]:
-    """Train a small network on all training images; resumes from the last checkpoint.
+log = logging.getLogger(__name__)
 
-    Args:
-        experiment: of the run.
-        network: whose widths are known.
-    """
-    config, r = experiment.config, experiment.retrain
-    folder, widths = network.trained_in, network.known_widths
+GIVEN = (
+    "retrain.teacher=given needs a network that comes with trained weights: give arch.trained=true if it "
+    "does, or choose another teacher: none, baseline or supernet."
+)
+
+
+def run_retrain(experiment: Experiment, folder: StageFolder, network: Network) -> dict[str, Any]:
+    """Train a small network, whose widths are known, on all training images; resumes from a checkpoint."""
+    config, r, widths = experiment.config, experiment.retrain, network.known_widths
     model = initial_model(experiment, widths)
     write_widths(experiment, folder, widths)
     batches = experiment.training_batches()
@@ -57,15 +70,6 @@ def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:
         return graph.materialize(widths, weights=experiment.retrain.init == "supernet")
 
 
-def initial_full_model(experiment: Experiment) -> keras.Model:
-    """The full network with the weights that `retrain.init` names."""
-    if experiment.retrain.init == "scratch":
-        return experiment.widened(experiment.build())
-    folder = experiment.supernet_folder()
-    experiment.need(folder, "retrain.init=supernet (retrain.init=scratch does without)")
-    return experiment.load_weights(folder, supernet=True)
-
-
 def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:
     """Images -> logits of the teacher that retraining asks for."""
     which = experiment.retrain.teacher
@@ -74,7 +78,50 @@ def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:
     if which == "given":
         graph = ChannelGraph(experiment.build())
     else:
-        folder = experiment.baseline_folder() if which == "baseline" else experiment.supernet_folder()
-        experiment.need(folder, f"retrain.teacher={which}")
-        graph = ChannelGraph(experiment.load_weights(folder, supernet=which == "supernet"))
+        stage = baseline.STAGE if which == "baseline" else supernet.STAGE
+        graph = ChannelGraph(experiment.load_weights(stage.folder(experiment), supernet=which == "supernet"))
     return lambda images: graph.run(images, batch_statistics=which == "supernet")
+
+
+def network_pieces(stage: Stage, experiment: Experiment, networks: Sequence[Network]) -> Iterator[Piece]:
+    """The training of networks by one recipe: as one where that is asked for, else each alone."""
+    yield from joint_piece(experiment, networks)
+    for network in networks:
+        yield Piece(stage, network.trained_in, (network,), network.name, network)
+
+
+def check_teacher(experiment: Experiment) -> None:
+    """Refuse a given network as teacher that has no trained weights."""
+    if experiment.retrain.teacher == "given" and not experiment.given:
+        raise AutoslimError(GIVEN)
+
+
+def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
+    s, experiment = run.experiment.config.slim, run.experiment
+    networks = wanted(experiment, search.search_result(experiment) if s.channels is None else None)
+    lacking = set(s.targets) - {one.target for one in networks}
+    if lacking and s.channels is None:
+        log.warning(
+            "retrain: no network for slim.target=%s, which the search did not reach",
+            ",".join(f"{target:g}" for target in sorted(lacking, reverse=True)),
+        )
+    yield from network_pieces(stage, experiment, networks)
+
+
+def _needs(experiment: Experiment) -> Iterator[Need]:
+    folder, why = search.STAGE.folder(experiment), "retrain"
+    if experiment.config.slim.channels is None:
+        yield Need(search.STAGE, folder, why, check=lambda: search.search_result(experiment))
+    elif found := origin(experiment):
+        yield Need(search.STAGE, found.folder, why, read=False)
+    yield from recipe_needs(experiment, "retrain")
+
+
+def _check(experiment: Experiment, stages: Sequence[str]) -> None:
+    check_teacher(experiment)
+    check_reachable(experiment, stages)
+
+
+STAGE = Stage(
+    "retrain", network_key, run_retrain, needs=_needs, check=_check, pieces=_pieces, fields=NETWORK_FIELDS
+)

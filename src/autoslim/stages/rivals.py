@@ -11,6 +11,7 @@ import yaml
 
 from autoslim.errors import AutoslimError
 from autoslim.kinds import METHODS, kind_of
+from autoslim.stages import search
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.search import load_trajectory
@@ -39,7 +40,7 @@ def rivals(experiment: Experiment) -> list[Rival]:
     """
     if experiment.config.slim.channels is not None:
         return []
-    own, latest = experiment.search_folder(), {}
+    own, latest = search.STAGE.folder(experiment), {}
     folders = (path.parent for path in experiment.root.glob(f"search-*/{RESULT}"))
     for path in sorted(folders, key=lambda path: ((path / RESULT).stat().st_mtime_ns, path.name)):
         method = _comparable(own, path, experiment.config.slim.targets)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
 from collections import UserDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages import supernet
 from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.latency import Over, over_budget
+from autoslim.stages.preflight import check_reachable, check_uniform
+from autoslim.stages.record import Need, Stage
 from autoslim.stages.scored import ScoreFile
-from autoslim.stages.store import TRAJECTORY, StageFolder, write_atomically, writes
+from autoslim.stages.store import TRAJECTORY, StageFolder, stage_hash, write_atomically, writes
 from autoslim.stages.warn import warned
 
 log = logging.getLogger(__name__)
@@ -36,14 +40,33 @@ CORRECTIONS = 3  # of the prediction of latency by measuring what was found; the
 SCORED = "scored.jsonl"  # the networks that a method has scored, one a line
 
 
+def search_key(experiment: Experiment) -> dict[str, Any]:
+    """What a method finds depends on; of one that narrows step by step, the same for all targets."""
+    s = experiment.config.slim
+    method = METHODS[s.method]
+    own = [item.name for item in dataclasses.fields(method.options)] if method.options else []
+    names = ("resource", "convention", "score", "images", "batch_size", "method")
+    key: dict[str, Any] = {
+        "supernet": stage_hash(supernet.supernet_key(experiment)),
+        "slim": {name: getattr(s, name) for name in names}
+        | ({"limits": s.limits.given} if s.limits.given else {}),
+        "options": {name: getattr(s, name) for name in own},
+    }
+    if not method.path or experiment.budget.steered:
+        key["targets"] = list(s.targets)
+    if experiment.latency is not None:
+        key["measured"] = experiment.latency.identity
+    return key
+
+
 def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Search until the smallest target is met; goes on from what the folder holds."""
     s = experiment.config.slim
     levels = experiment.levels  # before building: the plan's own build clears Keras's names
     start = load_trajectory(experiment, folder.path)
-    supernet = experiment.supernet_folder()
-    experiment.need(supernet, "The search")
-    graph = experiment.graph_of(experiment.load_weights(supernet, supernet=True))
+    if folder.done:
+        log.info("search: goes on to %g from where it stopped", min(s.targets))
+    graph = experiment.graph_of(experiment.load_weights(supernet.STAGE.folder(experiment), supernet=True))
     with _Keeper(folder, start, min(s.targets), experiment.task.metric.name).running() as keep:
         for _ in range(CORRECTIONS + 1):
             trajectory = search(
@@ -186,3 +209,97 @@ def load_trajectory(experiment: Experiment, folder: Path) -> Trajectory | None:
             f"{path} is damaged or of another network ({error}). Remove the folder {folder} to search again."
         ) from error
     return trajectory
+
+
+def trajectory_if_done(experiment: Experiment) -> Trajectory | None:
+    """The finished search's trajectory if it serves every target, else None."""
+    folder = STAGE.folder(experiment)
+    trajectory = load_trajectory(experiment, folder.path) if folder.done else None
+    s = experiment.config.slim
+    if trajectory is None or not trajectory.reaches(min(s.targets), experiment.budget.limits):
+        return None
+    return None if _missing_moves(experiment, trajectory) else trajectory
+
+
+def search_result(experiment: Experiment) -> Trajectory:
+    """The finished search's trajectory.
+
+    One that ended at the smallest widths may serve some of the targets only.
+
+    Raises:
+        AutoslimError: if there is none, or it did not go as far as the targets.
+    """
+    folder, s = STAGE.folder(experiment), experiment.config.slim
+    Need(STAGE, folder, "retrain (or give slim.channels=FILE)").met()
+    trajectory = load_trajectory(experiment, folder.path)
+    if trajectory is None:
+        raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search again.")
+    met = [target for target in s.targets if trajectory.reaches(target, experiment.budget.limits)]
+    ended = trajectory.points[-1].widths == tuple(experiment.levels.smallest)
+    if len(met) < len(s.targets) and not (met and ended):
+        raise AutoslimError(
+            f"The search in {folder.path} reached {trajectory.points[-1].share:.3f} of the full "
+            f"{s.resource}, not {min(s.targets):g}. Add search to stages: it goes on from there."
+        )
+    if missing := _missing_moves(experiment, trajectory):
+        raise AutoslimError(
+            f"The search in {folder.path} has not given back the budget's rest, or tried slim.exchange="
+            f"{s.exchange}, for slim.target={','.join(missing)}. Add search to stages: it goes on from there."
+        )
+    return trajectory
+
+
+def _missing_moves(experiment: Experiment, trajectory: Trajectory) -> list[str]:
+    """Targets whose budget is still to be given back, or for which exchanges are still to be tried."""
+    s = experiment.config.slim
+    moves, gives = s.exchange if s.method == "greedy" else 0, METHODS[s.method].path
+    met = [target for target in s.targets if trajectory.reaches(target, experiment.budget.limits)]
+    return [
+        f"{target:g}"
+        for target in met
+        if not trajectory.exchanged(target, moves) or (gives and not trajectory.widening(target).done)
+    ]
+
+
+def _skip(experiment: Experiment) -> str:
+    channels = experiment.config.slim.channels
+    return f"not needed, slim.channels={channels} names the network" if channels else ""
+
+
+def _needs(experiment: Experiment) -> Iterator[Need]:
+    yield Need(supernet.STAGE, supernet.STAGE.folder(experiment), "The search")
+
+
+def _check(experiment: Experiment, stages: Sequence[str]) -> None:
+    if experiment.config.slim.method == "uniform":
+        check_uniform(experiment, stages)
+    check_reachable(experiment, stages)
+
+
+def _done(experiment: Experiment, folder: StageFolder) -> bool:
+    return trajectory_if_done(experiment) is not None
+
+
+def _show(experiment: Experiment, result: dict[str, Any]) -> None:
+    naive = result.get("share_of_naive")
+    log.info(
+        "search: %.1f full-network passes over %d held-out images%s",
+        result["passes"],
+        result["holdout_images"],
+        "" if naive is None else f", its path {naive:.3f} of what naive search would spend",
+    )
+
+
+STAGE = Stage(
+    "search",
+    search_key,
+    run_search,
+    needs=_needs,
+    skip=_skip,
+    check=_check,
+    holds_out=True,
+    done=_done,
+    fields=("passes", "holdout_images"),
+    with_given=False,
+    show=_show,
+)

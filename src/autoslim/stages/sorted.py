@@ -10,6 +10,7 @@ from autoslim.graph.sorting import sort_channels
 from autoslim.scoring import images_in
 from autoslim.slimming.importance import CRITERIA
 from autoslim.slimming.methods import METHODS
+from autoslim.stages import baseline
 from autoslim.stages.bill import TRAINING, billed
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.store import StageFolder
@@ -31,6 +32,4 @@ def trained_network(experiment: Experiment) -> keras.Model:
     """The full network with trained weights: its own, or else the baseline's."""
     if experiment.given:
         return experiment.build()
-    folder = experiment.baseline_folder()
-    experiment.need(folder, f"slimming={experiment.config.slim.method} of a network without trained weights")
-    return experiment.load_weights(folder)
+    return experiment.load_weights(baseline.STAGE.folder(experiment))

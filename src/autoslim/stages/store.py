@@ -29,7 +29,6 @@ MODEL = "model.keras"  # of a stage that trains one network
 ELAPSED = "elapsed.json"  # seconds that a stage has taken so far, over all calls
 TRAJECTORY = "trajectory.json"  # of a search
 CHANNELS = "channels.yaml"  # that network's, {group name: width}
-NETWORK_STAGES = ("baseline", "retrain", "uniform")  # that train, or bring, one network each
 FILES = "files"  # in a result: fingerprints of the stage's files
 UNSEALED = (".", RESULT, ELAPSED, "config.yaml", "events.out.tfevents")
 """How names of files begin that a stage's seal leaves out."""
@@ -146,6 +145,11 @@ class StageFolder:
         return AutoslimError(
             f"{self.path / name} {what}. Remove the folder {self.path} to run stage {self.stage} again."
         )
+
+    def forget(self) -> None:
+        """Let the stage be not done, whatever its result holds: it is done again as a whole."""
+        if writes():
+            (self.path / RESULT).unlink(missing_ok=True)
 
     def _reopen(self) -> None:
         """Before a finished stage goes on, let its files change."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,15 @@ from autoslim.graph.sorting import sort_channels
 from autoslim.slimming.importance import by_magnitude
 from autoslim.slimming.methods import METHODS
 from autoslim.slimming.sandwich import arms_cost, draw_arms
+from autoslim.stages import baseline, pretrain
 from autoslim.stages.baseline import measured
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.preflight import check_reachable
+from autoslim.stages.record import Need, Stage
 from autoslim.stages.sorted import run_sorted
 from autoslim.stages.start import FRESH
-from autoslim.stages.store import StageFolder
+from autoslim.stages.store import StageFolder, stage_hash
 from autoslim.stages.warn import failed_held_out, warned
 from autoslim.tasks import objective_of
 from autoslim.training.evaluate import evaluate
@@ -38,13 +42,45 @@ SEEN = (
 )
 
 
+def supernet_key(experiment: Experiment) -> dict[str, Any]:
+    """What the supernet's weights, or what stands in its place, depend on."""
+    s, read = experiment.config.slim, {}
+    for need in _needs(experiment):
+        read[need.stage.name] = stage_hash(need.folder.key)
+    if experiment.one_training:
+        own = {"slim": {"freeze": s.freeze}, "sorted": METHODS[s.method].importance, "baseline": None}
+        return {**experiment.common_key, **own, **read}
+    widths = {name: getattr(s, name) for name in ("min_width", "divisor", "freeze")}
+    widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
+    widths |= {"headroom": s.headroom} if s.wider else {}
+    own = {
+        "holdout": experiment.holdout_key,
+        "slim": widths,
+        "supernet": experiment.supernet.affecting_result(),
+    }
+    return {**experiment.common_key, **own, **read}
+
+
+def _needs(experiment: Experiment) -> Iterator[Need]:
+    if experiment.one_training and not experiment.given:
+        why = f"slimming={experiment.config.slim.method} of a network without trained weights"
+        yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=False)
+    elif not experiment.one_training and experiment.supernet.init == "baseline":
+        yield Need(pretrain.STAGE, pretrain.STAGE.folder(experiment), "supernet.init=baseline")
+
+
+def _skip(experiment: Experiment) -> str:
+    r = experiment.retrain
+    if experiment.config.slim.channels and "supernet" not in (r.init, r.teacher):
+        return f"not needed with slim.channels and retrain.init={r.init}"
+    return ""
+
+
 def initial_supernet(experiment: Experiment) -> keras.Model:
     """The full network with the weights that `supernet.init` names."""
     init = experiment.supernet.init
     if init == "baseline":
-        folder = experiment.pretrain_folder()
-        experiment.need(folder, "supernet.init=baseline")
-        model = experiment.load_weights(folder)
+        model = experiment.load_weights(pretrain.STAGE.folder(experiment))
     else:
         model = experiment.build()
         if init == "scratch":
@@ -94,7 +130,8 @@ def on_held_out_images(experiment: Experiment, graph: ChannelGraph) -> dict[str,
 
 def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
-    if METHODS[experiment.config.slim.method].importance is not None:
+    if experiment.one_training:
+        log.info("supernet: none is trained, the channels of the trained network are sorted instead")
         return run_sorted(experiment, folder)
     config, c = experiment.config, experiment.supernet
     levels = experiment.levels  # before building: the plan's own build clears Keras's names
@@ -131,3 +168,8 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
             "history": history,
         }
     )
+
+
+STAGE = Stage(
+    "supernet", supernet_key, run_supernet, needs=_needs, skip=_skip, check=check_reachable, holds_out=True
+)

@@ -9,10 +9,12 @@ import yaml
 from autoslim.reporting.trust import Judged
 from autoslim.slimming.points import Widths, score_of, widths_key
 from autoslim.slimming.scorer import Scorer
+from autoslim.stages import joint, supernet
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.scored import ScoreFile
 from autoslim.stages.store import CHANNELS, NETWORK_FIELDS, RESULT, StageFolder, reached, stage_hash
+from autoslim.stages.wanted import network_folder
 from autoslim.training.distribution import is_multi_worker
 
 
@@ -28,7 +30,7 @@ def retrained(experiment: Experiment) -> list[Network]:
             try:
                 channels = yaml.safe_load((path.parent / CHANNELS).read_text())
                 widths = experiment.plan.widths_from(channels)
-                for folder in [experiment.network_folder(stage, widths, joint) for joint in joints]:
+                for folder in [network_folder(experiment, stage, widths, one) for one in joints]:
                     if folder.path == path.parent and folder.result(NETWORK_FIELDS):
                         share = float(experiment.budget.share(experiment.budget.cost(widths)))
                         found.setdefault(widths_key(widths), Network("other", share, widths, folder))
@@ -43,7 +45,8 @@ def _joints(experiment: Experiment) -> list[StageFolder | None]:
     for path in sorted(experiment.root.glob("joint-*/config.yaml")):
         try:
             channels = yaml.safe_load(path.read_text())["channels"]
-            folder = experiment.joint_folder([experiment.plan.widths_from(one) for one in channels])
+            widths = [experiment.plan.widths_from(one) for one in channels]
+            folder = joint.STAGE.folder(experiment, widths)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
             continue  # damaged, or of another kind of network
         if folder.path == path.parent:
@@ -64,14 +67,18 @@ def judged(
         labels: path of a network's folder -> its label and its kind, where they are known.
     """
     networks = retrained(experiment)
-    if not networks or not experiment.supernet_folder().done or is_multi_worker(experiment.strategy):
+    if not networks or not supernet.STAGE.folder(experiment).done or is_multi_worker(experiment.strategy):
         return [], 0  # of several workers one alone writes the report, and cannot run the supernet alone
     s = experiment.config.slim
-    basis = {"supernet": experiment.supernet_folder().path.name, "images": s.images, "batch": s.batch_size}
+    basis = {
+        "supernet": supernet.STAGE.folder(experiment).path.name,
+        "images": s.images,
+        "batch": s.batch_size,
+    }
     file = ScoreFile(report.path / f"supernet-{stage_hash(basis)}.jsonl")
     lacking = [n.known_widths for n in networks if widths_key(n.known_widths) not in file.known]
     if lacking:
-        graph = experiment.graph_of(experiment.load_weights(experiment.supernet_folder(), supernet=True))
+        graph = experiment.graph_of(experiment.load_weights(supernet.STAGE.folder(experiment), supernet=True))
         scorer = Scorer(graph, experiment.holdout_batches(), task=experiment.task)
         for widths in lacking:
             losses, values = scorer(widths[None])

@@ -1,8 +1,9 @@
-"""The networks to train: one for each target, by whatever method chose its channels, and uniform ones."""
+"""The networks to retrain: one for each target, by whatever method chose its channels, and uniform ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,21 +11,13 @@ from autoslim.errors import AutoslimError
 from autoslim.kinds import kind_of
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages import baseline, supernet
 from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network, distinct
 from autoslim.stages.origin import origin
-from autoslim.stages.store import StageFolder
-
-
-def given(experiment: Experiment) -> Network:
-    """The full network with the weights that it came with."""
-    return Network("given", None, experiment.own_widths, experiment.given_folder())
-
-
-def baseline(experiment: Experiment) -> Network:
-    """The full network, trained by the baseline's recipe."""
-    return Network("baseline", None, experiment.own_widths, experiment.baseline_folder())
+from autoslim.stages.record import Need
+from autoslim.stages.store import StageFolder, stage_hash
 
 
 def wanted(experiment: Experiment, trajectory: Trajectory | None, method: str | None = None) -> list[Network]:
@@ -87,10 +80,64 @@ def widths_at(experiment: Experiment, trajectory: Trajectory, target: float) -> 
     return np.array(trajectory.at(target, experiment.budget.limits).widths, np.int32)
 
 
+def network_key(
+    experiment: Experiment, widths: np.ndarray, joint: StageFolder | None = None
+) -> dict[str, Any]:
+    """What the network at `widths` int32 [G] depends on, retrained alone or as a part of a joint training."""
+    key = {**_recipe_key(experiment, joint is not None), "channels": experiment.plan.channels(widths)}
+    if joint is not None:
+        key["joint"] = stage_hash(joint.key)
+    return key
+
+
+def joint_key(experiment: Experiment, widths: Sequence[np.ndarray]) -> dict[str, Any]:
+    """What the joint training of the networks at these widths depends on."""
+    return {**_recipe_key(experiment, True), "channels": [experiment.plan.channels(one) for one in widths]}
+
+
+def _recipe_key(experiment: Experiment, joint: bool) -> dict[str, Any]:
+    """What a retraining depends on, other than the channels."""
+    r = experiment.retrain
+    own = r.affecting_result()
+    if not joint:
+        del own["joint"], own["distill"]
+    read = {need.stage.name: stage_hash(need.folder.key) for need in recipe_needs(experiment, "")}
+    return {**experiment.common_key, "retrain": own, "supernet": None, "baseline": None, **read}
+
+
+def recipe_needs(experiment: Experiment, stage: str) -> Iterator[Need]:
+    """What the retraining of networks, in a stage of this name, reads of other stages."""
+    r = experiment.retrain
+    if "supernet" in (r.init, r.teacher):
+        key = "init" if r.init == "supernet" else "teacher"
+        instead = "retrain.init=scratch" if key == "init" else "retrain.teacher=none"
+        why = f"{stage} with retrain.{key}=supernet ({instead} does without)"
+        yield Need(supernet.STAGE, supernet.STAGE.folder(experiment), why)
+    if r.teacher == "baseline":
+        why = f"{stage} with retrain.teacher=baseline"
+        yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=False)
+
+
+def network_folder(
+    experiment: Experiment, stage: str, widths: np.ndarray, joint: StageFolder | None = None
+) -> StageFolder:
+    """The folder in which the network at `widths` is retrained.
+
+    Args:
+        experiment: of the run.
+        stage: "retrain" or "uniform".
+        widths: int32 [G].
+        joint: the folder of the joint training that this network is a part of.
+    """
+    return StageFolder(experiment.root, stage, network_key(experiment, widths, joint))
+
+
 def joint_folder(experiment: Experiment, networks: Sequence[Network]) -> StageFolder | None:
     """The folder in which the networks are trained as one; None where each is trained alone."""
     widths = [network.known_widths for network in distinct(networks)]
-    return experiment.joint_folder(widths) if experiment.retrain.joint and widths else None
+    if not (experiment.retrain.joint and widths):
+        return None
+    return StageFolder(experiment.root, "joint", joint_key(experiment, widths))
 
 
 def _with_folders(experiment: Experiment, networks: Sequence[Network]) -> list[Network]:
@@ -99,6 +146,6 @@ def _with_folders(experiment: Experiment, networks: Sequence[Network]) -> list[N
     found = []
     for network in networks:
         stage = "uniform" if network.kind == "uniform" else "retrain"
-        folder = experiment.network_folder(stage, network.known_widths, joint)
+        folder = network_folder(experiment, stage, network.known_widths, joint)
         found.append(network._replace(folder=folder))
     return found

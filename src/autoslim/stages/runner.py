@@ -1,0 +1,85 @@
+"""The runner: does the pieces of work of a stage, each unless it is done, under its folder's lock."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from autoslim.reporting.terminal import heading
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.network import Network
+from autoslim.stages.record import Piece, Stage
+from autoslim.stages.warn import warnings_of
+from autoslim.training.distribution import is_chief, is_multi_worker, wait_for_all
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One run through the stages, and what they have left so far."""
+
+    def __init__(self, experiment: Experiment, stages: list[str]) -> None:
+        self.experiment = experiment
+        self.stages = stages  # names of those that are to run
+        self.trained: list[Network] = []
+        self.finished: dict[
+            str, dict[str, Any]
+        ] = {}  # label of a piece of work, as "retrain 0.5" -> result.json
+        self.folders: dict[str, Path] = {}  # label -> folder
+
+    def stage(self, stage: Stage) -> None:
+        """Run a stage; a network that was trained under the same name before is not trained again."""
+        if reason := stage.skip(self.experiment):
+            log.info("%s: %s", stage.name, reason)
+            return
+        for piece in stage.pieces(stage, self):
+            if piece.stage.alone and not is_chief(self.experiment.strategy):
+                continue
+            if piece.network is None:
+                self._do(piece)
+            elif not any((n.kind, n.target) == piece.network[:2] for n in self.trained):
+                self._do(piece)
+                self.trained.append(piece.network)
+
+    def _do(self, piece: Piece) -> None:
+        """Reuse what a piece of work left, or do its work: what it needs is done before."""
+        stage, folder, experiment = piece.stage, piece.folder, self.experiment
+        together = is_multi_worker(experiment.strategy) and not stage.alone
+        if not (self._all_see(piece) if together else self._enough(piece)):
+            for need in stage.needs(experiment):
+                if need.stage.implied:
+                    self.stage(need.stage)
+                need.met()
+            with folder.locked(experiment.lock_wait):
+                if together or not self._enough(piece):  # another process may have done it
+                    heading(piece.label, str(folder.path))
+                    start = time.monotonic()
+                    if not stage.resumes:
+                        folder.forget()
+                    with folder.timed():
+                        result = stage.work(experiment, folder, *piece.what)
+                    log.info("%s took %.0f s", piece.label, time.monotonic() - start)
+                    if together:
+                        wait_for_all(experiment.strategy)  # all that the next stage reads is written
+                    return self._keep(piece, result)
+        heading(piece.label, f"done before, reused: {folder.path}")
+        return self._keep(piece, folder.result(stage.fields))
+
+    def _enough(self, piece: Piece) -> bool:
+        return piece.stage.done(self.experiment, piece.folder, *piece.what)
+
+    def _all_see(self, piece: Piece) -> bool:
+        """Whether it is done, asked when no worker is writing, so that all get the same answer."""
+        wait_for_all(self.experiment.strategy)
+        answer = self._enough(piece)
+        wait_for_all(self.experiment.strategy)
+        return answer
+
+    def _keep(self, piece: Piece, result: dict[str, Any]) -> None:
+        self.folders[piece.label] = piece.folder.path
+        self.finished[piece.label] = result
+        for text in warnings_of(result):
+            log.warning("%s: %s", piece.label, text)
+        piece.stage.show(self.experiment, result)

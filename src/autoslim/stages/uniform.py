@@ -1,0 +1,34 @@
+"""Stage `uniform`: train networks of the same budgets with every group at one ratio, by the same recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.preflight import check_uniform
+from autoslim.stages.record import Need, Piece, Stage
+from autoslim.stages.retrain import check_teacher, network_pieces, run_retrain
+from autoslim.stages.store import NETWORK_FIELDS
+from autoslim.stages.wanted import network_key, recipe_needs, uniform
+
+if TYPE_CHECKING:
+    from autoslim.stages.runner import Run
+
+
+def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
+    yield from network_pieces(stage, run.experiment, uniform(run.experiment))
+
+
+def _needs(experiment: Experiment) -> Iterator[Need]:
+    yield from recipe_needs(experiment, "uniform")
+
+
+def _check(experiment: Experiment, stages: Sequence[str]) -> None:
+    check_teacher(experiment)
+    check_uniform(experiment, stages)
+
+
+STAGE = Stage(
+    "uniform", network_key, run_retrain, needs=_needs, check=_check, pieces=_pieces, fields=NETWORK_FIELDS
+)
