@@ -14,6 +14,7 @@ _PUBLIC = {
     "register_rule": "autoslim.graph",
     "keep_whole": "autoslim.graph",
     "Levels": "autoslim.slimming.levels",
+    "slim": "autoslim.one_call",
     "fit": "autoslim.training.fit",
     "train_supernet": "autoslim.training.fit",
     "search": "autoslim.slimming.search",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -24,7 +24,7 @@ class Evaluation:
 
     metric: float  # mean over the images
     loss: float  # mean over the images
-    values: np.ndarray  # float32 [N], the metric image by image
+    values: np.ndarray = field(repr=False)  # float32 [N], the metric image by image
     measure: Metric  # what the metric is
 
     @property

@@ -1,0 +1,412 @@
+"""One call from a Keras model to smaller ones: supernet, search and retraining, from arrays or data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from autoslim.datasets.dataset import Dataset
+from autoslim.datasets.given import BATCH_SIZE, batch_source, batches_of
+from autoslim.datasets.holdout import mixed_order, split_holdout
+from autoslim.datasets.labels import gathered, strata
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+from autoslim.graph.sorting import sort_channels
+from autoslim.reporting.network import NetworkResult
+from autoslim.reporting.slimmed import Slimmed
+from autoslim.reporting.statistics import guessing, near_chance, standard_error
+from autoslim.schema import OptimizerConfig, RetrainConfig, SlimConfig, SupernetConfig, TrainConfig
+from autoslim.schema.checks import Options, gather
+from autoslim.schema.starts import filled
+from autoslim.scoring import images_in
+from autoslim.slimming.calibrate import calibrate
+from autoslim.slimming.importance import CRITERIA
+from autoslim.slimming.levels import Levels
+from autoslim.slimming.methods import METHODS
+from autoslim.slimming.search import search
+from autoslim.slimming.trajectory import Trajectory
+from autoslim.stages.scored import ScoreFile
+from autoslim.stages.search import SCORED
+from autoslim.stages.store import TRAJECTORY
+from autoslim.tasks import AnyTask
+from autoslim.tasks.configured import given_task
+from autoslim.training.evaluate import evaluate
+from autoslim.training.fit import fit, train_supernet
+from autoslim.writing import write_whole
+
+log = logging.getLogger(__name__)
+
+SECTIONS: dict[str, type[Options]] = {
+    "supernet": SupernetConfig,
+    "retrain": RetrainConfig,
+    "optimizer": OptimizerConfig,
+    "train": TrainConfig,
+}
+"""Sections of the configuration that `slim` takes as dicts; keys of section `slim` are plain keywords."""
+SETTINGS = "settings.json"
+CALIBRATION_BATCHES = 16
+
+
+def slim(
+    model: keras.Model,
+    train: Any,
+    /,
+    target: float | list[float] = 0.5,
+    *,
+    holdout: Any = 0.2,
+    test: Any = None,
+    folder: Path | str | None = None,
+    trained: bool | None = None,
+    task: AnyTask | Mapping[str, Any] | None = None,
+    **keys: Any,
+) -> Slimmed:
+    """Find, train and return smaller versions of a network.
+
+    >>> result = autoslim.slim(model, (x, y), target=[0.5, 0.3], retrain={"epochs": 20})  # doctest: +SKIP
+    >>> result.models[0.5].save("half.keras")  # doctest: +SKIP
+
+    Args:
+        model: functional or Sequential Keras model; it is copied, not changed. The copy's weights are where
+            training begins.
+        train: (images, labels) as arrays in a tuple, a tf.data.Dataset of batches, a keras PyDataset, a list
+            of batches, or a data set of `autoslim.datasets`. Labels are whole numbers or one-hot rows. All
+            but the last are read into memory, unless `holdout` gives the images that the search looks at.
+        target: share of the network's FLOPs (or of `resource`) to keep; a list gives a network for each.
+        holdout: share of the training images that the search looks at and the supernet does not learn; or
+            these images, as `train`.
+        test: images for the final figures, as `train`; None: the held-out ones, which flatters.
+        folder: for checkpoints; the same call with it goes on where it was stopped.
+        trained: whether the model's weights are trained for this task: they are then trained on gently. None:
+            found out on the held-out images for classes; else no.
+        task: what is learnt, as in `fit`.
+        keys: options by their names on the command line: those of section `slim` plainly (resource="params",
+            limits={...}, method="taylor"), sections as dicts (supernet={"epochs": 5}, retrain={...},
+            optimizer={...}, train={"batch_size": 64}); and seed.
+
+    Returns:
+        The networks with their figures, and the search's path.
+
+    Raises:
+        AutoslimError: for options that do not exist, budgets that can't be met, or a folder of another call.
+    """
+    seed = int(keys.pop("seed", 0))
+    sections = {name: gather("slim", [kind], [], keys.pop(name, {}))[0] for name, kind in SECTIONS.items()}
+    (chosen,) = gather("slim", [SlimConfig], [], {**keys, "target": target})
+    task = given_task(task)
+    job = _Job(chosen, _Sections(**sections), seed, task, None if folder is None else Path(folder))
+    graph = _copied(model, chosen)
+    data = _split(train, holdout, job)
+    trained = _is_trained(graph, data, task) if trained is None else trained
+    job.claim(graph, data, trained)
+    levels = Levels.spaced(graph, chosen.levels, chosen.min_width, chosen.divisor, chosen.step)
+    judged = data.judged(test, job)
+    networks = [_result(None, graph.model, graph.channels(graph.full), judged, task)] if trained else []
+    _supernet(job, graph, levels, data, trained)
+    path = _searched(job, graph, levels, data)
+    found = {
+        wanted: _retrained(job, graph, path, wanted, data, trained)
+        for wanted in chosen.targets
+        if path.reaches(wanted, chosen.limits.given)
+    }
+    networks += [
+        _result(wanted, small, graph.channels(_widths(path, wanted, chosen)), judged, task)
+        for wanted, small in found.items()
+    ]
+    images = sum(images_in(batch[1]) for batch in judged)
+    return Slimmed(found, tuple(networks), path, graph.cost(), images, test is not None, chosen)
+
+
+def _result(
+    target: float | None, model: keras.Model, channels: dict[str, int], judged: Any, task: Any
+) -> NetworkResult:
+    """What a network costs and reaches; no target: the given one."""
+    found, cost = evaluate(model, judged, task), ChannelGraph(model).cost()
+    return NetworkResult(
+        "given" if target is None else "autoslim",
+        target,
+        metric=found.metric,
+        loss=found.loss,
+        flops=cost.flops,
+        params=cost.params,
+        memory=cost.memory,
+        channels=channels,
+        folder="",
+        measure=found.measure,
+        error=standard_error(found.values),
+    )
+
+
+class _Sections(NamedTuple):
+    supernet: SupernetConfig
+    retrain: RetrainConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+
+
+class _Data(NamedTuple):
+    """What each part of the call reads."""
+
+    all: Any  # to retrain on
+    kept: Any  # to train the supernet on
+    heldout: list[Any]  # batches that the search scores on
+    fingerprint: str  # of the held-out images
+
+    def judged(self, test: Any, job: _Job) -> Any:
+        """The images of the final figures."""
+        if test is None:
+            return self.heldout
+        return list(test.test() if isinstance(test, Dataset) else batches_of(_listed(test), job.batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """The options of one call."""
+
+    slim: SlimConfig
+    sections: _Sections
+    seed: int
+    task: AnyTask
+    folder: Path | None
+
+    @property
+    def batch_size(self) -> int:
+        return self.sections.train.batch_size or BATCH_SIZE
+
+    def place(self, name: str) -> Path | None:
+        """A folder within the call's."""
+        return None if self.folder is None else self.folder / name
+
+    def claim(self, graph: ChannelGraph, data: _Data, trained: bool) -> None:
+        """Keep what the folder's files depend on; refuse a folder of another call."""
+        if self.folder is None:
+            return
+        weights = hashlib.sha256(b"".join(np.asarray(v).tobytes() for v in graph.model.variables))
+        mine = {
+            "options": [dataclasses.asdict(one) for one in (self.slim, *self.sections)],
+            "seed": self.seed,
+            "task": str(self.task),
+            "network": [[v.path, list(v.shape)] for v in graph.model.variables],
+            "weights": weights.hexdigest(),
+            "held-out images": data.fingerprint,
+            "trained": trained,
+        }
+        mine = json.loads(json.dumps(mine, default=str))
+        file = self.folder / SETTINGS
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_whole(file, json.dumps(mine, indent=1))
+            return
+        try:
+            there = json.loads(file.read_text(encoding="utf-8"))
+            other = [name for name in mine if there.get(name) != mine[name]]
+        except (OSError, ValueError, AttributeError) as error:
+            raise AutoslimError(
+                f"{file} can't be read ({error}). Choose another folder, or remove it."
+            ) from error
+        if other:
+            raise AutoslimError(
+                f"{self.folder} is of another call of slim(), with other {', '.join(other)}. Choose another "
+                "folder, or remove this one."
+            )
+
+
+def _copied(model: keras.Model, chosen: SlimConfig) -> ChannelGraph:
+    """The graph of a copy of the model, with the same weights."""
+    whole = ChannelGraph(model, tuple(chosen.freeze))
+    return ChannelGraph(whole.materialize(whole.full), tuple(chosen.freeze))
+
+
+# -- images ------------------------------------------------------------------------------------------------
+
+
+def _listed(given: Any) -> Any:
+    """A PyDataset as the list of its batches; anything else as it is."""
+    return (
+        [given[place] for place in range(len(given))] if isinstance(given, keras.utils.PyDataset) else given
+    )
+
+
+def _split(train: Any, holdout: Any, job: _Job) -> _Data:
+    """Divide the images into those of the supernet and those of the search."""
+    if isinstance(train, Dataset):
+        return _of_dataset(train, holdout, job)
+    train = _listed(train)
+    if not isinstance(holdout, float):
+        heldout = list(batches_of(_listed(holdout), job.slim.batch_size))
+        source = batch_source(train, job.batch_size, job.seed)
+        return _Data(source, source, heldout, _fingerprint(heldout))
+    parts = train if isinstance(train, tuple) else _in_memory(train, job.batch_size)
+    classes = strata(parts[1])
+    kept, held = split_holdout(classes, holdout, job.seed)
+    held = held[mixed_order(classes[held], job.seed)][: job.slim.images]
+    taken = _part(parts, held)
+    heldout = list(batches_of(taken, job.slim.batch_size))
+    every, rest = (batch_source(one, job.batch_size, job.seed) for one in (parts, _part(parts, kept)))
+    return _Data(every, rest, heldout, _fingerprint(heldout))
+
+
+def _of_dataset(data: Dataset, holdout: Any, job: _Job) -> _Data:
+    if not isinstance(holdout, float):
+        raise AutoslimError(
+            f"holdout={holdout!r}: with a data set of autoslim.datasets it is a share, such as 0.2; images "
+            "apart are given to the data set itself."
+        )
+    kept, held = data.split(holdout, job.seed)
+    order = data.holdout_order(held, job.seed)[: job.slim.images]
+    heldout = list(data.heldout(order, job.slim.batch_size, job.seed))
+    size = job.batch_size
+    every, rest = data.training(size, seed=job.seed), data.training(size, index=kept, seed=job.seed)
+    return _Data(every, rest, heldout, _fingerprint(heldout))
+
+
+def _in_memory(given: Any, batch_size: int) -> tuple[Any, ...]:
+    """All batches as arrays."""
+    if isinstance(given, tf.data.Dataset) and given.cardinality().numpy() == tf.data.INFINITE_CARDINALITY:
+        raise AutoslimError(
+            "The data set repeats without end: take .take(steps) of it, or give the search's images with "
+            "holdout=."
+        )
+    log.info("The images are read into memory, to hold a part of them out (holdout=IMAGES does without).")
+    batches = [tf.nest.map_structure(np.asarray, batch) for batch in batches_of(given, batch_size)]
+    if not batches:
+        raise AutoslimError("There are no images to train on.")
+    return tf.nest.map_structure(lambda *one: np.concatenate(one), *batches)
+
+
+def _part(parts: tuple[Any, ...], places: np.ndarray) -> tuple[Any, ...]:
+    return tf.nest.map_structure(np.asarray, gathered(parts, places))
+
+
+def _fingerprint(batches: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    for batch in batches:
+        for part in tf.nest.flatten(batch):
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def _is_trained(graph: ChannelGraph, data: _Data, task: Any) -> bool:
+    """Whether the model answers clearly better than by guessing classes."""
+    found = evaluate(graph.model, data.heldout, task)
+    if not found.measure.binary:
+        return False
+    labels = np.concatenate([np.asarray(tf.nest.flatten(batch[1])[0]) for batch in data.heldout])
+    labels = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(-1)
+    labels = labels.astype(np.int64)
+    trained = not near_chance(found.metric, len(labels), guessing(labels, int(labels.max()) + 1))
+    log.info(
+        "The model reaches %s on held-out images: its weights are taken as %strained (trained=True or False "
+        "says which they are).",
+        found.measure.text(found.metric),
+        "" if trained else "not ",
+    )
+    return trained
+
+
+# -- the three steps -----------------------------------------------------------------------------------------
+
+
+def _clean(data: _Data) -> list[Any]:
+    """Batches that batch-norm statistics and importances are taken over."""
+    return [batch[:2] for batch in data.kept.dataset(1).take(CALIBRATION_BATCHES)]
+
+
+def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: _Data, trained: bool) -> None:
+    """Train the copy at every width; for a method that prunes a trained network, sort its channels only."""
+    criterion = METHODS[job.slim.method].importance
+    start = "trained" if trained else "fresh"
+    if criterion is not None:
+        if not trained:
+            raise AutoslimError(
+                f"method={job.slim.method} prunes trained weights, and the model has none (trained=True "
+                "says that it has). Train it first, or choose method='greedy'."
+            )
+        sort_channels(graph, CRITERIA[criterion](graph, _clean(data), job.task))
+        return
+    if trained:
+        sort_channels(graph, CRITERIA["magnitude"](graph, _clean(data), job.task))
+    train_supernet(
+        graph,
+        levels,
+        data.kept,
+        filled(job.sections.supernet, start, job.sections.optimizer),
+        job.sections.optimizer,
+        job.sections.train,
+        seed=job.seed,
+        folder=job.place("supernet"),
+        task=job.task,
+    )
+
+
+def _searched(job: _Job, graph: ChannelGraph, levels: Levels, data: _Data) -> Trajectory:
+    """The search, which keeps its path in the folder."""
+    place = job.place("search")
+    start, known, file = None, None, None
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+        file = place / TRAJECTORY
+        if file.exists() and METHODS[job.slim.method].path:
+            start = Trajectory.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        known = _Kept(ScoreFile(place / SCORED))
+
+    def keep(path: Trajectory) -> None:
+        if file is not None:
+            write_whole(file, json.dumps(path.to_dict()))
+
+    return search(
+        graph,
+        levels,
+        data.heldout,
+        job.slim,
+        seed=job.seed,
+        start=start,
+        known=known,
+        on_point=keep,
+        task=job.task,
+    )
+
+
+class _Kept(dict[Any, Any]):
+    """Scores that are written down as they come."""
+
+    def __init__(self, file: ScoreFile) -> None:
+        super().__init__(file.known)
+        self._file = file
+
+    def __setitem__(self, widths: Any, score: Any) -> None:
+        super().__setitem__(widths, score)
+        self._file.add(widths, score)
+
+
+def _widths(path: Trajectory, target: float, chosen: SlimConfig) -> np.ndarray:
+    """What the search found for a target: int32 [G]."""
+    return np.array(path.at(target, chosen.limits.given).widths, np.int32)
+
+
+def _retrained(
+    job: _Job, graph: ChannelGraph, path: Trajectory, target: float, data: _Data, trained: bool
+) -> keras.Model:
+    """The network for a target, trained on all images."""
+    r = job.sections.retrain
+    small = graph.materialize(_widths(path, target, job.slim), weights=r.init == "supernet")
+    fit(
+        small,
+        data.all,
+        filled(r, "fresh" if r.init == "scratch" or not trained else "trained", job.sections.optimizer),
+        job.sections.optimizer,
+        job.sections.train,
+        folder=job.place(f"retrain-{target:g}"),
+        description=f"retrain {target:g}",
+        task=job.task,
+    )
+    calibrate(ChannelGraph(small), _clean(data))
+    return small

@@ -1,0 +1,113 @@
+"""What one call of `autoslim.slim` found: the networks, their figures, and how to look at them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autoslim.reporting import units
+from autoslim.reporting.headline import headlines
+from autoslim.reporting.markdown_table import table
+from autoslim.reporting.network import NetworkResult, in_order, measure_of
+
+if TYPE_CHECKING:
+    import keras
+    import matplotlib.axes
+    import pandas
+
+    from autoslim.graph.cost import Cost
+    from autoslim.schema import SlimConfig
+    from autoslim.slimming.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Slimmed:
+    """Smaller versions of a network, and what they cost and reach."""
+
+    models: Mapping[float, keras.Model]  # target -> the trained network, a plain Keras model
+    networks: tuple[NetworkResult, ...]  # figures of each, after those of the given one where it was trained
+    trajectory: Trajectory  # the search's path
+    full: Cost  # of the given network
+    images: int  # on which the figures were taken
+    on_test_images: bool  # whether these are test images; else the search has looked at them
+    options: SlimConfig
+
+    @property
+    def model(self) -> keras.Model:
+        """The smallest network."""
+        return self.models[min(self.models)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict for each network: costs, shares of the full network's, loss, metric, channels."""
+        return [{**one.row(self.full), "channels": one.channels} for one in in_order(self.networks)]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The rows as a table of pandas (not installed with autoslim)."""
+        import pandas
+
+        return pandas.DataFrame(self.rows()).drop(columns=["measure", "folder"])
+
+    def table(self) -> str:
+        """The networks in Markdown."""
+        metric = measure_of(self.networks)
+        head = ["network", metric.head, "FLOPs", "parameters", "FLOPs / full", "parameters / full"]
+        return table(head, [self._cells(one) for one in in_order(self.networks)])
+
+    def _cells(self, one: NetworkResult) -> list[str]:
+        shares = [f"{one.share(name, self.full):.3f}" for name in ("flops", "params")]
+        costs = [units.amount(one.cost(name), name) for name in ("flops", "params")]
+        return [one.label, one.measure.number(one.metric), *costs, *shares]
+
+    def report(self) -> str:
+        """What came out, in Markdown: a sentence for each network, the table, and their channels."""
+        where = (
+            "test images" if self.on_test_images else "held-out training images, which the search has seen"
+        )
+        sentences = headlines(self.networks, self.full, self.images, self.options.resource)
+        groups = list(self.networks[-1].channels) if self.networks else []
+        shown = in_order(self.networks)
+        rows = [[group, *(str(one.channels[group]) for one in shown)] for group in groups]
+        return "\n\n".join(
+            [
+                "\n".join(f"- {text}" for text in sentences),
+                self.table(),
+                f"Figures on {self.images:,} {where}.",
+                table(["channels", *(one.label for one in shown)], rows),
+            ]
+        )
+
+    def plot(self, axes: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """The metric against FLOPs: the search's path in the supernet, and the networks.
+
+        Args:
+            axes: to draw on; None: new ones.
+        """
+        if axes is None:
+            from matplotlib.figure import Figure
+
+            axes = Figure(layout="constrained").add_subplot()
+        metric = measure_of(self.networks)
+        scale = 100 if metric.percent else 1
+        points = self.trajectory.points
+        axes.plot(
+            [p.flops for p in points],
+            [scale * p.metric for p in points],
+            "-",
+            label="search, in the supernet",
+        )
+        for one in in_order(self.networks):
+            axes.plot(one.flops, scale * one.metric, "o", label=one.label)
+        axes.set_xlabel("FLOPs (multiply-accumulates)")
+        axes.set_ylabel(metric.head)
+        axes.legend()
+        return axes
+
+    def _repr_html_(self) -> str:
+        lines = self.table().splitlines()
+        cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in (lines[0], *lines[2:])]
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
+        )
+        return f"<table>{rows}</table>"

@@ -1,0 +1,103 @@
+"""One call from a Keras model to smaller ones."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import autoslim
+from autoslim.errors import AutoslimError
+
+L = keras.layers
+SHORT = {"levels": 2, "min_width": 0.5, "supernet": {"epochs": 1}, "retrain": {"epochs": 1}}
+
+
+@pytest.fixture(scope="module")
+def images():
+    """240 images whose class is where the light is, and that many labels."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 4, 240)
+    x = draw.normal(0, 0.1, (240, 6, 6, 1)).astype("float32")
+    for number, label in enumerate(labels):
+        x[number, 3 * (label // 2) : 3 * (label // 2) + 3, 3 * (label % 2) : 3 * (label % 2) + 3] += 1
+    return x, labels
+
+
+@pytest.fixture(scope="module")
+def model(images):
+    keras.utils.set_random_seed(0)
+    conv = {"padding": "same", "use_bias": False}
+    net = keras.Sequential(
+        [keras.Input((6, 6, 1)), L.Conv2D(8, 3, **conv), L.BatchNormalization(), L.ReLU(), L.Flatten()]
+        + [L.Dense(8, activation="relu"), L.Dense(4, activation="softmax")]
+    )
+    autoslim.fit(net, images, epochs=6, batch_size=40, learning_rate=0.1)
+    return net
+
+
+def test_targets_figures_and_the_model_stays_as_it_is(model, images, tmp_path):
+    before = [np.array(w) for w in model.get_weights()]
+    call = {"target": [0.7, 0.5], "test": images, "folder": tmp_path, "train": {"batch_size": 40}, **SHORT}
+    result = autoslim.slim(model, images, **call)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert list(result.models) == [0.7, 0.5] and result.model is result.models[0.5]
+    given, *slim = result.rows()
+    assert given["network"] == "given" and given["metric"] > 0.9
+    for row, wanted in zip(slim, (0.7, 0.5), strict=True):
+        small = result.models[wanted]
+        assert row["flops_share"] <= wanted and row["params"] == small.count_params() - sum(
+            np.size(w) for w in small.non_trainable_weights
+        )
+        right = (np.asarray(small(images[0])).argmax(-1) == images[1]).mean()
+        assert row["metric"] == pytest.approx(right)
+    again = autoslim.slim(model, images, **call)
+    assert again.rows() == result.rows()
+    assert "points" in result.report() and "test images" in result.report()
+    assert result._repr_html_().count("<tr>") == 4
+    axes = result.plot()
+    assert len(axes.lines) == 4
+    with pytest.raises(AutoslimError, match="is of another call of slim\\(\\), with other options"):
+        autoslim.slim(model, images, **{**call, "target": 0.6})
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        part = slice(40 * index, 40 * index + 40)
+        return self.x[part], self.y[part]
+
+
+@pytest.mark.parametrize("kind", ["one-hot", "tf.data", "PyDataset", "list", "kept apart"])
+def test_images_as_users_have_them(model, images, kind):
+    x, y = images
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(40)
+    train, more = {
+        "one-hot": ((x, keras.utils.to_categorical(y)), {}),
+        "tf.data": (dataset, {}),
+        "PyDataset": (Batches(x, y), {}),
+        "list": ([(x[:120], y[:120]), (x[120:], y[120:])], {}),
+        "kept apart": (dataset, {"holdout": (x[:80], y[:80])}),
+    }[kind]
+    result = autoslim.slim(model, train, method="magnitude", retrain={"epochs": 1}, levels=2, **more)
+    assert result.rows()[-1]["flops_share"] <= 0.5 and not result.on_test_images
+    assert result.images == (80 if more else 48)
+
+
+def test_an_untrained_model_and_what_is_refused(images):
+    keras.utils.set_random_seed(1)
+    fresh = keras.Sequential([keras.Input((6, 6, 1)), L.Flatten(), L.Dense(8, "relu"), L.Dense(4)])
+    result = autoslim.slim(fresh, images, **SHORT)
+    assert [row["network"] for row in result.rows()] == ["autoslim"]
+    with pytest.raises(AutoslimError, match="method=taylor prunes trained weights, and the model has none"):
+        autoslim.slim(fresh, images, method="taylor")
+    with pytest.raises(AutoslimError, match="slim\\(\\) has no option 'epochs'"):
+        autoslim.slim(fresh, images, epochs=3)
+    endless = tf.data.Dataset.from_tensor_slices(images).batch(40).repeat()
+    with pytest.raises(AutoslimError, match="repeats without end"):
+        autoslim.slim(fresh, endless)
