@@ -52,7 +52,7 @@ def test_targets_figures_and_the_model_stays_as_it_is(model, images, tmp_path):
         assert row["metric"] == pytest.approx(right)
     again = autoslim.slim(model, images, **call)
     assert again.rows() == result.rows()
-    assert "points" in result.report() and "test images" in result.report()
+    assert "the given network" in result.report() and "on 240 test images" in result.report()
     assert result._repr_html_().count("<tr>") == 4
     axes = result.plot()
     assert len(axes.lines) == 4
