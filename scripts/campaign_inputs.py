@@ -79,7 +79,6 @@ train.batch_size=99999999999999999999
 --config-name nosuch
 --config-dir nosuch
 hydra/launcher=nosuch
-hydra.run.dir=
 '~slim'
 +slim.target=0.5
 slim=3

@@ -172,6 +172,7 @@ MISTAKES = [
     ("search", "cannot read 'search': expected key=value. A stage is asked for so: stages=[search]."),
     ("output=a=(b", f"cannot read 'output=a=(b': {SPECIAL}: 'output=\"a=(b\"'"),
     ("output=Größe", f"cannot read 'output=Größe': {SPECIAL}: 'output=\"Größe\"'"),
+    ("seed=" + "[" * 500 + "]" * 500, "a value or a file is nested too deep to be read: look for brackets"),
     ("recipe=economy", "unknown key recipe. Did you mean +recipe=NAME (with a plus: it is added"),
     ("optimizer.lr=1", "unknown key optimizer.lr. Did you mean optimizer.learning_rate? Every key"),
     ("arch.name=" + "a" * 101, f"arch.name={'a' * 101} is out of range: it names folders: up to 100 "),

@@ -11,7 +11,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from autoslim.errors import AutoslimError, near
 from autoslim.schema.config import STAGES
 
-FAMILY = (AutoslimError, HydraException, OmegaConfBaseException, yaml.YAMLError)
+FAMILY = (AutoslimError, HydraException, OmegaConfBaseException, yaml.YAMLError, RecursionError)
 """The exceptions that mean "bad input": one line and exit status 2, never a traceback."""
 
 
@@ -112,6 +112,8 @@ def describe(error: BaseException, docs: Mapping[str, str] = MappingProxyType({}
     first = chain[0]
     if isinstance(first, AutoslimError):
         return one_line(first)
+    if isinstance(first, RecursionError):
+        return "a value or a file is nested too deep to be read: look for brackets within brackets."
     if isinstance(first, yaml.YAMLError):
         return f"not valid YAML: {one_line(first)}"
     override = re.match(r"Could not override '([^']+)'", str(first))
