@@ -228,6 +228,16 @@ def attention_layers():
     return finish(x, L.Dense(5)(y))
 
 
+def wrapped_layers():
+    """A layer for each step, and one whose kernel is normalised while it is trained."""
+    x = keras.Input((2, *IMAGE))
+    y = L.TimeDistributed(conv(5, name="a"))(x)
+    y = L.TimeDistributed(L.BatchNormalization())(y)
+    y = L.TimeDistributed(L.SpectralNormalization(conv(4, strides=2, activation="relu", name="b")))(y)
+    y = L.TimeDistributed(L.GlobalAveragePooling2D())(L.TimeDistributed(L.Dropout(0.2))(y))
+    return finish(x, L.SpectralNormalization(L.Dense(6, name="c"))(L.TimeDistributed(L.Dense(5))(y)))
+
+
 def mixer():
     """Dense layers along the positions, whose channels meanwhile stand before them, as in MLP-Mixer."""
     x = keras.Input((6, 3))
@@ -339,6 +349,7 @@ OPERATION_CASES = {
         attention_by_hand,
         attention_by_sums,
         attention_layers,
+        wrapped_layers,
         mixer,
         windows,
         positions_moved,

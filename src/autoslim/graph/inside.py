@@ -20,8 +20,25 @@ COMPOSED = (
     keras.layers.Attention,
     keras.layers.AdditiveAttention,
     keras.layers.Dot,
+    keras.layers.Bidirectional,
 )  # Keras's own layers that are made of layers and operations
 SMALL = 8  # entries of a constant that are looked through for it
+
+
+def _each_step(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    """TimeDistributed: the layer on all steps at once, as images of their own."""
+    if mask is not None or None in inputs.shape[1:]:
+        raise Opaque("it has a mask, or steps of unknown number or size")
+    steps, *shape = inputs.shape[1:]
+    folded = keras.ops.reshape(inputs, (-1, *shape))
+    told = {"training": training} if layer.layer._call_has_training_arg else {}
+    outputs = layer.layer(folded, **told)
+    return keras.ops.reshape(outputs, (-1, steps, *outputs.shape[1:]))
+
+
+def _not_normalised(layer: Any, inputs: Any, training: bool = False) -> Any:
+    """SpectralNormalization: its layer, as it is when the network isn't trained."""
+    return layer.layer(inputs)
 
 
 class Opaque(Exception):
@@ -35,6 +52,13 @@ class Opaque(Exception):
     def __init__(self, why: str = "", noise: bool = False) -> None:
         super().__init__(why)
         self.noise = noise
+
+
+WRITTEN_OUT: dict[type, Callable[..., Any]] = {
+    keras.layers.TimeDistributed: _each_step,
+    keras.layers.SpectralNormalization: _not_normalised,
+}
+"""Keras's layers around a layer, whose own `call` can't be looked into -> the same in calls of the layer."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +133,10 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> In
 def _require_plain(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not isinstance(layer, keras.Layer):
         raise Opaque
-    if type(layer).__module__.startswith("keras.") and not isinstance(layer, COMPOSED):
+    if type(layer).__module__.startswith("keras.") and type(layer) not in (*COMPOSED, *WRITTEN_OUT):
         raise Opaque
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    if own:
+    if own and type(layer) not in WRITTEN_OUT:
         raise Opaque(f"it holds weights of its own ({own[0].name})")
     if getattr(layer, "quantization_mode", None) is not None:
         raise Opaque("it is quantised")
@@ -182,7 +206,8 @@ def _traced(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], training:
     own_args, own_kwargs = keras.tree.map_structure(own, (args, kwargs))
     with _Watching() as watching:
         try:
-            outputs = layer.call(*own_args, **own_kwargs, **training)
+            call = WRITTEN_OUT.get(type(layer), type(layer).call)
+            outputs = call(layer, *own_args, **own_kwargs, **training)
         except Exception as error:  # a layer of the user's may raise anything
             raise Opaque(f"its call can't be traced: {_said(error)}") from error
         finally:

@@ -83,6 +83,11 @@ class Structure:
             if node.name in self.uncovered and touched & weighted:
                 told.append(f"{node.name} ({self.uncovered[node.name]})")
         told = list(dict.fromkeys(told))
+        plain = [x.name for x in self.trace.looked if isinstance(x.layer, keras.layers.SpectralNormalization)]
+        if plain:
+            log.warning(
+                "These layers are trained without normalising their kernels: %s", ", ".join(plain[:NAMED])
+            )
         if told:
             more = f" and {len(told) - NAMED} more, see graph.uncovered" if len(told) > NAMED else ""
             log.warning(
