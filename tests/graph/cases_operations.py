@@ -142,6 +142,16 @@ def channel_shuffle():
     return finish(x, conv(4)(left * right))
 
 
+def grouped_and_shuffled():
+    """Convolution groups that concatenated tensors share, and shuffling between them."""
+    x = keras.Input(IMAGE)
+    y = L.Concatenate()([conv(6, name="a")(x), conv(6, 1, name="b")(x)])
+    y = L.BatchNormalization()(conv(18, groups=3, name="c")(y))
+    y = ops.reshape(ops.transpose(ops.reshape(y, (-1, 6, 6, 3, 6)), (0, 1, 2, 4, 3)), (-1, 6, 6, 18))
+    y = L.DepthwiseConv2D(3, padding="same")(y)
+    return finish(x, conv(9, 1, groups=3, name="d")(y))
+
+
 def pixel_shuffle():
     """Channels that become positions and come back, by the operation and by transposing."""
     x = keras.Input(IMAGE)
@@ -342,6 +352,7 @@ OPERATION_CASES = {
         strided_slices,
         padded_shortcut,
         channel_shuffle,
+        grouped_and_shuffled,
         pixel_shuffle,
         decoder,
         folded_axis,

@@ -359,7 +359,7 @@ def test_constants_that_are_wider_than_what_they_meet_are_not_followed():
 def test_channels_that_stand_on_another_axis_are_frozen_where_that_is_positions():
     x = keras.Input((6, 3))
     y = L.Permute((2, 1))(L.Conv1D(5, 1, name="a")(x))
-    graph = ChannelGraph(finish(x, L.Conv1D(4, 3, name="b")(y)))
+    graph = ChannelGraph(finish(x, L.Conv1D(4, 3, name="b")(y)))  # its output is narrower than its input
     assert by_name(graph)["a"].frozen == "b takes axis 1, on which they stand, for positions"
     assert free(graph) == {"b": 4}
 

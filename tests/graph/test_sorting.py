@@ -64,8 +64,13 @@ def test_all_groups_that_can_be_are_sorted():
         for group in graph.slimmable:
             if (np.diff(order.of[group.index]) > 0).any():
                 left.setdefault(name, []).append(group.name)
-    # Some stand in settings, or meet constants.
-    assert set(left) == {"measured_statistics", "constants", "attention_by_sums"}
+    # Some stand in settings, meet constants, or have neighbours in a convolution along them.
+    assert set(left) == {
+        "measured_statistics",
+        "constants",
+        "attention_by_sums",
+        "local_attention_over_channels",
+    }
 
 
 def test_channels_that_stand_in_a_layers_settings_keep_their_order():

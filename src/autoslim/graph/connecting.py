@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import Layout
+from autoslim.graph.axes import Axis, Layout
 from autoslim.graph.groups import ChannelGroup, Cuts, Grouping, matches
 from autoslim.graph.rules import NOISE, LayerRule, NeedsCut, Unsupported, rule_for, same_config
 from autoslim.graph.rules.base import weight_of
@@ -134,13 +134,23 @@ def _arranged(rule: LayerRule, node: Node, inputs: list[Layout], grouping: Group
     axes = rule.connect(node.op, [layout.axis() for layout in inputs], node, grouping)
     if rule.pointwise(node.op, [layout.axis() for layout in inputs]):
         return [Layout((*inputs[0].dims[:-1], axis)) if inputs[0].rank > 1 else inputs[0] for axis in axes]
+    slid: dict[int, Axis] = {}  # place -> channels that a layer goes along
     for layout in inputs:
         for place, axis in layout.axes:
-            if place != layout.rank - 1:
+            if place == layout.rank - 1:
+                continue
+            if rule.slides(node.op, axis) and len(inputs) == 1:
+                slid[place] = axis
+            else:
                 grouping.freeze(axis, f"{node.name} takes axis {place}, on which they stand, for positions")
     rows = inputs[0].dims[0] if inputs[0].rank else 1
-    shapes = zip(axes, node.output_shapes, strict=True)
-    return [Layout.of(shape, axis, rows if isinstance(rows, int) else 1) for axis, shape in shapes]
+    outputs = []
+    for axis, shape in zip(axes, node.output_shapes, strict=True):
+        output = Layout.of(shape, axis, rows if isinstance(rows, int) else 1)
+        for place, along in slid.items():
+            output = output.with_dim(place, along)
+        outputs.append(output)
+    return outputs
 
 
 def _check_patterns(traced: Trace, freeze: tuple[str, ...]) -> None:

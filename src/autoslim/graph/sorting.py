@@ -75,6 +75,9 @@ def _fixed(graph: Structure) -> set[int]:
             rule.config(node.op, asked, *graph.given_to_rule(node))
             graph.call_arguments(node, asked)
             found |= asked.groups
+            if rule.arrange is None and not rule.pointwise(node.op, graph.input_axes(node)):
+                layouts = graph.input_layouts(node)  # neighbours matter on an axis that is gone along
+                found |= {g for x in layouts for place, a in x.axes for g in a.groups if place != x.rank - 1}
     return found
 
 

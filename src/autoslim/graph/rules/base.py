@@ -98,6 +98,11 @@ def never(op: Any, inputs: list[Axis]) -> bool:
     return False
 
 
+def nowhere(op: Any, axis: Axis) -> bool:
+    """The layer does not treat channels as positions."""
+    return False
+
+
 def no_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
     """The layer has no weights."""
     return {}
@@ -224,6 +229,8 @@ class LayerRule(NamedTuple):
         again keeps them.
     pointwise: (op, input axes) -> whether every position is computed by itself, so that channels may stand on
         other axes too. Default: it isn't; what stands on another axis is frozen.
+    slides: (op, an input's axis) -> whether the layer, which takes the channels on it for positions, computes
+        the same for those that are active as if there were no others. Default: it doesn't.
     arrange: (op, input layouts, node, grouping) -> output layouts, in the place of `connect`: for operations
         that move channels to other axes. Default: none.
     products: (op, node, input layouts, output layouts) -> tuples of dimensions; the product of each is a
@@ -242,6 +249,7 @@ class LayerRule(NamedTuple):
     activates: bool = False
     measured: bool = False
     pointwise: Callable[[Any, list[Axis]], bool] = never
+    slides: Callable[[Any, Axis], bool] = nowhere
     arrange: Callable[[Any, list[Layout], Node, Grouping], list[Layout]] | None = None
     products: Callable[[Any, Node, list[Layout], list[Layout]], Products] = no_terms
     arguments: Callable[[Any, Node, Channels, list[Layout], list[Layout]], Call] | None = None

@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 
 from autoslim.graph.axes import Axis, Dimension, Layout, Piece
-from autoslim.graph.groups import Grouping
+from autoslim.graph.groups import Grouping, stretches_of
 from autoslim.graph.rules.base import (
     Channels,
     LayerRule,
+    NeedsCut,
     Products,
     RunCall,
     Unsupported,
@@ -31,20 +32,49 @@ def _connect_conv(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -
         output = grouping.new(node.name, op.filters)
     elif len(op.kernel_size) > 2:
         raise Unsupported("grouped convolution in three dimensions")
-    else:  # inputs and outputs come and go in whole blocks, one for each convolution group
-        size = op.filters // op.groups
-        blocks = in_blocks(inputs[0], op.groups, node.name, grouping)
-        output = blocks.map_pieces(lambda p: Piece(p.group, p.size // p.repeat * size, size))
+    else:
+        output = _connect_groups(op, inputs[0], node, grouping)
     freeze_if_mixed(op, output, node, grouping)
     return [output]
 
 
+def _connect_groups(op: Any, axis: Axis, node: Node, grouping: Grouping) -> Axis:
+    """Inputs and outputs come and go in whole blocks, one for each convolution group.
+
+    Where tensors share a block, or each holds a single one, all blocks are slimmed alike instead.
+    """
+    size, entering = op.filters // op.groups, axis.size // op.groups
+    sizes = [piece.size for piece in axis.flat_pieces()]
+    if all(n % entering == 0 for n in sizes) and max(sizes) > entering:
+        blocks = in_blocks(axis, op.groups, node.name, grouping)
+        return blocks.map_pieces(lambda p: Piece(p.group, p.size // p.repeat * size, size))
+    if grouping.tiled(axis, op.groups, node.name) is None:
+        raise NeedsCut(f"{op.groups} blocks of channels where they can't be cut")
+    output = grouping.new(node.name, size)
+    return Axis(output.pieces, op.groups)
+
+
+def _slimmed_alike(op: Any, output: Axis) -> bool:
+    """Whether a grouped convolution keeps its groups, all slimmed alike."""
+    return op.groups > 1 and output.tiles % op.groups == 0
+
+
 def _conv_weights(op: Any, inputs: list[Axis], outputs: list[Axis]) -> dict[str, tuple[Dimension, ...]]:
     entering: Dimension = inputs[0] if op.groups == 1 else inputs[0].size // op.groups
+    if _slimmed_alike(op, outputs[0]):
+        entering = _first_block(inputs[0], op.groups)
     weights: dict[str, tuple[Dimension, ...]] = {"kernel": (*op.kernel_size, entering, outputs[0])}
     if op.use_bias:
         weights["bias"] = (outputs[0],)
     return weights
+
+
+def _first_block(axis: Axis, count: int) -> Dimension:
+    """One of the equal blocks that an axis is made of."""
+    if axis.tiles % count == 0:
+        return Axis(axis.pieces, axis.tiles // count)
+    blocks = stretches_of(axis.flat_pieces(), [axis.size // count] * count)
+    return axis.size // count if blocks is None else Axis(blocks[0])
 
 
 def _finish(op: Any, y: Any, weights: dict[str, Any]) -> Any:
@@ -55,18 +85,25 @@ def _finish(op: Any, y: Any, weights: dict[str, Any]) -> Any:
 
 def _run_conv(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     x, padding = _padded(op, inputs[0])
-    if op.groups > 1:
+    if _slimmed_alike(op, call.output_axes[0]):
+        parts = zip(*(tf.split(z, op.groups, axis=-1) for z in (x, weights["kernel"])), strict=True)
+        y = tf.concat([_convolution(op, part, kernel, padding) for part, kernel in parts], -1)
+    elif op.groups > 1:
         y = _grouped_convolution(op, x, weights["kernel"], padding, call.input_axes[0].size // op.groups)
     else:
-        y = tf.nn.convolution(
-            x,
-            weights["kernel"],
-            strides=list(op.strides),
-            padding=padding.upper(),
-            data_format=_CHANNELS_LAST[len(op.kernel_size)],  # the gradient in three dimensions asks for it
-            dilations=list(op.dilation_rate),
-        )
+        y = _convolution(op, x, weights["kernel"], padding)
     return _finish(op, y, weights)
+
+
+def _convolution(op: Any, x: Any, kernel: Any, padding: str) -> Any:
+    return tf.nn.convolution(
+        x,
+        kernel,
+        strides=list(op.strides),
+        padding=padding.upper(),
+        data_format=_CHANNELS_LAST[len(op.kernel_size)],  # the gradient in three dimensions asks for it
+        dilations=list(op.dilation_rate),
+    )
 
 
 def _padded(op: Any, x: Any) -> tuple[Any, str]:
@@ -111,13 +148,29 @@ def _output_positions(op: Any, node: Node) -> dict[str, int]:
 
 def _conv_config(op: Any, channels: Channels, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
     config = {"filters": channels(outputs[0])}
-    if op.groups > 1:
+    if op.groups > 1 and not _slimmed_alike(op, outputs[0]):
         config["groups"] = channels(inputs[0]) * op.groups // inputs[0].size
     return config
 
 
+def _conv_products(op: Any, node: Node, inputs: list[Layout], outputs: list[Layout]) -> Products:
+    kernel = _conv_weights(op, [inputs[0].axis()], [outputs[0].axis()])["kernel"]
+    return [(*outputs[0].dims[:-1], *kernel)]
+
+
+def _slides(op: Any, axis: Axis) -> bool:
+    """Whether zeros behind the active channels are what a convolution along them is padded with anyway."""
+    same = op.padding == "same" and max(op.strides) == 1 and op.groups == 1
+    return same and len(axis.pieces) == axis.tiles == 1
+
+
 CONV = LayerRule(
-    _connect_conv, weights=_conv_weights, run=_run_conv, positions=_output_positions, config=_conv_config
+    _connect_conv,
+    weights=_conv_weights,
+    run=_run_conv,
+    products=_conv_products,
+    config=_conv_config,
+    slides=_slides,
 )
 
 
