@@ -16,7 +16,13 @@ L = keras.layers
 OVER_CHANNELS = (L.LayerNormalization, L.GroupNormalization, L.RMSNormalization, L.UnitNormalization)
 
 
-NEARLY = ("channel_means", "response_normalisation", "attention_by_sums")  # they sum channels up
+NEARLY = (  # they sum channels up, or have neighbours among them
+    "channel_means",
+    "response_normalisation",
+    "attention_by_sums",
+    "own_layers_that_are_found_by_trying",
+    "local_attention_over_channels",
+)
 
 
 def exact(name, graph):
