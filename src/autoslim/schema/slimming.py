@@ -214,6 +214,15 @@ class SlimConfig(SearchOptions):
         expected="a number of 1 or more, or such a number for each pattern of layer names",
     )
     freeze: list[str] = key([], "layers that keep their full width: names or patterns such as stem*")
+    finalists: int = key(
+        1,
+        "networks for each target, from the one found to the uniform one, that are trained for a while; the "
+        "best on held-out images is taken; 1: the one found",
+        least=1,
+    )
+    finalist_epochs: float = key(
+        0.2, "epochs of a finalist, as a share of retrain.epochs", above=0, most=1, unit="a share"
+    )
     channels: str | None = key(None, "a channels.yaml to retrain in place of a search's result; null: search")
     runtime: str = key(
         "litert", "what latency is measured in, on one thread: litert, keras or onnx", words=RUNTIMES

@@ -57,6 +57,15 @@ class Widening:
 
 
 @dataclass(frozen=True)
+class Final:
+    """Candidates for one target that were trained for a while, and the best of them."""
+
+    target: float
+    points: tuple[Point, ...]  # with the scores that they have after it, the method's own network first
+    chosen: int  # place of the best among them
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """A greedy path from the full network down, and what it was measured on."""
 
@@ -71,6 +80,7 @@ class Trajectory:
     queue: tuple[float | None, ...] = ()  # last known drop of the score by each group's next step
     widenings: tuple[Widening, ...] = ()  # one for each target whose budget was given back
     exchanges: tuple[Exchange, ...] = ()  # one for each target for which exchanges were tried
+    finals: tuple[Final, ...] = ()  # one for each target whose candidates were trained
     undone_macs: int = 0  # multiply-accumulates of widenings and exchanges that were taken back
 
     def full(self, resource: str) -> float:
@@ -80,11 +90,15 @@ class Trajectory:
     def at(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> Point:
         """The network for `target`, a share of the resource, within all `limits`.
 
-        It is the first point of the path that keeps within them, or what widenings and exchanges made of it.
+        It is the first point of the path that keeps within them, or what widenings and exchanges made of it;
+        and if candidates were trained, the best of them.
 
         Raises:
             AutoslimError: if the path does not reach so far.
         """
+        final = self.final(target)
+        if final is not None and _within(final.points[final.chosen], target, limits):
+            return final.points[final.chosen]
         for kept in (self.exchange(target).points, self.widening(target).points):
             if kept and _within(kept[-1], target, limits):
                 return kept[-1]
@@ -118,6 +132,10 @@ class Trajectory:
         others = tuple(w for w in self.widenings if w.target != widening.target)
         return dataclasses.replace(self, widenings=(*others, widening))
 
+    def final(self, target: float) -> Final | None:
+        """The candidates that were trained for a target; None: none were."""
+        return next((f for f in self.finals if f.target == target), None)
+
     def exchange(self, target: float) -> Exchange:
         """The exchanges that were tried for a target."""
         return next((e for e in self.exchanges if e.target == target), Exchange(target))
@@ -135,7 +153,7 @@ class Trajectory:
     def without_moves(self) -> Trajectory:
         """The way down alone, with the arithmetic of the widenings and exchanges that it had."""
         down = sum(point.macs for point in self.points)
-        return dataclasses.replace(self, widenings=(), exchanges=(), undone_macs=self.macs - down)
+        return dataclasses.replace(self, widenings=(), exchanges=(), finals=(), undone_macs=self.macs - down)
 
     def channels(self, point: Point) -> dict[str, int]:
         """{group name: width} of a point."""
@@ -148,16 +166,21 @@ class Trajectory:
     @property
     def passes(self) -> float:
         """What the search has spent, in full-network passes over the held-out images (the first point: 1)."""
-        return self.macs / self.points[0].macs
+        return (self.macs - self.trained_macs) / self.points[0].macs
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates that the search has spent, widenings and exchanges included."""
+        """Multiply-accumulates that the search has spent, widenings, exchanges and finalists included."""
         spent = self.undone_macs + sum(point.macs for point in self.points)
         moves: tuple[Widening | Exchange, ...] = (*self.widenings, *self.exchanges)
         for move in moves:
             spent += move.macs + sum(point.macs for point in move.points)
-        return spent
+        return spent + self.trained_macs
+
+    @property
+    def trained_macs(self) -> int:
+        """Multiply-accumulates of training and judging finalists."""
+        return sum(point.macs for final in self.finals for point in final.points)
 
     @property
     def share_of_naive(self) -> float:
@@ -192,6 +215,7 @@ class Trajectory:
             "queue": tuple(data.get("queue", ())),
             "widenings": tuple(Widening(**w) for w in widenings),
             "exchanges": tuple(Exchange(**e) for e in exchanges),
+            "finals": tuple(Final(**{**f, "points": _points(f["points"])}) for f in data.get("finals", ())),
         }
         return cls(**{**data, **changed})
 

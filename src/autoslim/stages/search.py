@@ -27,11 +27,13 @@ from autoslim.stages import supernet
 from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.finalists import with_finals
 from autoslim.stages.latency import Over, over_budget
 from autoslim.stages.preflight import check_reachable, check_uniform
 from autoslim.stages.record import Need, Stage
 from autoslim.stages.scored import ScoreFile
 from autoslim.stages.store import TRAJECTORY, StageFolder, stage_hash, write_atomically, writes
+from autoslim.stages.wanted import recipe_key, recipe_needs
 from autoslim.stages.warn import warned
 
 log = logging.getLogger(__name__)
@@ -49,11 +51,14 @@ def search_key(experiment: Experiment) -> dict[str, Any]:
     key: dict[str, Any] = {
         "supernet": stage_hash(supernet.supernet_key(experiment)),
         "slim": {name: getattr(s, name) for name in names}
-        | ({"limits": s.limits.given} if s.limits.given else {}),
+        | ({"limits": experiment.budget.limits} if experiment.budget.limits else {}),
         "options": {name: getattr(s, name) for name in own},
     }
     if not method.path or experiment.budget.steered:
         key["targets"] = list(s.targets)
+    if s.finalists > 1:
+        recipe = stage_hash(recipe_key(experiment, False))
+        key["finalists"] = {"count": s.finalists, "epochs": s.finalist_epochs, "recipe": recipe}
     if experiment.latency is not None:
         key["measured"] = experiment.latency.identity
     return key
@@ -139,6 +144,7 @@ def _finish(
     experiment: Experiment, folder: StageFolder, trajectory: Trajectory, over: list[Over]
 ) -> dict[str, Any]:
     """Write the path, a channels file for each target, and the stage's result."""
+    trajectory = with_finals(experiment, folder, trajectory)
     write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
     write_atomically(folder.path / "trajectory.csv", trajectory.to_csv())
     s = experiment.config.slim
@@ -243,21 +249,24 @@ def search_result(experiment: Experiment) -> Trajectory:
         )
     if missing := _missing_moves(experiment, trajectory):
         raise AutoslimError(
-            f"The search in {folder.path} has not given back the budget's rest, or tried slim.exchange="
-            f"{s.exchange}, for slim.target={','.join(missing)}. Add search to stages: it goes on from there."
+            f"The search in {folder.path} has not given back the budget's rest, tried slim.exchange="
+            f"{s.exchange}, or trained slim.finalists={s.finalists}, for slim.target={','.join(missing)}. "
+            "Add search to stages: it goes on from there."
         )
     return trajectory
 
 
 def _missing_moves(experiment: Experiment, trajectory: Trajectory) -> list[str]:
-    """Targets whose budget is still to be given back, or for which exchanges are still to be tried."""
+    """Targets for which giving back, exchanges or a final are still to be done."""
     s = experiment.config.slim
     moves, gives = s.exchange if s.method == "greedy" else 0, METHODS[s.method].path
     met = [target for target in s.targets if trajectory.reaches(target, experiment.budget.limits)]
     return [
         f"{target:g}"
         for target in met
-        if not trajectory.exchanged(target, moves) or (gives and not trajectory.widening(target).done)
+        if not trajectory.exchanged(target, moves)
+        or (gives and not trajectory.widening(target).done)
+        or (s.finalists > 1 and trajectory.final(target) is None)
     ]
 
 
@@ -268,6 +277,8 @@ def _skip(experiment: Experiment) -> str:
 
 def _needs(experiment: Experiment) -> Iterator[Need]:
     yield Need(supernet.STAGE, supernet.STAGE.folder(experiment), "The search")
+    if experiment.config.slim.finalists > 1:
+        yield from recipe_needs(experiment, "The search's finalists")
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:

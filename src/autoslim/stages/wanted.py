@@ -84,7 +84,7 @@ def network_key(
     experiment: Experiment, widths: np.ndarray, joint: StageFolder | None = None
 ) -> dict[str, Any]:
     """What the network at `widths` int32 [G] depends on, retrained alone or as a part of a joint training."""
-    key = {**_recipe_key(experiment, joint is not None), "channels": experiment.plan.channels(widths)}
+    key = {**recipe_key(experiment, joint is not None), "channels": experiment.plan.channels(widths)}
     if joint is not None:
         key["joint"] = stage_hash(joint.key)
     return key
@@ -92,10 +92,10 @@ def network_key(
 
 def joint_key(experiment: Experiment, widths: Sequence[np.ndarray]) -> dict[str, Any]:
     """What the joint training of the networks at these widths depends on."""
-    return {**_recipe_key(experiment, True), "channels": [experiment.plan.channels(one) for one in widths]}
+    return {**recipe_key(experiment, True), "channels": [experiment.plan.channels(one) for one in widths]}
 
 
-def _recipe_key(experiment: Experiment, joint: bool) -> dict[str, Any]:
+def recipe_key(experiment: Experiment, joint: bool) -> dict[str, Any]:
     """What a retraining depends on, other than the channels."""
     r = experiment.retrain
     own = r.affecting_result()
