@@ -115,28 +115,36 @@ class Records:
 
 
 class Bar(NamedTuple):
-    """A figure that must not be above a limit."""
+    """A figure that must not be above a limit, or not below it."""
 
     name: str
     figure: float | None  # None: not measured
     limit: float
+    least: bool = False  # whether the limit is the least that the figure may be
 
     @property
     def verdict(self) -> str:
         """In a word or two."""
         if self.figure is None:
             return "not measured"
-        return "pass" if self.figure <= self.limit else "FAIL"
+        passed = self.figure >= self.limit if self.least else self.figure <= self.limit
+        return "pass" if passed else "FAIL"
+
+    @property
+    def row(self) -> tuple[str, str, str, str]:
+        """Its cells in a table: name, figure, limit, verdict."""
+        figure = "-" if self.figure is None else f"{self.figure:.3f}"
+        return self.name, figure, f"at {'least' if self.least else 'most'} {self.limit:.3g}", self.verdict
+
+
+BAR_TITLES = ("bar", "figure", "limit", "")
 
 
 def show_bars(bars: Iterable[Bar]) -> None:
     """Print every bar with its verdict."""
-    rows = [
-        (bar.name, "-" if bar.figure is None else f"{bar.figure:.3f}", f"{bar.limit:.3g}", bar.verdict)
-        for bar in bars
-    ]
+    rows = [bar.row for bar in bars]
     if rows:
-        show_table(("bar", "figure", "at most", ""), rows)
+        show_table(BAR_TITLES, rows)
 
 
 def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> None:

@@ -65,7 +65,7 @@ def predictor_steps(problem: Problem) -> Iterator[Step]:
     problem.refuse_unreachable()
     if all(problem.budget.within(problem.levels.largest, target) for target in problem.options.targets):
         return
-    predictor = _fitted(problem)
+    predictor = fitted(problem)
     log.info(
         "predictor: fitted to %d networks; on networks left out its error is %.4f, Spearman's correlation "
         "%.3f",
@@ -77,8 +77,12 @@ def predictor_steps(problem: Problem) -> Iterator[Step]:
     yield from each_target(problem, lambda target, _: best(predictor.drops, target))
 
 
-def _fitted(problem: Problem) -> Predictor:
-    """The model of networks scored until the passes are spent."""
+def fitted(problem: Problem) -> Predictor:
+    """The model of random networks (`sampled_places`), scored until the passes are spent.
+
+    Raises:
+        AutoslimError: as `fit_predictor`.
+    """
     levels, options = problem.levels, problem.options
     reserve = len(options.targets) * problem.whole
     (whole,) = problem.scores(levels.largest[None])
