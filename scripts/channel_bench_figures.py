@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,41 +101,46 @@ def _perfect(records: Records) -> Iterable[Bar]:
 def _errors(records: Records) -> Iterable[Bar]:
     for resource, least in (("params", 0.9), ("flops", 0.8)):
         cell = f"additive/mobilenet/{resource}"
-        gains = at(mean(records, f"{cell}/error:0.3/{PREDICTOR}"), [0.3])
-        figure = None
+        gains, figure = mean(records, f"{cell}/error:0.3/{PREDICTOR}"), None
         if gains is not None:
-            figure = float(gains[0] / at(np.array(records[f"{cell}/possible"]["gains"]), [0.3])[0])
+            place = TARGETS.index(0.3)
+            figure = float(gains[place] / records[f"{cell}/possible"]["gains"][place])
         yield Bar(
             f"error 0.3, MobileNet, 0.3 of {NAMES[resource]}: share of the possible", figure, least, True
         )
 
 
+def _total(cells: Iterable[np.ndarray | None]) -> float | None:
+    """The sum over cells; None where one was not measured."""
+    found = [None if cell is None else float(np.sum(cell)) for cell in cells]
+    return None if None in found else sum(x for x in found if x is not None)
+
+
+def _less(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
 def _bias(records: Records) -> Iterable[Bar]:
     for network in NETWORKS:
-        sums = []
-        for method in (PREDICTOR, GREEDY):
-            keys = [f"additive/{network}/{r}/bias:0.2/{method}" for r in RESOURCES]
-            cells = [at(mean(records, key)) for key in keys]
-            sums.append(None if any(c is None for c in cells) else float(np.sum(cells)))
-        figure = None if None in sums else sums[0] - sums[1]
-        yield Bar(f"bias 0.2, {network}: sum of gains, predictor less greedy by cost", figure, 0.0, True)
+        one, other = (
+            _total(at(mean(records, f"additive/{network}/{r}/bias:0.2/{method}")) for r in RESOURCES)
+            for method in (PREDICTOR, GREEDY)
+        )
+        name = f"bias 0.2, {network}: sum of gains, predictor less greedy by cost"
+        yield Bar(name, _less(one, other), 0.0, True)
 
 
 def _supernet(records: Records) -> Iterable[Bar]:
-    def gains(method: str, resource: str) -> np.ndarray | None:
-        return at(over_seeds(records, resource, method, "additive"))
+    def total(method: str, resources: Sequence[str]) -> float | None:
+        return _total(at(over_seeds(records, resource, method, "additive")) for resource in resources)
 
-    found, other = ([gains(m, r) for r in RESOURCES] for m in (PREDICTOR, GREEDY))
-    measured = not any(cell is None for cell in (*found, *other))
-    best = records.get("additive/mobilenet/params/possible")
-    share = None
-    if measured and best:
-        share = float(np.mean(found[1]) / np.mean(at(np.array(best["gains"]))))
+    best, own = records.get("additive/mobilenet/params/possible"), total(PREDICTOR, ["params"])
+    possible = _total([at(np.array(best["gains"]))]) if best else None
+    share = None if own is None or possible is None else own / possible
     yield Bar("supernet, parameters: mean gain / mean possible gain, predictor", share, 0.5, True)
-    total = float(np.sum(found)) if measured else None
-    less = total - float(np.sum(other)) if measured and total is not None else None
-    yield Bar("supernet: sum of gains over six cells, predictor", total, 0.0, True)
-    yield Bar("supernet: the same less greedy by cost's", less, 0.0, True)
+    every, other = total(PREDICTOR, RESOURCES), total(GREEDY, RESOURCES)
+    yield Bar("supernet: sum of gains over six cells, predictor", every, 0.0, True)
+    yield Bar("supernet: the same less greedy by cost's", _less(every, other), 0.0, True)
     for teller in ("supernet's loss", PREDICTOR):
         ranks = [found["flops 0.3"][teller]["additive"][0] for _, found in _ranks(records)]
         figure = float(np.mean(ranks)) if ranks else None
@@ -163,13 +168,13 @@ def page(records: Records, recipe: Mapping[str, Any]) -> str:
         rows = [[f"{fit[name]:.3f}" for name in (*TRUTHS[:-1], "runs")] for fit in fits]
         names = [name for name in NETWORKS if f"fit/{name}" in records]
         titles = ("left by a fit, points", *TRUTHS[:-1], "the runs' own error")
-        parts += [table(titles, [(name, *row) for name, row in zip(names, rows, strict=True)])]
+        parts += [table(titles, [[name, *row] for name, row in zip(names, rows, strict=True)])]
     parts += ["## Bars", table(BAR_TITLES, [bar.row for bar in bars(records)]), REPLAY]
     for truth in TRUTHS:
         for network in NETWORKS:
-            rows = list(_replay_rows(records, truth, network))
-            if rows:
-                parts += [f"### {network}, truth: {truth}", table(_titles("evaluator, method"), rows)]
+            lines = list(_replay_rows(records, truth, network))
+            if lines:
+                parts += [f"### {network}, truth: {truth}", table(_titles("evaluator, method"), lines)]
     if _ranks(records):
         parts += [
             SUPERNET.format(**recipe),
