@@ -7,7 +7,7 @@
 
 The libraries are installed into an environment of their own; autoslim needs none of them. Models are built
 without trained weights, from small images; their scales, biases and statistics are drawn, so that no layer is
-trivial. Each model runs in a process of its own. Results: docs/library_models.json, and the table beside it.
+trivial. Results: docs/library_models.json, and the table beside it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from library_models_list import MODELS
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 RESULTS = Path(__file__).parent.parent / "docs" / "library_models.json"
-SECONDS = 900  # that one model may take
+SAYS = "loads: "  # before what the loader's process answers
 TOLERANCE = 1e-4  # of the largest output
 COUNTED = (
     *("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
@@ -59,37 +59,47 @@ statistics are drawn.
 
 
 def true_macs(model: Any) -> int:
-    """Multiply-accumulates for one image in the model's TensorFlow graph, all functions written out."""
+    """Multiply-accumulates for one image, of the operations in the model's TensorFlow graph."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     specs = [tf.TensorSpec((1, *x.shape[1:]), x.dtype) for x in model.inputs]
     function = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0], training=False))
-    graph = convert_variables_to_constants_v2(function.get_concrete_function(*specs)).graph
-    return sum(_macs(operation) for operation in graph.get_operations())
+    return _of_graph(function.get_concrete_function(*specs).graph)
 
 
-def _macs(operation: Any) -> int:
+def _of_graph(graph: Any) -> int:
+    """Those that its outputs depend on; functions that it calls are entered."""
+    total, waiting, seen = 0, [tensor.op for tensor in graph.outputs], set()
+    while waiting:
+        operation = waiting.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        waiting += [tensor.op for tensor in operation.inputs]
+        if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            total += _of_graph(graph._get_function(operation.get_attr("f").name).graph)
+        elif operation.type in COUNTED:
+            shapes = [x.shape.as_list() for x in operation.inputs]
+            total += _macs(operation, shapes, operation.outputs[0].shape.as_list())
+    return total
+
+
+def _macs(operation: Any, inputs: list[list[int]], output: list[int]) -> int:
     kind = operation.type
-    if kind not in COUNTED:
-        return 0
-    inputs = [x.shape.as_list() for x in operation.inputs]
     if kind in ("Conv2D", "Conv3D"):
-        return math.prod(operation.outputs[0].shape) * math.prod(inputs[1][:-1])
+        return math.prod(output) * math.prod(inputs[1][:-1])
     if kind == "DepthwiseConv2dNative":
-        return math.prod(operation.outputs[0].shape) * math.prod(inputs[1][:2])
+        return math.prod(output) * math.prod(inputs[1][:2])
     if kind in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):
         return math.prod(inputs[2]) * math.prod(inputs[1][:-1])
-    if kind in ("MatMul", "BatchMatMulV2", "BatchMatMul"):
-        turned = operation.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
-        return math.prod(operation.outputs[0].shape) * inputs[0][-2 if turned else -1]
-    if kind == "Einsum" and len(inputs) > 1:
+    if kind == "Einsum":
         terms = operation.get_attr("equation").decode().split("->")[0].split(",")
         sizes: dict[str, int] = {}
         for term, shape in zip(terms, inputs, strict=True):
             sizes.update(zip(term, shape, strict=True))
-        return math.prod(sizes.values())
-    return 0
+        return math.prod(sizes.values()) if len(inputs) > 1 else 0
+    turned = operation.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
+    return math.prod(output) * inputs[0][-2 if turned else -1]
 
 
 def draw(model: Any) -> None:
@@ -118,7 +128,7 @@ def difference(got: Any, expected: Any) -> float:
     return worst
 
 
-def examine(name: str) -> dict[str, Any]:
+def examine(name: str, loader: Loader) -> dict[str, Any]:
     """Everything that the table says of one model."""
     import keras
     import numpy as np
@@ -153,68 +163,80 @@ def examine(name: str) -> dict[str, Any]:
         found["costs"] = [[full, found["macs"]], [counted, true_small]]
         found["uncounted"] = dict(graph.uncounted)
         found["share"] = 1 - true_macs(smallest) / found["macs"]
-        found["loads"] = loads(name, small, inputs)
+        found["loads"] = loader.loads(name, small, inputs)
     except AutoslimError as error:
         found["refused"] = str(error)
     return found
 
 
-def loads(name: str, model: Any, inputs: Any) -> str:
-    """Where the saved model loads, in a fresh process, and computes the same: alone, or with its library."""
+class Loader:
+    """A process that has neither autoslim nor a library, and loads the models that it is told of."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, __file__, "--loader"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def loads(self, name: str, model: Any, inputs: Any) -> str:
+        """Where the saved model loads and computes the same: alone, or with its library."""
+        import keras
+        import numpy as np
+
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                model.save(f"{folder}/model.keras")
+            except Exception as error:  # of a layer of the library's that stays whole
+                return f"can't be saved: {type(error).__name__}: {str(error).strip()[:80]}".replace("\n", " ")
+            np.savez(f"{folder}/inputs.npz", *keras.tree.flatten(inputs))
+            np.savez(f"{folder}/outputs.npz", *keras.tree.flatten(model(inputs, training=False)))
+            assert self._process.stdin and self._process.stdout
+            print(folder, file=self._process.stdin, flush=True)
+            for line in self._process.stdout:
+                if line.startswith(SAYS):
+                    break
+            if line == f"{SAYS}yes\n":
+                return "alone"
+            why = load(folder)
+            return "with its library" if why == "yes" else f"no: {why}"
+
+
+def load(folder: str) -> str:
+    """Load a saved model in this process, and compare: "yes", or why it does not."""
     import keras
     import numpy as np
 
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(f"{folder}/model.keras")
-        np.savez(f"{folder}/inputs.npz", *keras.tree.flatten(inputs))
-        np.savez(f"{folder}/outputs.npz", *keras.tree.flatten(model(inputs, training=False)))
-        for library, where in (("", "alone"), (name, "with its library")):
-            command = [sys.executable, __file__, "--load", folder, "--library", library]
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-            if ran.returncode == 0:
-                return where
-    lines = ran.stderr.strip().splitlines()
-    return "no: " + (lines[-1] if lines else "")[:200]
-
-
-def load(folder: str, library: str) -> None:
-    """Load a saved model in this process, and compare."""
-    import keras
-    import numpy as np
-
-    if library:
-        MODELS[library]()
-    model = keras.saving.load_model(f"{folder}/model.keras", compile=False)
-    with np.load(f"{folder}/inputs.npz") as file:
-        inputs = [file[key] for key in file.files]
-    with np.load(f"{folder}/outputs.npz") as file:
-        outputs = [file[key] for key in file.files]
-    got = model(inputs[0] if len(inputs) == 1 else inputs, training=False)
-    assert difference(keras.tree.flatten(got), outputs) < TOLERANCE
-    assert "autoslim" not in sys.modules
-
-
-def in_a_process(name: str) -> dict[str, Any]:
-    """`examine` in a process of its own; what it raised, where it did."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "found.json"
-        command = [sys.executable, __file__, "--one", name, "--to", str(path)]
-        try:
-            subprocess.run(command, timeout=SECONDS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        except subprocess.TimeoutExpired:
-            return {"raised": f"more than {SECONDS} s"}
-        return json.loads(path.read_text()) if path.exists() else {"raised": "the process died"}
-
-
-def one(name: str, path: Path) -> None:
-    """Examine a model and write what was found."""
     try:
-        found = examine(name)
+        model = keras.saving.load_model(f"{folder}/model.keras", compile=False)
+        with np.load(f"{folder}/inputs.npz") as file:
+            inputs = [file[key] for key in file.files]
+        with np.load(f"{folder}/outputs.npz") as file:
+            outputs = [file[key] for key in file.files]
+        got = model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+        different = difference(got, outputs)
+        return "yes" if different < TOLERANCE else f"its outputs differ by {different:.2g}"
     except Exception as error:
-        traceback.print_exc()
-        found = {"raised": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"}
-        found["where"] = traceback.format_exc().splitlines()[-12:]
-    path.write_text(json.dumps(found))
+        return f"{type(error).__name__}: {str(error).strip()[:150]}".replace("\n", " ")
+
+
+def serve() -> None:
+    """What the loader's process does: for each folder that comes in, whether its model loads."""
+    for line in sys.stdin:
+        assert "autoslim" not in sys.modules
+        print(f"{SAYS}{load(line.strip())}", flush=True)
+
+
+def tried(name: str, loader: Loader) -> dict[str, Any]:
+    """`examine`; what it raised, where it did."""
+    import keras
+
+    keras.backend.clear_session()
+    try:
+        return examine(name, loader)
+    except Exception as error:
+        text = str(error).strip() or type(error).__name__
+        where = traceback.format_exc().splitlines()[-12:]
+        return {"raised": f"{type(error).__name__}: {text.splitlines()[0][:300]}", "where": where}
 
 
 def is_exact(found: dict[str, Any]) -> bool:
@@ -275,22 +297,20 @@ def main() -> None:
     parser.add_argument("begins", nargs="*", help="beginnings of names; default: all")
     parser.add_argument("--again", action="store_true", help="also those that have a result")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--load", help=argparse.SUPPRESS)
-    parser.add_argument("--library", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--loader", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.one:
-        return one(given.one, given.to)
-    if given.load:
-        return load(given.load, given.library)
+    if given.loader:
+        return serve()
     path = given.results
     results = json.loads(path.read_text()) if path.exists() else {}
+    loader = Loader()
     for name in MODELS:
         if given.begins and not name.startswith(tuple(given.begins)):
             continue
         if given.again or name not in results:
-            results[name] = in_a_process(name)
+            results[name] = {"raised": "the process died"}  # what stands if it does: it goes on after it
+            write(results, path)
+            results[name] = tried(name, loader)
             print(row(name, results[name]), flush=True)
             write(results, path)
     print(summary(results))

@@ -204,3 +204,12 @@ def test_comparing_changes_no_variable():
     graph.verify()
     graph.materialize()
     assert all(np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True))
+
+
+def test_a_layer_of_keras_whose_configuration_is_lost_can_be_saved(tmp_path):
+    model = chain(conv(4), L.Identity(dtype=keras.DTypePolicy("float32"), name="same"), conv(5))
+    with pytest.raises(NotImplementedError):
+        model.get_layer("same").get_config()
+    small = ChannelGraph(model).materialize()
+    small.save(tmp_path / "small.keras")
+    assert close(keras.saving.load_model(tmp_path / "small.keras")(images()), model(images()))

@@ -166,7 +166,8 @@ def test_dynamic_sizes_run_and_have_no_cost_but_parameters():
     assert graph.run(np.zeros((1, 5, 7, 3)), graph.uniform(0.5)).shape == (1, 4)
     refused(
         "Layer 'c' has the dynamic spatial shape (None, None, None, 4): its cost is not a number. "
-        "Build the model with a fixed input shape. Parameters are known: resource=params.",
+        "Build the model with a fixed input shape, or give ChannelGraph an image_shape. "
+        "Parameters are known: resource=params.",
         graph.cost().of,
         "flops",
     )
@@ -180,7 +181,8 @@ def test_dynamic_sizes_run_and_have_no_cost_but_parameters():
     pooled = ChannelGraph(keras.Model(x, L.GlobalAveragePooling2D()(L.ReLU()(x))))
     refused(
         "A tensor of the dynamic shape (None, None, None, 3) has no known size. "
-        "Build the model with a fixed input shape. Parameters are known: resource=params.",
+        "Build the model with a fixed input shape, or give ChannelGraph an image_shape. "
+        "Parameters are known: resource=params.",
         pooled.cost().of,
         "memory",
     )

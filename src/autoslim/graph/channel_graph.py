@@ -37,6 +37,8 @@ class ChannelGraph(Structure):
     Args:
         model: a functional or Sequential Keras model, channels last. Nested models are traced through.
         freeze: shell-style patterns of layer names; the groups of their outputs keep full width.
+        image_shape: sizes of the images, without the batch: FLOPs and memory are counted for these where the
+            model leaves sizes open.
 
     Raises:
         AutoslimError: for a subclassed model, or a pattern that matches no layer.
@@ -99,18 +101,18 @@ class ChannelGraph(Structure):
                 an activation other than the linear one makes, whatever it computes, be it a layer, an
                 operation or a layer's argument. Nothing counts pooling, sums, products or preprocessing.
         """
-        return total_cost(self, self.full if widths is None else self.check(widths), convention)
+        return total_cost(self.counted, self.full if widths is None else self.check(widths), convention)
 
     def live_memory(self, widths: Any = None) -> np.ndarray:
         """Bytes of the activations alive at the input and each node, for one image: int64 [..., nodes + 1].
 
         Each is linear in the widths int [..., G] (None: full); `Cost.memory` is the largest.
         """
-        return live_memory(self, self.full if widths is None else self.check(widths))
+        return live_memory(self.counted, self.full if widths is None else self.check(widths))
 
     def layer_costs(self, widths: Any = None, convention: str = "macs") -> list[LayerCost]:
         """Cost of each layer at widths int [G] (None: full), in topological order."""
-        return layer_costs(self, self.full if widths is None else self.check(widths), convention)
+        return layer_costs(self.counted, self.full if widths is None else self.check(widths), convention)
 
     def materialize(
         self,

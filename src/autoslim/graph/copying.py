@@ -25,7 +25,13 @@ def rebuilt(op: Any, changes: dict[str, Any], name: str) -> Any:
     Raises:
         Exception: whatever the class raises.
     """
-    config = {**op.get_config(), **changes}
+    try:
+        config = {**op.get_config(), **changes}
+    except NotImplementedError:  # as of a layer of Keras's that was given a type by its object
+        if not type(op).__module__.startswith("keras."):
+            raise
+        config = {"dtype": op.dtype_policy.name} if isinstance(op, keras.Layer) else {}
+        config |= changes
     if inspect.isfunction(getattr(op, "activation", None)):
         config["activation"] = op.activation  # as it is: a function of the user's need not be registered
     if not isinstance(op, keras.Layer):

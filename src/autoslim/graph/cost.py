@@ -220,6 +220,6 @@ def _bytes(graph: Structure, value: int, shape: tuple[int | None, ...], widths: 
     if graph.layout(value).entries(widths) is None:
         raise UnknownSize(
             f"A tensor of the dynamic shape {shape} has no known size. "
-            "Build the model with a fixed input shape."
+            "Build the model with a fixed input shape, or give ChannelGraph an image_shape."
         )
     return BYTES_PER_ENTRY * graph.layout(value).entries(widths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -21,24 +21,28 @@ class Uncountable(Exception):
     """Raised where the arithmetic of a layer can't be counted; says why."""
 
 
-def measured_macs(node: Node) -> int:
+def measured_macs(node: Node, rows: Sequence[int]) -> int:
     """Multiply-accumulates of a node for one image: convolutions and matrix products of its traced call.
 
     A loop counts as often as it may run at most, of branches the most expensive one. The layer's variables
     and losses stay as they are.
+
+    Args:
+        node: of the graph.
+        rows: entries of each input's first axis for one image: several where positions stand on it.
 
     Raises:
         UnknownSize: if an input's sizes are not known.
         Uncountable: if the call can't be traced, or it runs code that is not in the graph.
     """
     specs = []
-    for shape, dtype in zip(node.input_shapes, node.input_dtypes, strict=True):
+    for shape, dtype, first in zip(node.input_shapes, node.input_dtypes, rows, strict=True):
         if None in shape[1:]:
             raise UnknownSize(
                 f"Layer {node.name!r} has an input of the dynamic shape {shape}: its cost is not a number. "
-                "Build the model with a fixed input shape."
+                "Build the model with a fixed input shape, or give ChannelGraph an image_shape."
             )
-        specs.append(tf.TensorSpec((1, *shape[1:]) if shape else (), dtype))
+        specs.append(tf.TensorSpec((first, *shape[1:]) if shape else (), dtype))
 
     return macs_of_call(lambda *inputs: node.call(inputs), specs)
 

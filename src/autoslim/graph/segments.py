@@ -129,7 +129,7 @@ class Segments:
 
     def macs(self, widths: np.ndarray) -> np.ndarray:
         """Multiply-accumulates of one image in each segment at widths [..., G]: int64 [..., segments]."""
-        flops = node_flops(self._graph, widths)
+        flops = node_flops(self._graph.counted, widths)
         cumulated = np.concatenate([np.zeros((*flops.shape[:-1], 1), np.int64), flops.cumsum(-1)], -1)
         return np.diff(cumulated[..., self._bounds], axis=-1)
 

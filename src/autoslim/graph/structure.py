@@ -27,13 +27,17 @@ log = logging.getLogger(__name__)
 NAMED = 5  # layers that a warning names
 
 
-def trace_of(model: keras.Model) -> Trace:
+def trace_of(model: keras.Model, image_shape: tuple[int | None, ...] | None = None) -> Trace:
     """Trace a functional or Sequential model; layers that no rule covers are looked into.
+
+    Args:
+        model: to trace.
+        image_shape: sizes of the images, without the batch, in the place of those that the model leaves open.
 
     Raises:
         AutoslimError: if the model is subclassed.
     """
-    return trace(model, lambda op: rule_for(op) is not None or type(op) in WHOLE)
+    return trace(model, lambda op: rule_for(op) is not None or type(op) in WHOLE, image_shape)
 
 
 class Structure:
@@ -42,15 +46,32 @@ class Structure:
     Args:
         model: a functional or Sequential Keras model, channels last. Nested models are traced through.
         freeze: shell-style patterns of layer names; the groups of their outputs keep full width.
+        image_shape: sizes of the images, without the batch: FLOPs and memory are counted for these where the
+            model leaves sizes open. None: they are not known there.
 
     Raises:
         AutoslimError: for a subclassed model, or a pattern that matches no layer.
     """
 
-    def __init__(self, model: keras.Model, freeze: Sequence[str] | str = ()) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        freeze: Sequence[str] | str = (),
+        image_shape: Sequence[int | None] | None = None,
+    ) -> None:
         self.model = model
-        self.trace: Trace = trace_of(model)
-        found = connect(self.trace, (freeze,) if isinstance(freeze, str) else tuple(freeze))
+        patterns = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+        self._connect(trace_of(model), patterns)
+        self._warn()
+        open_sizes = any(None in shape[1:] for shape in self.trace.input_shapes)
+        self.counted: Structure = (
+            self._at(patterns, tuple(image_shape)) if image_shape is not None and open_sizes else self
+        )
+
+    def _connect(self, traced: Trace, patterns: tuple[str, ...]) -> None:
+        """Find the groups of a trace, and where each stands."""
+        self.trace = traced
+        found = connect(traced, patterns)
         self.groups: tuple[ChannelGroup, ...] = found.groups
         self.uncovered: dict[str, str] = found.uncovered  # layer name -> why no rule covers it
         self._layouts, self._rules = found.layouts, found.rules
@@ -63,7 +84,19 @@ class Structure:
         self._sizes = self.full
         self._units = np.array([group.unit for group in self.groups], np.int32)
         self._frozen = np.array([group.frozen is not None for group in self.groups])
-        self._warn()
+
+    def _at(self, patterns: tuple[str, ...], image_shape: tuple[int | None, ...]) -> Structure:
+        """The same structure for images of these sizes, which costs are counted by; itself if it differs."""
+        known = Structure.__new__(Structure)
+        known.model = self.model
+        known._connect(trace_of(self.model, image_shape), patterns)
+        known.counted = known
+
+        def described(graph: Structure) -> Any:
+            nodes = [node.name for node in graph.trace.nodes]
+            return nodes, [(group.name, group.size, group.unit, group.frozen) for group in graph.groups]
+
+        return known if described(known) == described(self) else self
 
     def _warn(self) -> None:
         """Log, once, which layers no rule covers, if that costs anything.
@@ -138,7 +171,7 @@ class Structure:
         for node, rule in zip(self.trace.nodes, self._rules, strict=True):
             if rule is None:
                 try:
-                    found[node.index] = measured_macs(node)
+                    found[node.index] = measured_macs(node, [_rows(x) for x in self.input_layouts(node)])
                 except Uncountable as why:
                     found[node.index] = str(why)
                 except UnknownSize as why:
@@ -153,8 +186,8 @@ class Structure:
     @property
     def uncounted(self) -> dict[str, str]:
         """Layer name -> why its FLOPs could not be counted; they are missing in every cost."""
-        nodes = self.trace.nodes
-        return {nodes[index].name: why for index, why in self._measured.items() if isinstance(why, str)}
+        nodes, measured = self.trace.nodes, self.counted._measured
+        return {nodes[index].name: why for index, why in measured.items() if isinstance(why, str)}
 
     def measured_macs(self, node: Node) -> int:
         """Multiply-accumulates of a node that no rule covers; 0 where they could not be counted.
@@ -299,3 +332,9 @@ def _possible(group: ChannelGroup) -> str:
         return f"it is frozen at {group.size} ({group.frozen})"
     multiples = f" in multiples of {group.unit}" if group.unit > 1 else ""
     return f"it takes {group.unit} to {group.size}{multiples}"
+
+
+def _rows(layout: Layout) -> int:
+    """Entries of a tensor's first axis for one image: 1, or more where positions stand on it too."""
+    first = layout.dims[0] if layout.rank else 1
+    return first if isinstance(first, int) else 1

@@ -73,7 +73,7 @@ class Node:
         if any(size is None for size in shape[1:-1]):
             raise UnknownSize(
                 f"Layer {self.name!r} has the dynamic spatial shape {shape}: its cost is not a number. "
-                "Build the model with a fixed input shape."
+                "Build the model with a fixed input shape, or give ChannelGraph an image_shape."
             )
         return math.prod(shape[1:-1])  # type: ignore[arg-type]
 
@@ -148,13 +148,18 @@ def _pack(structure: Any, flat: Sequence[Any]) -> Any:
     return keras.tree.pack_sequence_as(structure, list(flat))
 
 
-def trace(model: keras.Model, known: Callable[[keras.Operation], bool]) -> Trace:
+def trace(
+    model: keras.Model,
+    known: Callable[[keras.Operation], bool],
+    image_shape: tuple[int | None, ...] | None = None,
+) -> Trace:
     """Trace a functional (or Sequential) Keras model; nested models are traced through.
 
     Args:
         model: to trace.
         known: whether a rule may cover an operation. A layer that is not known is looked into, where that can
             be done: its inner calls stand in its place.
+        image_shape: sizes of the images, without the batch, in the place of those that the model leaves open.
 
     Raises:
         AutoslimError: if the model is subclassed, so that no graph of it exists.
@@ -171,13 +176,23 @@ def trace(model: keras.Model, known: Callable[[keras.Operation], bool]) -> Trace
         )
     recorder = _Recorder(known)
     inputs = keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), _inputs_of(model)
+        lambda x: keras.Input(batch_shape=_known(x.shape, image_shape), dtype=x.dtype, name=x.name),
+        _inputs_of(model),
     )
     flat_inputs = keras.tree.flatten(inputs)
     for tensor in flat_inputs:
         recorder.number(tensor)
     outputs = recorder.inline(model, inputs, prefix="", training=None)
     return recorder.finish(model, flat_inputs, keras.tree.flatten(outputs))
+
+
+def _known(
+    shape: tuple[int | None, ...], image_shape: tuple[int | None, ...] | None
+) -> tuple[int | None, ...]:
+    """A shape, with the sizes of images where it leaves them open and they fit."""
+    if image_shape is None or len(shape) != len(image_shape) + 1:
+        return shape
+    return (shape[0], *(size or given for size, given in zip(shape[1:], image_shape, strict=True)))
 
 
 def _is_functional(model: Any) -> bool:

@@ -45,6 +45,7 @@ def report_markdown(
     bill: Bill | None = None,
     warnings: Sequence[str] = (),
     groups: Sequence[tuple[str, int]] = (),
+    not_known: Sequence[str] = (),
     figures: Mapping[str, str | os.PathLike[str]] | None = None,
     program: Callable[[str], str] | None = None,
     command: str = "",
@@ -70,6 +71,7 @@ def report_markdown(
         bill: of the stages.
         warnings: of the stages.
         groups: (name, channels at full width) in the network's order.
+        not_known: sentences on layers that stay whole, or that costs leave out.
         figures: title -> path of a PNG file.
         program: expression for the path of a network -> the program that runs it on image files.
         command: the command line that made all this.
@@ -88,6 +90,9 @@ def report_markdown(
         trust(judged[0], resource, judged[1], measure_of(ordered)),
         _bill(bill or Bill({})),
         _channels(groups, ordered),
+        "\n".join(
+            ["## Layers that are not known", "", *(f"- {line}" for line in not_known)] if not_known else []
+        ),
         _loading(ordered, program, kind),
         _command(command),
     ]

@@ -41,8 +41,14 @@ def describe(
         Text("Costs", "bold"),
         _totals(graph, widths, convention),
         Text(f"{COUNTED[convention]}\nMemory: peak of live activations for one image in float32."),
-        *(Text(f"Not counted in the FLOPs: {name}: {why}") for name, why in graph.uncounted.items()),
+        *(Text(line) for line in not_known(graph)),
     ]
+
+
+def not_known(graph: ChannelGraph) -> list[str]:
+    """A line for each layer that no rule covers, and for each whose FLOPs could not be counted."""
+    whole = [f"Full width, as no rule covers it: {name}: {why}" for name, why in graph.uncovered.items()]
+    return whole + [f"Not counted in the FLOPs: {name}: {why}" for name, why in graph.uncounted.items()]
 
 
 def _table(

@@ -82,7 +82,7 @@ def finish_network(
         teacher_macs: multiply-accumulates of a teacher's pass for one image.
     """
     batches = experiment.training_batches()
-    graph = ChannelGraph(model)
+    graph = ChannelGraph(model, image_shape=experiment.image_shape)
     calibrate(graph, experiment.calibration_batches())
     macs = (TRAINING * graph.cost().flops + teacher_macs) * trained_images(batches, len(history))
     result = evaluated_network(experiment, folder, model, macs)
@@ -105,7 +105,9 @@ def evaluated_network(
     experiment.save_weights(model, folder)
     final = evaluate(model, experiment.test_batches(), experiment.task)
     classes = experiment.data.class_names
-    cost = ChannelGraph(model).cost(None, experiment.config.slim.convention)
+    cost = ChannelGraph(model, image_shape=experiment.image_shape).cost(
+        None, experiment.config.slim.convention
+    )
     return {
         "metric": final.measure.name,
         final.measure.name: final.metric,

@@ -192,8 +192,14 @@ class Experiment:
         return self.own_weights == TRAINED
 
     def graph_of(self, model: keras.Model) -> ChannelGraph:
-        """The channel graph with the user's frozen layers."""
-        return ChannelGraph(model, tuple(self.config.slim.freeze))
+        """The channel graph with the user's frozen layers; costs are those for images of the data's size."""
+        return ChannelGraph(model, tuple(self.config.slim.freeze), self.image_shape)
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Height, width and channels of the images; None where the data has inputs of other kinds."""
+        shape = self.config.dataset.shape or (self.data.shape if self.data else None)
+        return tuple(shape) if isinstance(shape, (list, tuple)) else None
 
     def widened(self, model: keras.Model, weights: bool = False) -> keras.Model:
         """The network with the room that `slim.headroom` gives it; the model itself where that is none.

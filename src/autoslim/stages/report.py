@@ -24,6 +24,7 @@ from autoslim.reporting.figures import (
 )
 from autoslim.reporting.markdown import report_markdown
 from autoslim.reporting.network import NetworkResult, in_order
+from autoslim.reporting.tables import not_known
 from autoslim.reporting.tensorboard import write_report
 from autoslim.reporting.trust import FEWEST, Judged
 from autoslim.slimming.trajectory import Trajectory
@@ -162,6 +163,7 @@ def _text(
         bill=bill(experiment, material.finished),
         warnings=told(material.finished),
         groups=_groups(experiment),
+        not_known=not_known(experiment.plan),
         figures={CAPTIONS[name].format(resource=resource): path for name, path in figures.items()},
         program=functools.partial(_program, experiment) if experiment.classifies_images else None,
         command=_command(),
