@@ -57,6 +57,18 @@ def test_sequential_without_a_shape():
     )
 
 
+def test_channels_first():
+    x = keras.Input((3, 6, 6))
+    y = conv(4, name="c", data_format="channels_first")(x)
+    refused(
+        "Layer 'c' has data_format='channels_first': channels are slimmed where they are the last axis. "
+        "Build the model with data_format='channels_last' (keras.config.set_image_data_format); the layers' "
+        "weights have the same shapes in both.",
+        ChannelGraph,
+        keras.Model(x, y),
+    )
+
+
 def test_freeze_pattern_that_matches_nothing():
     model = chain(conv(4, name="stem_conv"), conv(4, name="head_conv"))
     refused(

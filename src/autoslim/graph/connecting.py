@@ -35,9 +35,10 @@ def connect(traced: Trace, freeze: tuple[str, ...]) -> Connected:
         freeze: shell-style patterns of layer names; the groups of their outputs keep full width.
 
     Raises:
-        AutoslimError: for a pattern that matches no layer.
+        AutoslimError: for a pattern that matches no layer, or a convolution with its channels first.
     """
     _check_patterns(traced, freeze)
+    _require_channels_last(traced)
     cuts: Cuts = {}
     for _ in range(CONNECTIONS):
         attempt = _Attempt(traced, freeze, cuts)
@@ -161,6 +162,17 @@ def _check_patterns(traced: Trace, freeze: tuple[str, ...]) -> None:
             raise AutoslimError(
                 f"freeze={pattern!r} matches no layer. Nearest names: {', '.join(near) or 'none'}; "
                 "stages=[describe] lists all."
+            )
+
+
+def _require_channels_last(traced: Trace) -> None:
+    for node in traced.nodes:
+        first = getattr(node.op, "data_format", None) == "channels_first"
+        if first and rule_for(node.op) and getattr(node.op, "weights", None):
+            raise AutoslimError(
+                f"Layer {node.name!r} has data_format='channels_first': channels are slimmed where they are "
+                "the last axis. Build the model with data_format='channels_last' "
+                "(keras.config.set_image_data_format); the layers' weights have the same shapes in both."
             )
 
 

@@ -50,7 +50,7 @@ class Structure:
             model leaves sizes open. None: they are not known there.
 
     Raises:
-        AutoslimError: for a subclassed model, or a pattern that matches no layer.
+        AutoslimError: for a subclassed model, one with channels first, or a pattern that matches no layer.
     """
 
     def __init__(
@@ -124,7 +124,9 @@ class Structure:
         if told:
             more = f" and {len(told) - NAMED} more, see graph.uncovered" if len(told) > NAMED else ""
             log.warning(
-                "No rule covers these layers; the channels they touch keep their full width: %s%s",
+                "No rule covers these layers; the channels they touch keep their full width: %s%s. "
+                "A rule (autoslim.register_rule) would say which channels each ties, where they stand in its "
+                "weights, and how it runs with fewer.",
                 ", ".join(told[:NAMED]),
                 more,
             )
