@@ -149,6 +149,7 @@ def test_a_search_that_ends_early_serves_the_targets_that_it_met(
     smallest = Experiment(compose({**TINY, "output": copy})).levels.smallest.tolist()
     written["points"][-1] |= {"widths": smallest, "share": 0.45}
     path.write_text(json.dumps(written))
+    (path.parent / "result.json").unlink()
     outcome = run(copy, stages="[search,retrain]", slim__target="[0.5,0.4]")
     assert [row["target"] for row in outcome.rows] == [0.5]
     ours = [record for record in caplog.records if record.name.startswith("autoslim")]
@@ -442,6 +443,35 @@ def test_damaged_weights(copy: Path, share: float | None) -> None:
     what = "is missing." if share is None else "is damaged: it holds "
     assert said.startswith(f"OUT/resnet8-digits/supernet-HASH/full.weights.h5 {what}")
     assert said.endswith("Remove the folder OUT/resnet8-digits/supernet-HASH to run stage supernet again.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "stage, name",
+    [
+        ("retrain", "model.keras"),
+        ("retrain", "channels.yaml"),
+        ("supernet", "full.weights.h5"),
+        ("search", "scored.jsonl"),
+        ("search", "trajectory.csv"),
+    ],
+)
+def test_what_is_damaged_is_made_again_from_what_is_whole(
+    copy: Path, caplog: pytest.LogCaptureFixture, stage: str, name: str
+) -> None:
+    place = folder(copy, stage)
+    before, path = lasting(place / "result.json"), place / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    run(copy)
+    assert f"{path} is damaged: its content is not what was written: {stage}" in caplog.text
+    after = lasting(place / "result.json")
+    assert after | {"channels": 0} == before | {"channels": 0}  # paths
+    if name != "scored.jsonl" and not name.endswith((".keras", ".h5")):  # not needed any more; hold times
+        assert path.read_bytes() == content
+    caplog.clear()
+    run(copy)
+    assert "is damaged" not in caplog.text
 
 
 def unfinished(output: Path, stage: str) -> Path:

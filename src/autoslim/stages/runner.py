@@ -56,6 +56,8 @@ class Run:
                 if together or not self._enough(piece):  # another process may have done it
                     heading(piece.label, str(folder.path))
                     start = time.monotonic()
+                    if damaged := folder.damaged():
+                        self._remove(piece, damaged)
                     if not stage.resumes:
                         folder.forget()
                     with folder.timed():
@@ -68,7 +70,14 @@ class Run:
         return self._keep(piece, folder.result(stage.fields))
 
     def _enough(self, piece: Piece) -> bool:
-        return piece.stage.done(self.experiment, piece.folder, *piece.what)
+        whole = not piece.folder.damaged()
+        return whole and piece.stage.done(self.experiment, piece.folder, *piece.what)
+
+    def _remove(self, piece: Piece, damaged: dict[str, str]) -> None:
+        """Name the damaged files of a finished piece of work, and remove them: the rest makes them again."""
+        for name, what in damaged.items():
+            log.warning("%s %s: %s makes it again.", piece.folder.path / name, what, piece.label)
+        piece.folder.remove(damaged)
 
     def _all_see(self, piece: Piece) -> bool:
         """Whether it is done, asked when no worker is writing, so that all get the same answer."""

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -102,6 +102,11 @@ class StageFolder:
             AutoslimError: if its result is damaged, or a file can't be read.
         """
         return self._differences(self._sealed()[1]) if self.done else {}
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files of the stage, and its result: it is then no longer done."""
+        for name in (RESULT, *names) if writes() else ():
+            (self.path / name).unlink(missing_ok=True)
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Write the result, with the seconds it took and a seal of the stage's files: it is then done."""
