@@ -243,17 +243,21 @@ def is_exact(found: dict[str, Any]) -> bool:
     return "differences" in found and max(found["differences"].values()) <= TOLERANCE
 
 
-def is_right(found: dict[str, Any]) -> bool:
-    return "costs" in found and (bool(found["uncounted"]) or all(a == b for a, b in found["costs"]))
+def cost_is(found: dict[str, Any]) -> str:
+    """Whether the costs are right: "yes", "NO", or "not known" where autoslim says so itself."""
+    if any(counted is None for counted, _ in found["costs"]):
+        return "not known"
+    return "yes" if found["uncounted"] or all(a == b for a, b in found["costs"]) else "NO"
 
 
 def summary(results: dict[str, dict[str, Any]]) -> str:
     """The figures over all models."""
     shares = sorted(found["share"] for found in results.values() if "share" in found)
-    lines = {
-        "models": len(results),
+    lines: dict[str, int | str] = {
+        "models": f"{len(results)} run so far, of {len(MODELS)} in the list",
         "exact": sum(map(is_exact, results.values())),
-        "costs right": sum(map(is_right, results.values())),
+        "costs right": sum(cost_is(found) == "yes" for found in results.values() if "costs" in found),
+        "costs wrong": sum(cost_is(found) == "NO" for found in results.values() if "costs" in found),
         "refused with a message": sum("refused" in found for found in results.values()),
         "stopped with another exception": sum("raised" in found for found in results.values()),
         "load alone": sum(found.get("loads") == "alone" for found in results.values()),
@@ -272,7 +276,7 @@ def row(name: str, found: dict[str, Any]) -> str:
     more = f"; and {len(kinds) - 3} more kinds" if len(kinds) > 3 else ""
     return (
         f"| {name} | {found['macs'] / 1e6:,.1f} | {100 * found['share']:.2f} % "
-        f"| {'yes' if is_right(found) else 'NO'} | {'yes' if is_exact(found) else 'NO'} | {found['loads']} "
+        f"| {cost_is(found)} | {'yes' if is_exact(found) else 'NO'} | {found['loads']} "
         f"| {'; '.join(kinds[:3]) or 'none'}{more} |"
     )
 
