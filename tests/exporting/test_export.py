@@ -86,7 +86,7 @@ def test_each_format_is_run_by_its_own_runtime(name, model, images, labels, tmp_
     expected = np.asarray(model(images, training=False))
     assert found.largest_difference == pytest.approx(np.abs(logits - expected).max(), rel=0.01, abs=1e-5)
     assert found.agreement == np.mean(logits.argmax(-1) == expected.argmax(-1)) >= 0.95
-    assert found.top1 == np.mean(logits.argmax(-1) == labels)
+    assert found.metric == np.mean(logits.argmax(-1) == labels)
     bound = {"litert_float16": 1e-2, "litert_int8": 0.2}.get(name, 1e-5)
     assert found.largest_difference < bound * np.ptp(expected)
 
@@ -134,13 +134,13 @@ def test_slimmed_network_of_every_float_format(model, images, tmp_path, no_clock
     small = graph.materialize(graph.uniform(0.5))
     found = autoslim.export(small, tmp_path, ["keras", "litert"], images=images)
     assert [e.format for e in found] == ["keras", "litert"]
-    assert [e.top1 for e in found] == [None, None]
+    assert [e.metric for e in found] == [None, None]
     assert found[0].largest_difference == 0.0
 
 
 def test_images_are_noise_where_none_are_given(model, tmp_path, no_clock):
     (found,) = autoslim.export(model, tmp_path, "saved_model")
-    assert (found.largest_difference, found.agreement, found.top1) == (0.0, 1.0, None)
+    assert (found.largest_difference, found.agreement, found.metric) == (0.0, 1.0, None)
 
 
 @pytest.mark.parametrize("old", ["file", "folder"])
@@ -225,7 +225,7 @@ def test_a_doctored_file_is_refused(model, images, tmp_path, monkeypatch, no_clo
 
 def comparison(**changed):
     whole = {"images": 100, "largest_difference": 0.3, "scale": 10.0, "agreement": 0.99}
-    return Comparison(**{**whole, "top1": None, "reference_top1": None, **changed})
+    return Comparison(**{**whole, "metric": None, "reference_metric": None, **changed})
 
 
 def test_not_a_number_is_a_mismatch():
@@ -254,10 +254,10 @@ def test_int8_that_answers_otherwise_is_refused():
 
 
 def test_int8_that_loses_accuracy_is_refused():
-    demand("litert_int8", FORMATS["litert_int8"], comparison(top1=0.90, reference_top1=0.92))
-    demand("litert_int8", FORMATS["litert_int8"], comparison(top1=0.99, reference_top1=0.92))
+    demand("litert_int8", FORMATS["litert_int8"], comparison(metric=0.90, reference_metric=0.92))
+    demand("litert_int8", FORMATS["litert_int8"], comparison(metric=0.99, reference_metric=0.92))
     with pytest.raises(AutoslimError) as error:
-        demand("litert_int8", FORMATS["litert_int8"], comparison(top1=0.89, reference_top1=0.92))
+        demand("litert_int8", FORMATS["litert_int8"], comparison(metric=0.89, reference_metric=0.92))
     assert str(error.value) == (
         "litert_int8: top-1 on 100 images is 89.0%, and the Keras model's is 92.0%; expected a fall of at "
         "most 2 points. The file was not kept. Give more, or more varied, calibration images, "

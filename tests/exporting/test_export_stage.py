@@ -62,7 +62,7 @@ def test_files_of_all_that_is_done(tmp_path, no_clock, capsys):
         stage = "baseline" if row["network"] == "baseline" else "uniform 0.5"
         assert file.parent == Path(outcome.folders[stage]).resolve() / "export"
         assert file.stat().st_size == int(row["bytes"])
-        assert row["top1"] == row["keras_top1"] and float(row["latency_ms"]) == 2
+        assert row["metric"] == row["keras_metric"] and float(row["latency_ms"]) == 2
     keras.saving.load_model(folder / rows[2]["path"])
     assert "uniform 0.5" in capsys.readouterr().out
 
@@ -132,7 +132,7 @@ def test_the_schema_names_the_formats_that_there_are():
 
 
 def row(network, kind, size, latency, top1=0.5):
-    found = {"network": network, "format": kind, "bytes": size, "top1": top1, "keras_top1": 0.5}
+    found = {"network": network, "format": kind, "bytes": size, "metric": top1, "keras_metric": 0.5}
     return {
         **found,
         "largest_difference": 1.25e-6,
@@ -167,7 +167,7 @@ def test_full_and_slimmed_stand_side_by_side():
 
 def test_unknown_latency_is_empty_in_the_csv():
     lines = export_csv(ROWS).splitlines()
-    assert lines[0].startswith("network,format,bytes,top1,")
+    assert lines[0].startswith("network,format,bytes,metric,")
     assert lines[2] == "baseline,onnx,1024,0.5,0.5,1.25e-06,1.0,,onnx"
 
 

@@ -70,6 +70,7 @@ class Deployment:
     class_names: tuple[str, ...] | None = None  # in the order of the outputs; None: not known
     top1: float | None = None  # of the Keras model as reported, a share of the test images
     test_images: int | None = None  # on which that was measured
+    answers: str = "logits, no softmax"  # what the network returns
     inside: bool = False  # whether the file itself crops, resizes and normalises: it takes uint8 pixels
     input_size: tuple[int, int] | None = None  # height, width that such a file takes; None: any
 
@@ -123,7 +124,7 @@ class Deployment:
                 "std": [_shortest(value) for value in how.std],
                 "normalization": "(pixels / 255 - mean) / std",
             },
-            "output": {"shape": ["any", classes], "values": "logits, no softmax: the largest is the class"},
+            "output": {"shape": ["any", classes], "values": f"{self.answers}: the largest is the class"},
             "class_names": None if self.class_names is None else list(self.class_names),
             "top1": top1,
         }

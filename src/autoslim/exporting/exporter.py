@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from autoslim.exporting.runtimes import call_keras
 from autoslim.exporting.snippets import snippet
 from autoslim.exporting.writers import Source
 from autoslim.startup import quiet
+from autoslim.tasks import AnyTask, Objective, objective_of
 
 if TYPE_CHECKING:
     import keras
@@ -35,9 +36,9 @@ class Exported:
     format: str
     path: Path
     bytes: int  # of the file, or of all files in the folder
-    top1: float | None  # share of the images whose answer is correct; None: no labels were given
-    largest_difference: float  # of a logit from the Keras model's
-    agreement: float  # share of the images with the Keras model's class
+    metric: float | None  # of the file, by the task (of classification top-1); None: no labels were given
+    largest_difference: float  # of an output from the Keras model's
+    agreement: float | None  # share of the images with the Keras model's answer; None: it is values
     latency_ms: float | None  # median for one image on one thread; None: could not be measured (logged)
 
 
@@ -48,8 +49,9 @@ def export(
     *,
     calibration: Images | None = None,
     images: Images | None = None,
-    labels: np.ndarray | None = None,
+    labels: Any | None = None,
     deployment: Deployment | None = None,
+    task: AnyTask = "classification",
 ) -> list[Exported]:
     """Write `model` in each format, and check each file by running it.
 
@@ -64,11 +66,14 @@ def export(
             needs them.
         images: float32 [M, H, W, C], normalised likewise, to check on. None: the calibration images, or 32
             images of noise where there are none.
-        labels: integers [M], the images' classes, for top-1.
+        labels: integers [M], the images' classes, for top-1; or what another task learns.
         deployment: how images become the model's input, and what classes there are: written next to each
             file (model.onnx.json, and model.onnx.py, a program that runs the file on image files) and inside
             it. With `inside=True` files crop, resize and normalise: `calibration` and `images` are uint8
             [h, w, C] each then. None: nothing is known and nothing is written.
+
+        task: what the network answers, as in `fit`. What is written beside a file, by `deployment`, is for
+            classifiers.
 
     Returns:
         One record for each format, in order.
@@ -79,13 +84,15 @@ def export(
     """
     names = check_formats(formats)
     inputs = check_inputs(model, names, calibration, images, labels, deployment)
+    objective = objective_of(task, model)
+    _check_deployment(deployment, objective)
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise AutoslimError(f"{folder} is a file: expected the name of a folder to write the export to.")
     reference = logits_of(call_keras(model), inputs.prepared)
     if not np.isfinite(reference).all():
         raise AutoslimError(
-            f"The logits of model {model.name!r} are not all finite on these images: nothing can be "
+            f"The outputs of model {model.name!r} are not all finite on these images: nothing can be "
             "compared. Check its weights and the normalisation of the images."
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,12 +103,12 @@ def export(
             made = Path(temporary) / FORMATS[name].filename
             with quiet():
                 _convert(name, source, made)
-                found[name] = _check(name, made, inputs, reference, source.deployment is not None)
+                found[name] = _check(name, made, inputs, reference, objective, source.deployment is not None)
             extra = []
             if deployment is not None:
                 extra = _described(name, made, deployment, found[name], reference.shape[1])
                 with quiet():  # once more, as it is now
-                    _check(name, made, inputs.first, reference[:1], source.deployment is not None)
+                    _check(name, made, inputs.first, reference[:1], objective, source.deployment is not None)
             for path in (made, *extra):
                 _put(path, folder / path.name)
     paths = {name: folder / FORMATS[name].filename for name in names}
@@ -111,7 +118,7 @@ def export(
             name,
             path,
             size(path),
-            found[name].top1,
+            found[name].metric,
             found[name].largest_difference,
             found[name].agreement,
             times[name],
@@ -143,7 +150,7 @@ def _convert(name: str, source: Source, path: Path) -> None:
 
 def _described(name: str, made: Path, deployment: Deployment, found: Comparison, classes: int) -> list[Path]:
     """Put what must be known into a file and next to it; returns the files next to it."""
-    metadata = deployment.metadata(name, classes, found.top1, found.images)
+    metadata = deployment.metadata(name, classes, found.metric, found.images)
     if name in INTO:
         INTO[name](made, metadata)
     about, program = beside(made, ".json"), beside(made, ".py")
@@ -153,7 +160,22 @@ def _described(name: str, made: Path, deployment: Deployment, found: Comparison,
     return [about, program]
 
 
-def _check(name: str, path: Path, inputs: Inputs, reference: np.ndarray, inside: bool) -> Comparison:
+def _check_deployment(deployment: Deployment | None, objective: Objective) -> None:
+    if deployment is not None and objective.main.task.name != "classification":
+        raise AutoslimError(
+            f"What is written beside a file tells of classes, and the task is {objective.main.task.name}: "
+            "leave deployment out."
+        )
+
+
+def _check(
+    name: str,
+    path: Path,
+    inputs: Inputs,
+    reference: np.ndarray,
+    objective: Objective,
+    inside: bool,
+) -> Comparison:
     labels = inputs.labels
     try:
         logits = logits_of(FORMATS[name].open(path), inputs.images)
@@ -163,7 +185,7 @@ def _check(name: str, path: Path, inputs: Inputs, reference: np.ndarray, inside:
             "kept: leave this format out, or replace the layer that it stumbles over."
         ) from error
     try:
-        found = compare(logits, reference, labels)
+        found = compare(logits, reference, labels, objective)
     except AutoslimError as error:
         raise AutoslimError(f"{name}: {error}") from error
     demand(name, FORMATS[name], found, inside)

@@ -55,6 +55,10 @@ INT8_LOSS = 0.02
 """Largest fall of a quantised network's top-1: two points; one image where there are fewer than 50."""
 
 
+INT8_WORSE = 0.1
+"""Largest worsening of a quantised network's metric where that is no share: a tenth of it."""
+
+
 class Format(NamedTuple):
     """A kind of file."""
 

@@ -24,7 +24,7 @@ class Inputs:
 
     calibration: Images | None  # as the file takes them: N of float32 or uint8 [H, W, C]
     images: Images  # likewise
-    labels: np.ndarray | None  # integers [M]
+    labels: Any | None  # integers [M], or what another task learns
     prepared: np.ndarray  # the images as the network takes them, float32 [M, H, W, C]
 
     @property
@@ -66,7 +66,7 @@ def check_inputs(
             raise AutoslimError("labels were given without images: give images=..., or leave labels out.")
         images = noise(shape) if calibration is None else calibration
     images = _fitting(images, shape, "images")
-    labels = None if labels is None else _class_indices(labels, len(images))
+    labels = None if labels is None else _as_many(labels, len(images))
     return Inputs(calibration, images, labels, images)
 
 
@@ -108,7 +108,7 @@ def _check_pixels(
     return Inputs(
         None if calibration is None else deployment.inputs(list(calibration)),
         taken,
-        None if labels is None else _class_indices(labels, len(taken)),
+        None if labels is None else _as_many(labels, len(taken)),
         deployment.preprocessing.prepared(taken),
     )
 
@@ -119,11 +119,11 @@ def _input_shape(model: Any) -> tuple[int | None, ...]:
     if not isinstance(model, keras.Model):
         raise AutoslimError(f"Got a {type(model).__name__} to export; expected a keras.Model.")
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
+    if len(inputs) != 1 or len(outputs) != 1:
         raise AutoslimError(
             f"Model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs "
-            f"{[list(output.shape) for output in outputs]}; expected one input of images and one output of "
-            "logits [batch, classes]. Wrap it: keras.Model(image, model(image))."
+            f"{[list(output.shape) for output in outputs]}; expected one input of images and one "
+            "output. Wrap it: keras.Model(image, model(image))."
         )
     return tuple(inputs[0].shape[1:])
 
@@ -165,12 +165,12 @@ def _named(shape: tuple[int | None, ...]) -> str:
     return ", ".join("any" if n is None else str(n) for n in shape)
 
 
-def _class_indices(labels: Any, count: int) -> np.ndarray:
+def _as_many(labels: Any, count: int) -> np.ndarray:
     labels = np.asarray(labels)
-    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+    if labels.shape[:1] != (count,):
         raise AutoslimError(
             f"labels of shape {list(labels.shape)} and type {labels.dtype} were given with {count} images; "
-            f"expected integers [{count}], one class index for each image."
+            f"expected labels of {count} images, such as integers [{count}], one class index for each."
         )
     return labels
 

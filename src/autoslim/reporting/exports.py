@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from autoslim.kinds import KINDS
+from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
 from autoslim.reporting.markdown_table import table
 
@@ -23,7 +24,7 @@ HEAD = (
     "network",
     "size",
     "size / full",
-    "top-1 %",
+    "",  # the metric
     "largest difference",
     "agreement %",
     "latency ms",
@@ -35,8 +36,8 @@ CSV_FIELDS = (
     "network",
     "format",
     "bytes",
-    "top1",
-    "keras_top1",
+    "metric",
+    "keras_metric",
     "largest_difference",
     "agreement",
     "latency_ms",
@@ -45,16 +46,22 @@ CSV_FIELDS = (
 """The fields of a row, in the order of `export.csv`: shares in [0, 1], milliseconds, empty where unknown."""
 
 
-def export_table(rows: Sequence[dict[str, Any]]) -> Table:
+def head(measure: Metric) -> tuple[str, ...]:
+    """Titles of the columns."""
+    return tuple(title or measure.head for title in HEAD)
+
+
+def export_table(rows: Sequence[dict[str, Any]], measure: Metric = TOP1) -> Table:
     """The table for `show`.
 
     Args:
         rows: one for each file, with `CSV_FIELDS`.
+        measure: what the metric of files is.
     """
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, title in enumerate(HEAD):
+    for index, title in enumerate(head(measure)):
         shown.add_column(title, justify="left" if index < TEXT_COLUMNS else "right", no_wrap=True)
-    cells = _cells(rows)
+    cells = _cells(rows, measure)
     for index, line in enumerate(cells):
         last = index + 1 == len(cells) or cells[index + 1][0] != line[0]
         shown.add_row(*line, end_section=last)
@@ -68,6 +75,7 @@ def export_markdown(
     programs: Mapping[str, str] | None = None,
     *,
     inside: bool = False,
+    measure: Metric = TOP1,
 ) -> str:
     """The text of export.md.
 
@@ -77,17 +85,19 @@ def export_markdown(
         calibration: how many training images int8 was calibrated with; None: no format needed any.
         programs: format -> the program that runs a file of it on image files.
         inside: whether files crop, resize and normalise by themselves.
+        measure: what the metric of files is.
     """
     notes = [
-        f"Each file was run by its own runtime on {images:,} test images, balanced over the classes; top-1 "
-        "is of those. Largest difference: of a logit, from the Keras model. Agreement: images with the Keras "
-        "model's class. Latency: median for one image, one thread, on the CPU of this machine, in a process "
-        "of its own; keras and saved_model as a traced function.",
+        f"Each file was run by its own runtime on {images:,} test images, balanced over the classes; "
+        f"{measure.label} is of those. Largest difference: of an output, from the Keras model. Agreement: "
+        "images (or pixels, or labels) with the Keras model's answer. Latency: median for one image, one "
+        "thread, on the CPU of this machine, in a process of its own; keras and saved_model as a traced function.",
     ]
     if calibration is not None:
         notes.append(f"int8 was calibrated with {calibration:,} training images.")
     files = "\n".join(f"- {row['network']}, {row['format']}: `{row['path']}`" for row in rows)
-    parts = [f"# Exported files\n\n{table(HEAD, _cells(rows), TEXT_COLUMNS)}\n\n{' '.join(notes)}", files]
+    shown = table(head(measure), _cells(rows, measure), TEXT_COLUMNS)
+    parts = [f"# Exported files\n\n{shown}\n\n{' '.join(notes)}", files]
     if programs:
         parts.append(_running(programs, inside))
     return "\n\n".join(parts) + "\n"
@@ -119,7 +129,7 @@ def export_csv(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _cells(rows: Sequence[dict[str, Any]], measure: Metric) -> list[list[str]]:
     """Rows of text, format by format, the networks of each in the order given."""
     formats = list(dict.fromkeys(row["format"] for row in rows))
     full = {row["format"]: row for name in _FULL for row in rows if row["network"] == name}
@@ -129,9 +139,9 @@ def _cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
             row["network"],
             units.memory(row["bytes"]),
             _share(row, full.get(row["format"]), "bytes"),
-            "-" if row["top1"] is None else f"{100 * row['top1']:.2f}",
+            "-" if row["metric"] is None else measure.number(row["metric"]),
             f"{row['largest_difference']:.2g}",
-            f"{100 * row['agreement']:.1f}",
+            "-" if row["agreement"] is None else f"{100 * row['agreement']:.1f}",
             "-" if row["latency_ms"] is None else f"{row['latency_ms']:.3g}",
             _share(row, full.get(row["format"]), "latency_ms"),
         ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from autoslim.datasets.labels import count as count_of
 from autoslim.errors import AutoslimError
 from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
@@ -21,6 +22,7 @@ from autoslim.reporting.exports import CSV_FIELDS, export_csv, export_markdown, 
 from autoslim.reporting.network import in_order
 from autoslim.reporting.terminal import progress, show
 from autoslim.schema.export import ExportConfig
+from autoslim.scoring import unweighted
 from autoslim.stages import baseline, given
 from autoslim.stages.baseline import full_network
 from autoslim.stages.deployment import deployment_of
@@ -30,6 +32,7 @@ from autoslim.stages.record import Piece, Stage, train_networks
 from autoslim.stages.search import trajectory_if_done
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.wanted import uniform, wanted
+from autoslim.tasks import objective_of
 
 if TYPE_CHECKING:
     from autoslim.stages.runner import Run
@@ -44,9 +47,14 @@ NOTHING = (
 
 
 ONLY_CLASSIFIERS = (
-    "Stage export writes and checks networks of one image and one value for each class, and this network is "
-    "another one. Leave export out of stages: every trained network stands in its folder as model.keras, "
-    "which loads without autoslim."
+    "export.preprocessing=inside is for networks of one image and one value for each class, and this network "
+    "is another one: choose export.preprocessing=outside."
+)
+
+
+ONE_EACH = (
+    "Stage export writes and checks networks of one input and one output, and this one has several. Leave "
+    "export out of stages: every trained network stands in its folder as model.keras, which loads without autoslim."
 )
 
 
@@ -56,9 +64,12 @@ def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
     Raises:
         AutoslimError: for a missing package, or where there is and will be no network.
     """
-    if not experiment.classifies_images:
-        raise AutoslimError(ONLY_CLASSIFIERS)
     config = experiment.config.export
+    if not (experiment.classifies_images or config.preprocessing == "outside"):
+        raise AutoslimError(ONLY_CLASSIFIERS)
+    model = experiment.plan.model
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise AutoslimError(ONE_EACH)
     names = check_formats(config.formats)
     if config.preprocessing == "inside" and config.input_size is None:
         check_sizes(names, "export.input_size")
@@ -102,16 +113,18 @@ def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[N
                 rows += _exported(experiment, network, folder, images)
             advance()
     count = None if images.calibration is None else len(images.calibration)
-    tested = len(images.labels)
-    deployment = deployment_of(experiment)
-    programs = {
-        name: snippet(name, file, deployment, experiment.data.classes, shown=SHOWN_CLASSES)
-        for name, file in _chosen(rows).items()
-    }
+    tested = count_of(images.labels)
+    programs, inside = {}, experiment.config.export.preprocessing == "inside"
+    if experiment.classifies_images:
+        deployment = deployment_of(experiment)
+        programs = {
+            name: snippet(name, file, deployment, experiment.data.classes, shown=SHOWN_CLASSES)
+            for name, file in _chosen(rows).items()
+        }
     write_atomically(folder.path / "export.csv", export_csv(rows))
     write_atomically(
         folder.path / "export.md",
-        export_markdown(rows, tested, count, programs, inside=deployment.inside),
+        export_markdown(rows, tested, count, programs, inside=inside, measure=experiment.task.metric),
     )
     return folder.finish({"rows": rows, "test_images": tested, "calibration_images": count})
 
@@ -139,7 +152,7 @@ class Sample(NamedTuple):
     images: Images  # as files take them: normalised float32 [H, W, C], or uint8 [h, w, C]
     calibration: Images | None  # likewise; None: no format needs them
     normalised: np.ndarray  # the same images as the Keras models take them, float32 [N, H, W, C]
-    labels: np.ndarray  # int32 [N]
+    labels: Any  # int32 [N], or what another task learns
 
 
 def _images(experiment: Experiment) -> Sample:
@@ -153,7 +166,8 @@ def _images(experiment: Experiment) -> Sample:
     if any(FORMATS[name].calibrated for name in export.formats):
         calibration = sample(export.calibration_images, train=True, seed=seed)[0]
     images, labels = sample(export.images, train=False, seed=seed)
-    return Sample(images, calibration, data.sample(export.images, train=False, seed=seed)[0], labels)
+    normalised = data.sample(export.images, train=False, seed=seed)[0]
+    return Sample(images, calibration, normalised, unweighted(labels)[0])
 
 
 def _exported(
@@ -169,15 +183,17 @@ def _exported(
             calibration=images.calibration,
             images=images.images,
             labels=images.labels,
-            deployment=deployment_of(experiment, network.result),
+            deployment=deployment_of(experiment, network.result) if experiment.classifies_images else None,
+            task=experiment.task,
         )
     except AutoslimError as error:
         raise AutoslimError(f"{network.label}, {network.trained_in.path}: {error}") from error
-    answers = logits_of(call_keras(model), images.normalised).argmax(-1)
+    answers = logits_of(call_keras(model), images.normalised)
+    objective = objective_of(experiment.task, model)
     rows = []
     for exported in found:
         row = {**dataclasses.asdict(exported), "network": network.label}
-        row["keras_top1"] = float(np.mean(answers == images.labels))
+        row["keras_metric"] = float(np.mean(objective.scored(images.labels, answers)))
         row["path"] = Path(os.path.relpath(exported.path, folder.path)).as_posix()
         rows.append({name: row[name] for name in CSV_FIELDS})
     return rows
@@ -196,7 +212,7 @@ def _done(experiment: Experiment, folder: StageFolder, networks: Sequence[Networ
 
 
 def _show(experiment: Experiment, result: dict[str, Any]) -> None:
-    show(export_table(result["rows"]))
+    show(export_table(result["rows"], run.experiment.task.metric))
 
 
 STAGE = Stage(

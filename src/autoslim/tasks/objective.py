@@ -191,6 +191,20 @@ class Objective:
         head, own, values = self._pairs(unweighted(labels)[0], outputs)[self._main]
         return tf.cast(head.task.score(own, values), tf.float32)
 
+    def agreement(self, outputs: Any, others: Any) -> float | None:
+        """Share of images, or of places in them, for which two networks give the same answer.
+
+        Of the main output; None where it answers with values.
+        """
+        head = self.main
+        if not head.task.logits:
+            return None
+        both = [keras.tree.flatten(one)[head.place] for one in (outputs, others)]
+        first, second = (head.values(tf.convert_to_tensor(one)).numpy() for one in both)
+        if head.task.logits == "softmax":
+            return float(np.mean(first.argmax(-1) == second.argmax(-1)))
+        return float(np.mean((first > 0) == (second > 0)))
+
     def check(self, labels: Any) -> None:
         """Refuse whole-number labels for which there is no output; a loss would take them for no class.
 
