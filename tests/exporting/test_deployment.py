@@ -101,7 +101,7 @@ def test_the_program_gives_the_reported_accuracy(root, shape, crop, tmp_path):
     expected = np.asarray(model(images, training=False))
     np.testing.assert_allclose(np.array(logits), expected, atol=0.02 * np.ptp(expected))
     top1 = np.mean([CLASSES.index(answer) == label for answer, label in zip(answers, labels, strict=True)])
-    assert top1 == pytest.approx(found.top1, abs=1.01 / len(labels))
+    assert top1 == pytest.approx(found.metric, abs=1.01 / len(labels))
 
 
 def test_whole_images_resized_would_not_do(root):
@@ -164,7 +164,7 @@ def test_preprocessing_inside(root, kind, size, tmp_path):
     share = 0.1 if kind == "litert_int8" else 0.01
     np.testing.assert_allclose(logits, expected, atol=share * np.ptp(expected))
     top1 = np.mean(logits.argmax(-1) == data.test_labels)
-    assert top1 == pytest.approx(found.top1, abs=1.01 / len(logits))
+    assert top1 == pytest.approx(found.metric, abs=1.01 / len(logits))
 
 
 @pytest.mark.parametrize("size, share", [((40, 31), 0.875), ((5, 90), 1.0), ((12, 10), 1.0)])

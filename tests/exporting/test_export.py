@@ -202,7 +202,7 @@ def test_a_doctored_model_is_refused_and_what_stood_there_stays(
     with pytest.raises(AutoslimError) as error:
         autoslim.export(model, tmp_path, "keras", images=images)
     assert str(error.value) == (
-        "keras: its logits differ from the Keras model's by up to 0.5; expected at most "
+        "keras: its outputs differ from the Keras model's by up to 0.5; expected at most "
         f"{1e-4 * scale:.3g} (0.0001 of their scale, {scale:.3g}). The file was not kept. A layer is not "
         "translated faithfully: leave this format out, or replace the layer."
     )
@@ -334,9 +334,13 @@ def test_labels_that_do_not_fit(model, images, tmp_path):
     assert refused(model, tmp_path, "keras", labels=np.zeros(4, int)) == (
         "labels were given without images: give images=..., or leave labels out."
     )
-    assert refused(model, tmp_path, "keras", images=images, labels=np.zeros((40, 5))) == (
-        "labels of shape [40, 5] and type float64 were given with 40 images; expected integers [40], one "
-        "class index for each image."
+    assert refused(model, tmp_path, "keras", images=images, labels=np.zeros(5, int)) == (
+        "labels of shape [5] and type int64 were given with 40 images; expected labels of 40 images, such as "
+        "integers [40], one class index for each."
+    )
+    assert refused(model, tmp_path, "keras", images=images, labels=np.zeros((40, 4))) == (
+        "task=classification, output logits: Labels of shape (40, 4) were given as probabilities; the "
+        "network has 5 outputs: expected [B, 5]."
     )
 
 
@@ -345,7 +349,7 @@ def test_models_that_cannot_be_exported(model, tmp_path):
     two = keras.Model(model.input, [model.output, model.layers[1].output], name="two")
     assert refused(two, tmp_path, "keras") == (
         "Model 'two' has 1 inputs and 2 outputs [[None, 5], [None, 8, 8, 8]]; expected one input of images "
-        "and one output of logits [batch, classes]. Wrap it: keras.Model(image, model(image))."
+        "and one output. Wrap it: keras.Model(image, model(image))."
     )
     image = keras.Input((None, None, 3), name="image")
     anysize = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
@@ -378,7 +382,7 @@ def test_logits_that_are_not_finite(model, images, tmp_path):
     twin = keras.models.clone_model(model)
     twin.get_layer("logits").bias.assign([np.nan] * CLASSES)
     assert refused(twin, tmp_path, "keras", images=images) == (
-        "The logits of model 'tiny' are not all finite on these images: nothing can be compared. Check "
+        "The outputs of model 'tiny' are not all finite on these images: nothing can be compared. Check "
         "its weights and the normalisation of the images."
     )
 

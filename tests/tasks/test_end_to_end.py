@@ -13,7 +13,7 @@ from autoslim.stages.pipeline import run_stages
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cases  # noqa: E402
+import task_cases  # noqa: E402
 
 SHORT = {
     "train.batch_size": 40,
@@ -30,7 +30,7 @@ SHORT = {
     "arch": "custom",
     "stages": "[baseline,supernet,search,retrain,report]",
 }
-RUNS = {  # data and network of `cases`, metric, keys
+RUNS = {  # data and network of `task_cases`, metric, keys
     "segmentation": ("segmentation", "unet", "mean_iou", {"task": "segmentation"}),
     "regression": ("regression", "regressor", "mae", {"task": "regression", "task.loss": "huber"}),
     "multilabel": ("multilabel", "sigmoids", "f1", {"task": "multilabel"}),
@@ -53,7 +53,11 @@ RUNS = {  # data and network of `cases`, metric, keys
 @pytest.mark.parametrize("name", RUNS)
 def test_every_task_through_all_stages(name, tmp_path):
     data, network, metric, keys = RUNS[name]
-    where = {"dataset._target_": f"cases.{data}", "arch._target_": f"cases.{network}", "output": tmp_path}
+    where = {
+        "dataset._target_": f"task_cases.{data}",
+        "arch._target_": f"task_cases.{network}",
+        "output": tmp_path,
+    }
     outcome = run_stages(compose({**SHORT, **where, **keys, "dataset.name": data, "arch.name": network}))
     assert [row["network"] for row in outcome.rows] == ["baseline", "autoslim"]
     assert all(row["measure"]["name"] == metric for row in outcome.rows)
@@ -64,7 +68,7 @@ def test_every_task_through_all_stages(name, tmp_path):
     assert result["metric"] == metric and result[metric] == pytest.approx(slim["metric"])
     assert {"train/loss", f"train/{metric}"} <= set(result["history"][0])
     model = keras.saving.load_model(folder / "model.keras", compile=False)
-    full = getattr(cases, network)
+    full = getattr(task_cases, network)
     assert model.count_params() < 0.9 * built(full, data).count_params()
     report = (Path(outcome.folders["report"]) / "report.md").read_text()
     assert "AutoSlim 0.6" in report and np.isfinite(slim["metric"])
@@ -73,7 +77,7 @@ def test_every_task_through_all_stages(name, tmp_path):
 
 
 def built(network, data):
-    (x, y), _ = getattr(cases, data)()
+    (x, y), _ = getattr(task_cases, data)()
     shape = {k: v.shape[1:] for k, v in x.items()} if isinstance(x, dict) else x.shape[1:]
     counts = {"segmentation": 3, "regression": 1, "multilabel": 3, "pairs": 2, "classes": 10}
     model = network(shape, {"digit": 10, "ink": 1} if data == "two_heads" else counts[data])
@@ -84,12 +88,17 @@ def built(network, data):
 
 @pytest.mark.slow
 def test_a_sequential_file(tmp_path):
-    (x, _), _ = cases.classes()
-    model = cases.sequential(x.shape[1:], 10)
+    (x, _), _ = task_cases.classes()
+    model = task_cases.sequential(x.shape[1:], 10)
     model.build((None, *x.shape[1:]))
     path = tmp_path / "own.keras"
     model.save(path)
-    where = {"dataset._target_": "cases.classes", "arch": "keras_file", "arch.path": path, "output": tmp_path}
+    where = {
+        "dataset._target_": "task_cases.classes",
+        "arch": "keras_file",
+        "arch.path": path,
+        "output": tmp_path,
+    }
     keys = {**SHORT, **where, "arch.name": "own", "arch.trained": "false"}
     outcome = run_stages(compose(keys))
     assert [row["network"] for row in outcome.rows] == ["baseline", "autoslim"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from autoslim.exporting.deployment import Images
 from autoslim.exporting.formats import INSIDE_SHARE, INT8_AGREEMENT, INT8_LOSS, INT8_WORSE, Format
 from autoslim.exporting.runtimes import Runtime
 from autoslim.metrics import TOP1, Metric
-from autoslim.tasks import Objective, objective_of
+
+if TYPE_CHECKING:
+    from autoslim.tasks import Objective
 
 IMAGES_AT_ONCE = 100
 
@@ -59,6 +61,8 @@ def compare(
         raise AutoslimError(
             f"The file returns logits of shape {list(logits.shape)}, the Keras model {list(reference.shape)}."
         )
+    from autoslim.tasks import objective_of
+
     judged = objective or objective_of("classification", None)
     metric, reference_metric = (
         None if labels is None else float(np.mean(judged.scored(labels, one))) for one in (logits, reference)

@@ -23,10 +23,11 @@ from autoslim.exporting.runtimes import call_keras
 from autoslim.exporting.snippets import snippet
 from autoslim.exporting.writers import Source
 from autoslim.startup import quiet
-from autoslim.tasks import AnyTask, Objective, objective_of
 
 if TYPE_CHECKING:
     import keras
+
+    from autoslim.tasks import AnyTask, Objective
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,7 @@ def export(
     """
     names = check_formats(formats)
     inputs = check_inputs(model, names, calibration, images, labels, deployment)
-    objective = objective_of(task, model)
-    _check_deployment(deployment, objective)
+    objective = _objective(task, model, inputs.labels, deployment)
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise AutoslimError(f"{folder} is a file: expected the name of a folder to write the export to.")
@@ -160,12 +160,22 @@ def _described(name: str, made: Path, deployment: Deployment, found: Comparison,
     return [about, program]
 
 
-def _check_deployment(deployment: Deployment | None, objective: Objective) -> None:
+def _objective(task: AnyTask, model: keras.Model, labels: Any, deployment: Deployment | None) -> Objective:
+    """What the files' answers are judged by; labels, and what is to stand beside the files, are looked at."""
+    import tensorflow as tf
+
+    from autoslim.tasks import objective_of
+
+    objective = objective_of(task, model)
     if deployment is not None and objective.main.task.name != "classification":
         raise AutoslimError(
             f"What is written beside a file tells of classes, and the task is {objective.main.task.name}: "
             "leave deployment out."
         )
+    if labels is not None:
+        objective.check(labels)
+        objective.fits(tf.convert_to_tensor(labels))
+    return objective
 
 
 def _check(

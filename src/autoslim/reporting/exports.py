@@ -91,7 +91,8 @@ def export_markdown(
         f"Each file was run by its own runtime on {images:,} test images, balanced over the classes; "
         f"{measure.label} is of those. Largest difference: of an output, from the Keras model. Agreement: "
         "images (or pixels, or labels) with the Keras model's answer. Latency: median for one image, one "
-        "thread, on the CPU of this machine, in a process of its own; keras and saved_model as a traced function.",
+        "thread, on the CPU of this machine, in a process of its own; keras and saved_model as a traced "
+        "function.",
     ]
     if calibration is not None:
         notes.append(f"int8 was calibrated with {calibration:,} training images.")

@@ -54,7 +54,8 @@ ONLY_CLASSIFIERS = (
 
 ONE_EACH = (
     "Stage export writes and checks networks of one input and one output, and this one has several. Leave "
-    "export out of stages: every trained network stands in its folder as model.keras, which loads without autoslim."
+    "export out of stages: every trained network stands in its folder as model.keras, which loads without "
+    "autoslim."
 )
 
 
