@@ -213,7 +213,7 @@ def _done(experiment: Experiment, folder: StageFolder, networks: Sequence[Networ
 
 
 def _show(experiment: Experiment, result: dict[str, Any]) -> None:
-    show(export_table(result["rows"], run.experiment.task.metric))
+    show(export_table(result["rows"], experiment.task.metric))
 
 
 STAGE = Stage(
