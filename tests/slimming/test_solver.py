@@ -12,7 +12,7 @@ from autoslim import archs
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.solver import Limit, PairwiseCost, solve, tabulate
+from autoslim.slimming.solver import Limit, PairwiseCost, solve, tabulate, tabulate_rows
 
 
 def random_cost(generator, levels, pairs):
@@ -110,3 +110,23 @@ def test_a_cost_in_which_three_groups_interact_is_refused():
     levels = Levels(((1, 2), (1, 2), (1, 2)))
     with pytest.raises(AutoslimError, match="energy of this network is not a sum over pairs"):
         tabulate(lambda widths: widths.prod(-1) * 1.0, levels, "energy")
+
+
+def test_memory_in_which_two_groups_multiply():
+    """A tensor with two channel axes, as in an MLP-Mixer: tokens mixed by one layer, channels by another."""
+    x = keras.Input((4, 6))
+    y = keras.layers.Dense(16, name="channels")(x)
+    y = keras.layers.Permute((2, 1))(y)
+    y = keras.layers.Dense(16, name="tokens")(y)
+    y = keras.layers.Dense(4, name="tokens_back")(y)
+    y = keras.layers.Permute((2, 1))(y)
+    graph = ChannelGraph(keras.Model(x, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(y))))
+    levels = Levels.spaced(graph, 4, 0.25, 4)
+    rows = tabulate_rows(graph.live_memory, levels, "memory")
+    networks = every_network(levels)
+    widths = np.array([[w[i] for w, i in zip(levels.widths, row, strict=True)] for row in networks])
+    np.testing.assert_allclose(
+        np.max([row(networks) for row in rows], axis=0), graph.live_memory(widths).max(-1), rtol=1e-12
+    )
+    np.testing.assert_array_equal(graph.live_memory(widths).max(-1), graph.cost(widths).memory)
+    assert any(row.pairs for row in rows)

@@ -12,7 +12,7 @@ import numpy as np
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.rivals.uniform import uniform_widths
-from autoslim.slimming.solver import Limit, PairwiseCost, linear_rows, solve, tabulate
+from autoslim.slimming.solver import Limit, PairwiseCost, solve, tabulate, tabulate_rows
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Optimum:
         for name in bounds:
             if name not in self._costs:
                 if name == "memory":
-                    self._costs[name] = linear_rows(self._budget.graph.live_memory, self._levels)
+                    self._costs[name] = tabulate_rows(self._budget.graph.live_memory, self._levels, name)
                 else:
                     self._costs[name] = [tabulate(partial(self._amount, name), self._levels, name)]
         return [Limit(name, self._costs[name], amount) for name, amount in bounds.items()]

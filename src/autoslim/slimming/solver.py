@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,12 +82,18 @@ def tabulate(cost: Callable[[np.ndarray], Any], levels: Levels, name: str = "cos
     return found
 
 
-def linear_rows(costs: Callable[[np.ndarray], Any], levels: Levels) -> list[PairwiseCost]:
-    """Several costs that are each a sum over groups, equal ones once.
+def tabulate_rows(
+    costs: Callable[[np.ndarray], Any], levels: Levels, name: str = "cost"
+) -> list[PairwiseCost]:
+    """Several costs, equal ones once: most are sums over groups, and the others are tabulated in pairs.
 
     Args:
         costs: widths int32 [K, G] -> amounts [K, N], such as the memory alive at each of N layers.
         levels: the widths that each group may take.
+        name: of the costs, for messages.
+
+    Raises:
+        AutoslimError: if three groups or more interact in one of them.
     """
     base = [0] * len(levels.widths)
     constant = _rows(costs, levels, [base])[0]
@@ -94,13 +101,27 @@ def linear_rows(costs: Callable[[np.ndarray], Any], levels: Levels) -> list[Pair
         _rows(costs, levels, [_at(base, {g: i}) for i in range(len(widths))]) - constant
         for g, widths in enumerate(levels.widths)
     ]
+    places = _drawn(levels)
+    amounts = _rows(costs, levels, places.tolist())
     found: dict[bytes, PairwiseCost] = {}
     for row, amount in enumerate(constant):
         tables = tuple(table[:, row] for table in single)
-        found.setdefault(
-            np.concatenate([[amount], *tables]).tobytes(), PairwiseCost(float(amount), tables, {})
-        )
+        cost = PairwiseCost(float(amount), tables, {})
+        if np.abs(cost(places) - amounts[:, row]).max() > TOLERANCE * np.abs(amounts[:, row]).max():
+            cost = tabulate(partial(_column, costs, row), levels, name)
+        pairs = [[*pair, *cost.pairs[pair].ravel()] for pair in sorted(cost.pairs)]
+        found.setdefault(np.concatenate([[amount], *tables, *pairs]).tobytes(), cost)
     return list(found.values())
+
+
+def _column(costs: Callable[[np.ndarray], Any], row: int, widths: np.ndarray) -> np.ndarray:
+    return np.asarray(costs(widths), np.float64)[:, row]
+
+
+def _drawn(levels: Levels) -> np.ndarray:
+    """Places of the widths of random networks, to check tables with: int [CHECKED, G]."""
+    sizes = [len(widths) for widths in levels.widths]
+    return np.random.default_rng(0).integers(0, sizes, (CHECKED, len(sizes)))
 
 
 def _rows(costs: Callable[[np.ndarray], Any], levels: Levels, places: Sequence[Sequence[int]]) -> np.ndarray:
@@ -122,9 +143,7 @@ def _at(base: Sequence[int], changes: Mapping[int, int]) -> list[int]:
 def _check(
     found: PairwiseCost, cost: Callable[[np.ndarray], Any], levels: Levels, tiny: float, name: str
 ) -> None:
-    generator = np.random.default_rng(0)
-    sizes = [len(widths) for widths in levels.widths]
-    places = generator.integers(0, sizes, (CHECKED, len(sizes)))
+    places = _drawn(levels)
     wrong = np.abs(found(places) - _amounts(cost, levels, places.tolist())).max()
     if wrong > 100 * tiny:
         raise AutoslimError(
