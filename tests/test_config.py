@@ -184,7 +184,7 @@ OUT_OF_RANGE = [
         "slim.target=None is not a number or a list of numbers: it is the share of the full ",
     ),
     ("slim.resource=power", "unknown slim.resource 'power'. There are: flops, params, memory, latency."),
-    ("slim.limits.params=0", "slim.limits.params=0.0 is out of range: an amount above 0, or null."),
+    ("slim.limits.params=0", "slim.limits.params=0 is out of range: an amount above 0, base, or null."),
     ("supernet.init=zero", "unknown supernet.init 'zero'. There are: weights, scratch, baseline."),
     ("dataset.normalization=no", "unknown dataset.normalization 'no'. There are: dataset, unit, "),
     ("slim.convention=mac", "unknown slim.convention 'mac'. Did you mean macs? There are: macs, "),
