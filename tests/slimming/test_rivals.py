@@ -149,7 +149,7 @@ def test_every_point_is_scored_as_the_search_scores(big, levels, method, found):
     own = Scorer(big, holdout())
     for point in trajectory.points:
         losses, right = own(np.array([point.widths], np.int32))
-        assert point.loss == losses[0].mean(dtype=np.float64) and point.top1 == right[0].mean()
+        assert point.loss == losses[0].mean(dtype=np.float64) and point.metric == right[0].mean()
         assert point.loss_error == pytest.approx(losses[0].std(ddof=1) / np.sqrt(20), rel=1e-5)
 
 

@@ -27,8 +27,8 @@ CONSTANTS = {
     "unit": (0.0, 1.0),
     "symmetric": (0.5, 0.5),
     "pixels": (0.0, 1 / 255),
-    "uint8": (0.0, 1 / 255),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "uint8": (0.0, 1 / 255),
 }
 SMALLEST_STD = 1e-3
 MOMENTS_IMAGES = 10_000  # images in files that are decoded to find their mean and deviation
