@@ -115,7 +115,8 @@ OUT_OF_RANGE = [
     ("output=' '", "output=' ' is out of range: the name of a folder."),
     (
         "arch.name=a/b",
-        "arch.name=a/b is out of range: it names folders: up to 100 characters, no slash, blank or leading dot.",
+        "arch.name=a/b is out of range: it names folders: up to 100 characters, no slash, blank or leading "
+        "dot.",
     ),
     (
         "arch.depth=21",

@@ -4,7 +4,8 @@ from autoslim.metrics import Metric
 from autoslim.scoring import Weighted
 from autoslim.tasks.base import Task
 from autoslim.tasks.kinds import TASKS, segmentation
-from autoslim.tasks.objective import AnyTask, Objective, Outputs, objective_of
+from autoslim.tasks.objective import Objective
+from autoslim.tasks.outputs import AnyTask, Outputs, objective_of
 
 __all__ = [
     "AnyTask",

@@ -12,7 +12,8 @@ from autoslim.schema.task import TaskConfig
 from autoslim.tasks.base import Task
 from autoslim.tasks.kinds import TASKS, segmentation
 from autoslim.tasks.losses import task_for, with_class_weights, with_loss
-from autoslim.tasks.objective import AnyTask, Objective, Outputs, named
+from autoslim.tasks.objective import Objective
+from autoslim.tasks.outputs import AnyTask, Outputs, named
 
 
 def task_of(config: TaskConfig) -> Outputs:

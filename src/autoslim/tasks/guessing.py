@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from autoslim.scoring import unweighted
 from autoslim.tasks.base import Task
-from autoslim.tasks.objective import Outputs
+from autoslim.tasks.outputs import Outputs
 
 MOST = 1000  # images on which it is measured
 
