@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from autoslim.datasets.dataset import Dataset
-from autoslim.datasets.given import BATCH_SIZE, batch_source, batches_of
-from autoslim.datasets.holdout import mixed_order, split_holdout
-from autoslim.datasets.labels import gathered, strata
+from autoslim.datasets.divided import Divided, Division, divided, images_of
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.sorting import sort_channels
@@ -104,11 +101,11 @@ def slim(
     task = given_task(task)
     job = _Job(chosen, _Sections(**sections), seed, task, None if folder is None else Path(folder))
     graph = _copied(model, chosen)
-    data = _split(train, holdout, job)
+    data = divided(train, holdout, Division(job.batch_size, chosen.batch_size, chosen.images, seed))
     trained = _is_trained(graph, data, task) if trained is None else trained
     job.claim(graph, data, trained)
     levels = Levels.spaced(graph, chosen.levels, chosen.min_width, chosen.divisor, chosen.step)
-    judged = data.judged(test, job)
+    judged = data.heldout if test is None else images_of(test, job.batch_size)
     networks = [_result(None, graph.model, graph.channels(graph.full), judged, task)] if trained else []
     _supernet(job, graph, levels, data, trained)
     path = _searched(job, graph, levels, data)
@@ -152,21 +149,6 @@ class _Sections(NamedTuple):
     train: TrainConfig
 
 
-class _Data(NamedTuple):
-    """What each part of the call reads."""
-
-    all: Any  # to retrain on
-    kept: Any  # to train the supernet on
-    heldout: list[Any]  # batches that the search scores on
-    fingerprint: str  # of the held-out images
-
-    def judged(self, test: Any, job: _Job) -> Any:
-        """The images of the final figures."""
-        if test is None:
-            return self.heldout
-        return list(test.test() if isinstance(test, Dataset) else batches_of(_listed(test), job.batch_size))
-
-
 @dataclasses.dataclass(frozen=True)
 class _Job:
     """The options of one call."""
@@ -179,13 +161,13 @@ class _Job:
 
     @property
     def batch_size(self) -> int:
-        return self.sections.train.batch_size or BATCH_SIZE
+        return self.sections.train.batch_size
 
     def place(self, name: str) -> Path | None:
         """A folder within the call's."""
         return None if self.folder is None else self.folder / name
 
-    def claim(self, graph: ChannelGraph, data: _Data, trained: bool) -> None:
+    def claim(self, graph: ChannelGraph, data: Divided, trained: bool) -> None:
         """Keep what the folder's files depend on; refuse a folder of another call."""
         if self.folder is None:
             return
@@ -225,76 +207,7 @@ def _copied(model: keras.Model, chosen: SlimConfig) -> ChannelGraph:
     return ChannelGraph(whole.materialize(whole.full), tuple(chosen.freeze))
 
 
-# -- images ------------------------------------------------------------------------------------------------
-
-
-def _listed(given: Any) -> Any:
-    """A PyDataset as the list of its batches; anything else as it is."""
-    return (
-        [given[place] for place in range(len(given))] if isinstance(given, keras.utils.PyDataset) else given
-    )
-
-
-def _split(train: Any, holdout: Any, job: _Job) -> _Data:
-    """Divide the images into those of the supernet and those of the search."""
-    if isinstance(train, Dataset):
-        return _of_dataset(train, holdout, job)
-    train = _listed(train)
-    if not isinstance(holdout, float):
-        heldout = list(batches_of(_listed(holdout), job.slim.batch_size))
-        source = batch_source(train, job.batch_size, job.seed)
-        return _Data(source, source, heldout, _fingerprint(heldout))
-    parts = train if isinstance(train, tuple) else _in_memory(train, job.batch_size)
-    classes = strata(parts[1])
-    kept, held = split_holdout(classes, holdout, job.seed)
-    held = held[mixed_order(classes[held], job.seed)][: job.slim.images]
-    taken = _part(parts, held)
-    heldout = list(batches_of(taken, job.slim.batch_size))
-    every, rest = (batch_source(one, job.batch_size, job.seed) for one in (parts, _part(parts, kept)))
-    return _Data(every, rest, heldout, _fingerprint(heldout))
-
-
-def _of_dataset(data: Dataset, holdout: Any, job: _Job) -> _Data:
-    if not isinstance(holdout, float):
-        raise AutoslimError(
-            f"holdout={holdout!r}: with a data set of autoslim.datasets it is a share, such as 0.2; images "
-            "apart are given to the data set itself."
-        )
-    kept, held = data.split(holdout, job.seed)
-    order = data.holdout_order(held, job.seed)[: job.slim.images]
-    heldout = list(data.heldout(order, job.slim.batch_size, job.seed))
-    size = job.batch_size
-    every, rest = data.training(size, seed=job.seed), data.training(size, index=kept, seed=job.seed)
-    return _Data(every, rest, heldout, _fingerprint(heldout))
-
-
-def _in_memory(given: Any, batch_size: int) -> tuple[Any, ...]:
-    """All batches as arrays."""
-    if isinstance(given, tf.data.Dataset) and given.cardinality().numpy() == tf.data.INFINITE_CARDINALITY:
-        raise AutoslimError(
-            "The data set repeats without end: take .take(steps) of it, or give the search's images with "
-            "holdout=."
-        )
-    log.info("The images are read into memory, to hold a part of them out (holdout=IMAGES does without).")
-    batches = [tf.nest.map_structure(np.asarray, batch) for batch in batches_of(given, batch_size)]
-    if not batches:
-        raise AutoslimError("There are no images to train on.")
-    return tf.nest.map_structure(lambda *one: np.concatenate(one), *batches)
-
-
-def _part(parts: tuple[Any, ...], places: np.ndarray) -> tuple[Any, ...]:
-    return tf.nest.map_structure(np.asarray, gathered(parts, places))
-
-
-def _fingerprint(batches: Iterable[Any]) -> str:
-    digest = hashlib.sha256()
-    for batch in batches:
-        for part in tf.nest.flatten(batch):
-            digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
-
-
-def _is_trained(graph: ChannelGraph, data: _Data, task: Any) -> bool:
+def _is_trained(graph: ChannelGraph, data: Divided, task: Any) -> bool:
     """Whether the model answers clearly better than by guessing classes."""
     found = evaluate(graph.model, data.heldout, task)
     if not found.measure.binary:
@@ -315,12 +228,12 @@ def _is_trained(graph: ChannelGraph, data: _Data, task: Any) -> bool:
 # -- the three steps -----------------------------------------------------------------------------------------
 
 
-def _clean(data: _Data) -> list[Any]:
+def _clean(data: Divided) -> list[Any]:
     """Batches that batch-norm statistics and importances are taken over."""
     return [batch[:2] for batch in data.kept.dataset(1).take(CALIBRATION_BATCHES)]
 
 
-def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: _Data, trained: bool) -> None:
+def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided, trained: bool) -> None:
     """Train the copy at every width; for a method that prunes a trained network, sort its channels only."""
     criterion = METHODS[job.slim.method].importance
     start = "trained" if trained else "fresh"
@@ -347,7 +260,7 @@ def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: _Data, train
     )
 
 
-def _searched(job: _Job, graph: ChannelGraph, levels: Levels, data: _Data) -> Trajectory:
+def _searched(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided) -> Trajectory:
     """The search, which keeps its path in the folder."""
     place = job.place("search")
     start, known, file = None, None, None
@@ -393,7 +306,7 @@ def _widths(path: Trajectory, target: float, chosen: SlimConfig) -> np.ndarray:
 
 
 def _retrained(
-    job: _Job, graph: ChannelGraph, path: Trajectory, target: float, data: _Data, trained: bool
+    job: _Job, graph: ChannelGraph, path: Trajectory, target: float, data: Divided, trained: bool
 ) -> keras.Model:
     """The network for a target, trained on all images."""
     r = job.sections.retrain

@@ -1,9 +1,10 @@
 """Datasets in memory and in files, the class-balanced hold-out, and one input pipeline for all of them."""
 
+from autoslim.datasets.arrays import ArrayDataset
 from autoslim.datasets.augmentation import Augmentation
 from autoslim.datasets.batches import BatchSource, GivenBatches, TrainingBatches, evaluation_batches
 from autoslim.datasets.custom import custom
-from autoslim.datasets.dataset import ArrayDataset, Dataset
+from autoslim.datasets.dataset import Dataset
 from autoslim.datasets.encoded import Choice, EncodedDataset
 from autoslim.datasets.folder import image_folder
 from autoslim.datasets.holdout import balanced_subset, split_holdout

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.apart import check_labels
-from autoslim.datasets.dataset import ArrayDataset, Dataset
+from autoslim.datasets.arrays import ArrayDataset
+from autoslim.datasets.dataset import Dataset
 from autoslim.datasets.given_labels import LabelKinds
 from autoslim.datasets.holdout import checked_subset
 from autoslim.datasets.images import ArrayImages

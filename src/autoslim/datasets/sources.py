@@ -7,7 +7,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from autoslim.datasets.dataset import ArrayDataset
+from autoslim.datasets.arrays import ArrayDataset
 from autoslim.datasets.files import Split, read_folder, read_holdout
 from autoslim.datasets.holdout import checked_subset
 from autoslim.datasets.images import ArrayImages
