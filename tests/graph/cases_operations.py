@@ -330,9 +330,20 @@ class OwnPositions(L.Layer):
         return ops.concatenate([token, x], axis=1) + self.places
 
 
+class OwnAffine(L.Layer):
+    """One scale and one shift for all channels."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=())
+        self.shift = self.add_weight(name="shift", shape=())
+
+    def call(self, x):
+        return self.scale * x + self.shift
+
+
 def own_layers_that_are_found_by_trying():
     x = keras.Input(IMAGE)
-    y = OwnNorm()(OwnScale(0.5, 5)(conv(5, name="a")(x)))
+    y = OwnNorm()(OwnScale(0.5, 5)(OwnAffine()(conv(5, name="a")(x))))
     y = L.Concatenate()([y, conv(3, name="b")(y)])
     y = L.Reshape((36, 8))(OwnNorm()(y))
     y = OwnPositions(name="positions")(L.Dense(6, name="c")(y))

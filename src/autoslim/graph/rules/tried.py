@@ -1,4 +1,4 @@
-"""Rules of users' layers that treat every channel alike, with weights for each channel: found by trying.
+"""Rules of users' layers that treat every channel alike, with weights of their own: found by trying.
 
 Such are scales and shifts of the channels, normalisations over them, and positions that are learnt. A layer
 is taken for one if its output's channels are permuted as its input's and its weights' are, and if the layer
@@ -102,7 +102,7 @@ class _Trial:
         """What was found."""
         channels = self._shape[-1]
         x = self._rng.normal(size=self._shape).astype(np.float32)
-        if channels < 3 or all(place is None for place in self._places.values()):
+        if channels < 3:
             return None
         whole = self._result(x, range(channels))
         if whole.ndim < 2 or (whole.shape[0], whole.shape[-1]) != (len(x), channels):
