@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # TensorFlow takes seconds to import: it is loaded when one of these is first used, not before.
 _PUBLIC = {
