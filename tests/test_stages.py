@@ -439,10 +439,10 @@ def test_damaged_weights(copy: Path, share: float | None) -> None:
     path = folder(copy, "supernet") / "full.weights.h5"
     path.unlink() if share is None else truncate(path, share)
     shutil.rmtree(folder(copy, "retrain"))
-    said = refused(copy)
+    said = refused(copy, stages="[retrain]")
     what = "is missing." if share is None else "is damaged: it holds "
     assert said.startswith(f"OUT/resnet8-digits/supernet-HASH/full.weights.h5 {what}")
-    assert said.endswith("Remove the folder OUT/resnet8-digits/supernet-HASH to run stage supernet again.")
+    assert said.endswith("Stage supernet makes it again: stages=[supernet,...].")
 
 
 @pytest.mark.slow
@@ -452,7 +452,6 @@ def test_damaged_weights(copy: Path, share: float | None) -> None:
         ("retrain", "model.keras"),
         ("retrain", "channels.yaml"),
         ("supernet", "full.weights.h5"),
-        ("search", "scored.jsonl"),
         ("search", "trajectory.csv"),
     ],
 )
@@ -466,8 +465,9 @@ def test_what_is_damaged_is_made_again_from_what_is_whole(
     run(copy)
     assert f"{path} is damaged: its content is not what was written: {stage}" in caplog.text
     after = lasting(place / "result.json")
-    assert after | {"channels": 0} == before | {"channels": 0}  # paths
-    if name != "scored.jsonl" and not name.endswith((".keras", ".h5")):  # not needed any more; hold times
+    assert after.keys() == before.keys() and after.get("flops") == before.get("flops")
+    assert after.get("loss") == pytest.approx(before.get("loss"), abs=1e-4)
+    if not name.endswith((".keras", ".h5")):  # these hold times
         assert path.read_bytes() == content
     caplog.clear()
     run(copy)
@@ -541,10 +541,6 @@ def raises(input_shape, classes):
 def leaves(input_shape, classes):
     raise SystemExit(3)
 
-def softmax(input_shape, classes):
-    x = Input(input_shape)
-    return Model(x, layers.Dense(classes, activation="softmax")(layers.Flatten()(x)))
-
 class Subclassed(Model):
     pass
 
@@ -559,7 +555,6 @@ def linear(input_shape, classes):
 OWN = [
     ("raises", "stage_nets.raises failed with RuntimeError: no such thing\n"),
     ("leaves", "stage_nets.leaves failed with SystemExit: 3\n"),
-    ("softmax", "stage_nets.softmax returned a model that ends in a softmax (layer dense"),
     ("subclassed", "stage_nets.subclassed returned a Subclassed: expected a Keras functional model."),
     ("linear", "No channel group can be slimmed: 0 of 2 groups are not frozen, and none has a second width"),
     ("nosuch", "arch._target_=stage_nets.nosuch: stage_nets has no nosuch."),

@@ -221,7 +221,10 @@ def test_target_out_of_reach(big, levels):
         ({"targets": [0.5]}, r"search\(\) has no option 'targets'. Did you mean target\? There are: "),
         ({"lazy": "perhaps"}, "slim.lazy='perhaps' is out of range: true or false"),
         ({"refresh": 0}, "slim.refresh=0 is out of range: a number of steps, at least 1."),
-        ({"limits": {"params": -1}}, "slim.limits.params=-1.0 is out of range: an amount above 0, or null."),
+        (
+            {"limits": {"params": -1}},
+            "slim.limits.params=-1 is out of range: an amount above 0, base, or null.",
+        ),
         ({"limits": {"power": 1}}, r"limits\(\) has no option 'power'"),
         ({"resource": "latency"}, "Latency is limited but nothing measures it"),
     ],

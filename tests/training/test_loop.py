@@ -275,7 +275,7 @@ def test_keywords_are_those_of_the_command_line():
     assert refusal(optimizer=sgd(), learning_rate=0.1).startswith(
         "An optimizer was given and also learning_rate,"
     )
-    assert refusal(batch_size=8).startswith("fit() has no option 'batch_size'.")
+    assert refusal(eval_batch_size=8).startswith("fit() has no option 'eval_batch_size'.")
 
 
 def test_keywords_reach_the_training():

@@ -50,7 +50,7 @@ def check_before(experiment: Experiment, stages: Sequence[Stage]) -> None:
                 if not need.stage.implied and need.stage.name not in running:
                     need.met()
     give_pixels(experiment)
-    check_labels_fit(experiment)
+    check_labels_fit(experiment, tested=any(stage.with_given for stage in stages))
     if any(stage.holds_out for stage in stages):
         _ = experiment.split
 
@@ -65,14 +65,18 @@ def give_pixels(experiment: Experiment) -> None:
         experiment.data.normalization = "uint8"
 
 
-def check_labels_fit(experiment: Experiment) -> None:
+def check_labels_fit(experiment: Experiment, tested: bool) -> None:
     """Refuse labels that the network's outputs cannot learn by the task.
+
+    Args:
+        experiment: of the run.
+        tested: whether test labels are looked at too.
 
     Raises:
         AutoslimError: with the shapes.
     """
     objective, data = objective_of(experiment.task, experiment.plan), experiment.data
-    for labels in (data.train_labels, data.test_labels):
+    for labels in (data.train_labels, data.test_labels) if tested else (data.train_labels,):
         own = taken(unweighted(labels)[0], np.arange(min(2, count(labels))))
         objective.check(own)
         objective.fits(in_memory(own))

@@ -47,7 +47,7 @@ class Need(NamedTuple):
         """Make sure that the result is there and serves.
 
         Raises:
-            AutoslimError: with the stage to run first.
+            AutoslimError: with the stage to run first; or naming a file of it that is damaged.
         """
         if not self.read:
             return
@@ -58,6 +58,8 @@ class Need(NamedTuple):
                 f"{self.why} needs the result of stage {self.folder.stage}, and {self.folder.path} has none: "
                 f"run it first, or together with this one: stages=[{self.folder.stage},...]."
             )
+        if self.folder.done:
+            self.folder.result()  # is whole
 
 
 def one_piece(stage: Stage, run: Run) -> Iterator[Piece]:

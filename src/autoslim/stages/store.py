@@ -147,9 +147,10 @@ class StageFolder:
         return found
 
     def _damaged(self, name: str, what: str) -> AutoslimError:
-        return AutoslimError(
-            f"{self.path / name} {what}. Remove the folder {self.path} to run stage {self.stage} again."
-        )
+        way_out = f"Stage {self.stage} makes it again: stages=[{self.stage},...]"
+        if name == RESULT:
+            way_out = f"Remove the folder {self.path} to run stage {self.stage} again"
+        return AutoslimError(f"{self.path / name} {what}. {way_out}.")
 
     def forget(self) -> None:
         """Let the stage be not done, whatever its result holds: it is done again as a whole."""
