@@ -10,20 +10,14 @@ from counting import count, peak_memory
 
 from autoslim.graph import ChannelGraph
 
-# name -> height and width of the images: small, to be quick
+# name -> height and width of the images: small, to be quick. One or two of each family: deeper ones repeat
+# their blocks. All of them: scripts/applications_table.py.
 FAST = {"MobileNetV2": 32, "MobileNetV3Small": 32, "ConvNeXtTiny": 32}
 SLOW = {
-    **dict.fromkeys(("VGG16", "VGG19"), 32),
-    **dict.fromkeys(("ResNet50", "ResNet101", "ResNet152"), 32),
-    **dict.fromkeys(("ResNet50V2", "ResNet101V2", "ResNet152V2"), 32),
-    **dict.fromkeys(("MobileNet", "MobileNetV3Large"), 32),
-    **dict.fromkeys(("EfficientNetB0", "EfficientNetB3", "EfficientNetB7"), 32),
-    **dict.fromkeys(("EfficientNetV2B0", "EfficientNetV2B3", "EfficientNetV2S"), 32),
-    **dict.fromkeys(("DenseNet121", "DenseNet169", "DenseNet201"), 32),
+    **dict.fromkeys(("VGG16", "ResNet50", "ResNet50V2", "MobileNet", "MobileNetV3Large"), 32),
+    **dict.fromkeys(("EfficientNetB0", "EfficientNetV2B0", "DenseNet121", "NASNetMobile"), 32),
     **dict.fromkeys(("InceptionV3", "InceptionResNetV2"), 75),
     "Xception": 71,
-    "NASNetMobile": 32,
-    "ConvNeXtSmall": 32,
 }
 
 

@@ -29,6 +29,7 @@ MODEL = "model.keras"  # of a stage that trains one network
 ELAPSED = "elapsed.json"  # seconds that a stage has taken so far, over all calls
 TRAJECTORY = "trajectory.json"  # of a search
 CHANNELS = "channels.yaml"  # that network's, {group name: width}
+FORMAT = 2  # of what stages leave: 2, results with seals
 FILES = "files"  # in a result: fingerprints of the stage's files
 UNSEALED = (".", RESULT, ELAPSED, "config.yaml", "events.out.tfevents")
 """How names of files begin that a stage's seal leaves out."""
@@ -54,7 +55,7 @@ def reached(result: Mapping[str, Any]) -> float:
 
 def stage_hash(key: dict[str, Any]) -> str:
     """A short hash of all that a stage's result depends on."""
-    text = json.dumps(key, sort_keys=True, default=str)
+    text = json.dumps({"format": FORMAT, **key}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]
 
 
