@@ -236,6 +236,39 @@ def epoch_order(seed: int, epoch: Any, images: int) -> Any:
     return tf.random.experimental.stateless_shuffle(tf.range(images), own)
 
 
+def shuffled(
+    batch_at: Callable[[Any], Any],
+    images: int,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    start_epoch: int = 0,
+    start_batch: int = 0,
+) -> tf.data.Dataset:
+    """Whole batches of images in another order in every epoch, from a place on.
+
+    Args:
+        batch_at: places int [batch_size] -> the batch.
+        images: how many there are; what is left over at the end of an epoch is dropped.
+        batch_size: images a batch.
+        seed: of the orders.
+        epochs, start_epoch, start_batch: epochs start_epoch to epochs - 1, the first from its batch
+            start_batch on.
+    """
+
+    def epoch_batches(epoch: Any) -> tf.data.Dataset:
+        order = epoch_order(seed, epoch, images)
+        first = tf.where(epoch == start_epoch, tf.constant(start_batch, tf.int64), 0)
+
+        def batch(step: Any) -> Any:
+            here = order[step * batch_size : (step + 1) * batch_size]
+            return batch_at(tf.ensure_shape(here, [batch_size]))
+
+        return tf.data.Dataset.range(first, images // batch_size).map(batch)
+
+    return tf.data.Dataset.range(start_epoch, epochs).flat_map(epoch_batches).prefetch(2)
+
+
 def even_bounds(images: int, batch_size: int, even: bool) -> list[tuple[int, int]]:
     """First and last place (exclusive) of each batch of images in order.
 

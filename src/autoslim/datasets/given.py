@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from autoslim.datasets.batches import BatchSource, GivenBatches, epoch_order, even_bounds
+from autoslim.datasets.batches import BatchSource, GivenBatches, even_bounds, shuffled
 from autoslim.datasets.labels import gathered
 from autoslim.errors import AutoslimError
 from autoslim.scoring import without_lists
@@ -158,16 +158,8 @@ class ArrayBatches:
         """Batches of the epochs start_epoch to epochs - 1, the first from its batch start_batch on."""
         with tf.device("CPU:0"):
             parts = tf.nest.map_structure(tf.constant, self.parts)
-        size = self.batch_size
 
-        def epoch_batches(epoch: Any) -> tf.data.Dataset:
-            order = epoch_order(self.seed, epoch, self._count)
-            first = tf.where(epoch == start_epoch, tf.constant(start_batch, tf.int64), 0)
+        def batch_at(places: Any) -> Any:
+            return tuple(gathered(part, places) for part in parts)
 
-            def batch(step: Any) -> Any:
-                places = tf.ensure_shape(order[step * size : (step + 1) * size], [size])
-                return tuple(gathered(part, places) for part in parts)
-
-            return tf.data.Dataset.range(first, self.steps_per_epoch).map(batch)
-
-        return tf.data.Dataset.range(start_epoch, epochs).flat_map(epoch_batches).prefetch(2)
+        return shuffled(batch_at, self._count, self.batch_size, self.seed, epochs, start_epoch, start_batch)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.augmentation import Augmentation
-from autoslim.datasets.batches import epoch_order, even_bounds
+from autoslim.datasets.batches import even_bounds, shuffled
 from autoslim.datasets.dataset import CONSTANTS, SMALLEST_STD, Dataset
 from autoslim.datasets.images import hashes
 from autoslim.datasets.labels import Labels, fingerprint, gathered, in_memory, taken
@@ -236,19 +236,11 @@ class InputsBatches:
         """Batches of the epochs start_epoch to epochs - 1, the first from its batch start_batch on."""
         inputs = _on_host(taken(self.data.train.arrays, self.index))
         labels = in_memory(taken(self.data.train_labels, self.index))
-        size = self.batch_size
 
-        def epoch_batches(epoch: Any) -> tf.data.Dataset:
-            order = epoch_order(self.seed, epoch, self._count)
-            first = tf.where(epoch == start_epoch, tf.constant(start_batch, tf.int64), 0)
+        def batch_at(places: Any) -> Any:
+            return self.data.normalised(gathered(inputs, places)), gathered(labels, places)
 
-            def batch(step: Any) -> Any:
-                places = tf.ensure_shape(order[step * size : (step + 1) * size], [size])
-                return self.data.normalised(gathered(inputs, places)), gathered(labels, places)
-
-            return tf.data.Dataset.range(first, self.steps_per_epoch).map(batch)
-
-        return tf.data.Dataset.range(start_epoch, epochs).flat_map(epoch_batches).prefetch(2)
+        return shuffled(batch_at, self._count, self.batch_size, self.seed, epochs, start_epoch, start_batch)
 
 
 def _on_host(arrays: Any) -> Any:

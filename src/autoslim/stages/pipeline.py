@@ -13,9 +13,9 @@ from autoslim.kinds import kind_of
 from autoslim.reporting.headline import headlines
 from autoslim.reporting.terminal import heading, last_lines, results_table, show, where
 from autoslim.schema import Config
-from autoslim.stages import given
 from autoslim.stages.bill import bill
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.given import STAGE as GIVEN
 from autoslim.stages.preflight import check_before
 from autoslim.stages.record import Look, Stage, record
 from autoslim.stages.runner import Run
@@ -63,7 +63,7 @@ def _run_stages(experiment: Experiment, run_dir: Path | None) -> Outcome:
     check_before(experiment, stages)
     run = Run(experiment, [stage.name for stage in stages])
     if any(stage.with_given for stage in stages):
-        run.stage(given.STAGE)
+        run.stage(GIVEN)
     for stage in stages:
         run.stage(stage)
     outcome = _finish(run)
