@@ -194,15 +194,6 @@ def in_blocks(axis: Axis, blocks: int, name: str, grouping: Grouping) -> Axis:
     return Axis(tuple(grouping.blocks(piece, size, name) for piece in pieces))
 
 
-def tie_all(axes: Sequence[Axis], name: str, grouping: Grouping) -> Axis:
-    """Tie axes as broadcasting does: an axis of size 1 goes with any other."""
-    widest = max(axes, key=lambda axis: axis.size)
-    for axis in axes:
-        if axis is not widest and axis.size != 1:
-            grouping.tie(widest, axis, name)
-    return widest
-
-
 class LayerRule(NamedTuple):
     """What autoslim knows about one kind of layer. Every function is pure, and each has a default.
 
