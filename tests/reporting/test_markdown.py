@@ -124,6 +124,23 @@ def test_search_bill_and_channels(text):
     assert row(text, "**sum**") == ["**sum**", "72", "48", "40", "51"]
 
 
+def test_the_search_says_how_many_steps_the_images_decided(results, full, trajectory):
+    first, *steps = trajectory.points
+    leads = (2.6, 0.4, None)
+    known = [dataclasses.replace(point, lead=lead) for point, lead in zip(steps, leads, strict=True)]
+    facts = {"arch": "resnet20", "dataset": "digits", "seed": 0, "test_images": 200}
+    path = dataclasses.replace(trajectory, points=(first, *known))
+    text = report_markdown(results, full, trajectory=path, **facts)
+    assert "In 1 of 2 steps the group that was narrowed was ahead of every other one by 2 standard" in text
+    assert "(median lead: 1.5)" in text
+    assert (
+        "standard errors"
+        not in report_markdown(results, full, trajectory=trajectory, **facts)
+        .split("## The search")[1]
+        .split("##")[0]
+    )
+
+
 def test_a_search_that_looked_at_fewer_images_says_so(results, full, trajectory):
     def told(path):
         facts = {"arch": "resnet20", "dataset": "digits", "seed": 0, "test_images": 200}

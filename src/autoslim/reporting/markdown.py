@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from autoslim.graph.cost import COUNTED
 from autoslim.kinds import KINDS
 from autoslim.metrics import Metric
@@ -23,6 +25,8 @@ from autoslim.reporting.trust import Judged, trust
 if TYPE_CHECKING:
     from autoslim.graph.cost import Cost
     from autoslim.slimming.trajectory import Trajectory
+
+CLEAR = 2.0  # standard errors: a lead on all other candidates that is hardly chance
 
 
 def report_markdown(
@@ -178,7 +182,21 @@ def _search(trajectory: Trajectory | None, kind: str, measure: Metric) -> str:
         f"network over these images. With the supernet's own weights the held-out {measure.label} went from "
         f"{measure.text(trajectory.points[0].metric)} to {measure.text(last.metric)}"
         f"{f' (on {last.images:,} of the images)' if 0 < last.images < trajectory.images else ''}."
-        f"{_given_back(trajectory)}{_exchanged(trajectory)}"
+        f"{_sure(trajectory)}{_given_back(trajectory)}{_exchanged(trajectory)}"
+    )
+
+
+def _sure(trajectory: Trajectory) -> str:
+    """How many steps the held-out images decided."""
+    leads = trajectory.leads
+    if not leads:
+        return ""
+    clear = sum(lead >= CLEAR for lead in leads)
+    return (
+        f" In {clear:,} of {len(leads):,} steps the group that was narrowed was ahead of every other one by "
+        f"{CLEAR:g} standard errors of their difference or more (median lead: {np.median(leads):.1f}); in the "
+        "others the images that were scored do not tell the best candidates apart. A larger slim.first or "
+        "dataset.holdout scores more images in a step."
     )
 
 

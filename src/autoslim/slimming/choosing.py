@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,8 @@ class Choice:
             "scored": scorer.scored - before[1],
         }
         group, score = candidates.groups[self.best], score_of(losses, values)
-        return as_point(budget, candidates.widths[self.best], group, score, len(losses), spent)
+        point = as_point(budget, candidates.widths[self.best], group, score, len(losses), spent)
+        return dataclasses.replace(point, lead=self.trial.lead(self.best))
 
 
 def chosen_among(

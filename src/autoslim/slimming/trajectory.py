@@ -33,6 +33,7 @@ class Point:
     scored: int = 0  # images scored in this step, each as often as a network was scored on it
     naive_macs: int = 0  # multiply-accumulates of all candidates on all images: what naive search spends
     widened: int | None = None  # the group that was widened in exchange for the narrowed one
+    lead: float | None = None  # on the other candidates of its step, in standard errors; None: not known
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,11 @@ class Trajectory:
         if not all(point.naive_macs for point in self.points):
             return math.nan
         return sum(p.macs for p in self.points) / sum(p.naive_macs for p in self.points)
+
+    @property
+    def leads(self) -> list[float]:
+        """How sure the choice of each step down was, where that is known: see `Trial.lead`."""
+        return [point.lead for point in self.points if point.lead is not None]
 
     @property
     def on_all_images(self) -> bool:

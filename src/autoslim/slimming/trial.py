@@ -110,6 +110,23 @@ class Trial:
         """Batches that a candidate was scored on, ascending."""
         return sorted(batch for k, batch in self._scores if k == candidate)
 
+    def lead(self, best: int) -> float | None:
+        """How far a candidate is ahead of the others, in standard errors of the difference; None: not known.
+
+        The differences are paired, over the images that both were scored on. Of all other candidates the one
+        counts that is told apart from it least.
+        """
+        leads = []
+        for other in sorted({k for k, _ in self._scores} - {best, BASE}):
+            both = sorted(set(self.seen(best)) & set(self.seen(other)))
+            if not both:
+                continue
+            worse = np.diff(self.badness([best, other], both), axis=0)[0]
+            error = np.std(worse, ddof=1) / np.sqrt(len(worse)) if len(worse) > 1 else 0.0
+            if error > 0:
+                leads.append(float(worse.mean() / error))
+        return min(leads) if leads else None
+
     def scores(self, candidate: int) -> tuple[np.ndarray, np.ndarray]:
         """Per-image loss and metric of a candidate, float32 [images], where it was scored."""
         parts = [self._scores[candidate, batch] for batch in self.seen(candidate)]
