@@ -194,9 +194,9 @@ def _sure(trajectory: Trajectory) -> str:
     clear = sum(lead >= CLEAR for lead in leads)
     return (
         f" In {clear:,} of {len(leads):,} steps the group that was narrowed was ahead of every other one by "
-        f"{CLEAR:g} standard errors of their difference or more (median lead: {np.median(leads):.1f}); in the "
-        "others the images that were scored do not tell the best candidates apart. A larger slim.first or "
-        "dataset.holdout scores more images in a step."
+        f"{CLEAR:g} standard errors of their difference or more (median lead: {np.median(leads):.1f}); in "
+        "the others the images that were scored do not tell the best candidates apart. A larger slim.first "
+        "or dataset.holdout scores more images in a step."
     )
 
 
