@@ -3,6 +3,7 @@
 # make test                    environment, installation, lint, all tests
 # make fast                    the same without the slow tests
 # make lint                    ruff and mypy alone
+# make docs                    the documentation as a site, into build/site
 # make format                  let ruff lay out the code
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN = $(VENV)/bin
 PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 READY = $(VENV)/.ready
 
-.PHONY: run test fast lint format clean
+.PHONY: run test fast lint docs format clean
 .DEFAULT_GOAL = run
 
 $(BIN)/python:
@@ -20,7 +21,7 @@ $(BIN)/python:
 
 # Again whenever what is installed changes.
 $(READY): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[export,joblib,optuna,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,export,joblib,optuna,test]"
 	touch $(READY)
 
 run: $(READY)
@@ -36,6 +37,9 @@ test: lint
 
 fast: lint
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow" $(ARGS)
+
+docs: $(READY)
+	PYTHONPATH=scripts $(BIN)/python -m mkdocs build --strict
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

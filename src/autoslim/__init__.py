@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.3.0"
@@ -26,16 +28,35 @@ _PUBLIC = {
     "Metric": "autoslim.metrics",
     "AutoslimError": "autoslim.errors",
 }
-_MODULES = ("archs", "datasets")
+_MODULES = {
+    "archs": "autoslim.archs",
+    "datasets": "autoslim.datasets",
+    "plots": "autoslim.reporting.plots",
+}
+_LIGHT = ("autoslim.metrics", "autoslim.errors")  # without TensorFlow
 __all__ = [*_PUBLIC, *_MODULES, "__version__"]
 
 
+@functools.cache
+def _quiet_tensorflow() -> None:
+    """Import TensorFlow without its notes on the processor, also where Keras has begun to."""
+    from autoslim.startup import import_tensorflow
+
+    import_tensorflow()
+
+
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(f"autoslim.{name}")
-    raise AttributeError(f"module 'autoslim' has no attribute {name!r}")
+    module = _PUBLIC.get(name) or _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'autoslim' has no attribute {name!r}")
+    if module not in _LIGHT:
+        _quiet_tensorflow()
+    loaded = importlib.import_module(module)
+    return getattr(loaded, name) if name in _PUBLIC else loaded
+
+
+if "ipykernel" in sys.modules:  # a notebook needs TensorFlow anyway, and may import Keras next
+    _quiet_tensorflow()
 
 
 def __dir__() -> list[str]:

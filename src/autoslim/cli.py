@@ -5,19 +5,22 @@ or a job of a sweep failed, 130 interrupted, 1 anything else (with its traceback
 """
 
 import errno
+import io
 import logging
 import os
+import re
 import signal
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -176,6 +179,7 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
     """The stages of one job; what came out goes into the record."""
     record.arch, record.dataset, record.seed = config.arch.name, config.dataset.name, config.seed
     record.write(folder)
+    os.environ["MPLBACKEND"] = "agg"  # figures are files: no window, whatever is set
     import_tensorflow()  # seconds
     from autoslim.stages import run_stages
 
@@ -238,9 +242,53 @@ def _say(kind: str, message: str) -> None:
     print(f"autoslim: {kind}{message}", file=sys.stderr, flush=True)
 
 
+def annotated(text: str, docs: Mapping[str, str]) -> str:
+    """A configuration in YAML with each key's line of documentation beside it.
+
+    >>> print(annotated("slim:\\n  target: 0.5\\n", {"slim": "budgets", "slim.target": "a share"}), end="")
+    slim:  # budgets
+      target: 0.5  # a share
+    """
+    above: list[tuple[int, str]] = []  # (indentation, key) of the sections that a line stands in
+    lines = []
+    for line in text.splitlines():
+        if match := re.match(r"( *)(\w+):(?: |$)", line):
+            above = [one for one in above if one[0] < len(match[1])] + [(len(match[1]), match[2])]
+            doc = docs.get(".".join(name for _, name in above))
+            line += f"  # {doc}" if doc else ""
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _show_configuration() -> None:
+    """Hydra's ``--cfg job``, with the documentation of its keys."""
+    held = io.StringIO()
+    with redirect_stdout(held):
+        app()
+    text = held.getvalue()
+    shown = annotated(text, documentation())
+    same = yaml.safe_load(shown) == yaml.safe_load(text)  # not where a value goes over several lines
+    print(shown if same else text, end="")
+
+
+def _wants_configuration(arguments: list[str]) -> bool:
+    """Whether they ask for the job's configuration, and for nothing else of Hydra's.
+
+    >>> _wants_configuration(["--cfg", "job"]), _wants_configuration(["--cfg=job", "--resolve"])
+    (True, True)
+    >>> _wants_configuration(["--cfg", "hydra"]), _wants_configuration(["--cfg", "job", "--package", "slim"])
+    (False, False)
+    """
+    flags = " ".join(text for text in arguments if "=" not in text or text.startswith("-"))
+    return re.fullmatch(r"(--resolve )?(--cfg|-c)[ =]job( --resolve)?", flags) is not None
+
+
 def _call_hydra(full_traceback: bool) -> int:
     """Run Hydra's application; the exit status, after one line on stderr where something was wrong."""
     try:
+        if _wants_configuration(sys.argv[1:]):
+            _show_configuration()
+            return 0
         app()
         if _call.error is not None:
             raise _call.error

@@ -13,32 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from autoslim.errors import AutoslimError
 from autoslim.messages import FAMILY, describe, unknown_key
-from autoslim.schema import (
-    ArchConfig,
-    Config,
-    CustomArch,
-    DatasetConfig,
-    ImageNetArch,
-    KerasApplication,
-    KerasFile,
-    MobileNetV2,
-    OptimizerConfig,
-    ResNet,
-    RetrainConfig,
-    SlimConfig,
-    TaskConfig,
-    WideResNet,
-)
-
-_ARCHS: dict[str, type[ArchConfig]] = {
-    "resnet": ResNet,
-    "wide_resnet": WideResNet,
-    "mobilenet_v2": MobileNetV2,
-    "imagenet": ImageNetArch,
-    "keras_application": KerasApplication,
-    "keras_file": KerasFile,
-    "custom": CustomArch,
-}
+from autoslim.schema import Config, DatasetConfig, OptimizerConfig, RetrainConfig, SlimConfig, TaskConfig
+from autoslim.schema.reference import ARCHS, keys
 
 
 def register() -> None:
@@ -50,7 +26,7 @@ def register() -> None:
     store.store(group="schema", name="optimizer", node=OptimizerConfig)
     store.store(group="schema", name="retrain", node=RetrainConfig)
     store.store(group="schema", name="slimming", node=SlimConfig)
-    for name, node in _ARCHS.items():
+    for name, node in ARCHS.items():
         store.store(group="schema/arch", name=name, node=node)
 
 
@@ -69,21 +45,19 @@ def share_of(share: float, whole: int) -> int:
 OmegaConf.register_new_resolver("autoslim_share", share_of, replace=True)
 
 
-def documentation(kind: type = Config, prefix: str = "") -> dict[str, str]:
+def documentation() -> dict[str, str]:
     """Every key of the schema, those of all architectures included, with its line of documentation.
 
     >>> documentation()["baseline.epochs"]
     'passes over the training images'
     """
-    found: dict[str, str] = {}
-    for item in dataclasses.fields(kind):
-        found[prefix + item.name] = item.metadata["doc"]
-        nested: Any = item.default_factory
-        if dataclasses.is_dataclass(nested):
-            members: list[Any] = list(_ARCHS.values()) if nested is ArchConfig else [nested]
-            for member in members:
-                found |= documentation(member, f"{prefix}{item.name}.")
-    return found
+    found: dict[str, dict[str, str]] = {}
+    for key in keys():
+        found.setdefault(key.name, {}).setdefault(key.doc, key.of)
+    return {
+        name: "; ".join(f"{doc} ({of})" if len(docs) > 1 else doc for doc, of in docs.items())
+        for name, docs in found.items()
+    }
 
 
 def _strangers(node: DictConfig, prefix: str = "") -> Iterator[str]:

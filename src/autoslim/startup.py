@@ -1,6 +1,7 @@
 """TensorFlow without the notes that it prints about the processor and its converters."""
 
 import json
+import logging
 import os
 import re
 import sys
@@ -53,8 +54,11 @@ def _has_nvidia() -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block, leave `NOISE` out of the standard error stream where that can be done."""
+    """Within the block, leave `NOISE` and what TensorFlow logs below errors out where that can be done."""
+    logger = logging.getLogger("tensorflow")
     with ExitStack() as stack:
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
         with suppress(OSError):  # no standard error stream, or nowhere to hold it back
             stack.enter_context(_filtered_errors())
         yield
@@ -67,7 +71,6 @@ def check_environment() -> None:
         AutoslimError: for another backend of Keras than TensorFlow, and for another number format or order
             of axes in its global settings, which no stage's name would tell apart.
     """
-    os.environ["MPLBACKEND"] = "agg"  # figures are files: no window, whatever is set
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow") or "tensorflow"
     if backend != "tensorflow":
         raise AutoslimError(

@@ -77,12 +77,12 @@ def text(results, full, trajectory, groups):
 def test_title_and_order(text):
     first, second, empty, title = text.splitlines()[:4]
     assert first == (
-        "AutoSlim 0.7: FLOPs -35 %, parameters -35 %, top-1 95.00 % on 200 test images, as much as the "
-        "baseline (95.00 %)."
+        "AutoSlim 0.7: FLOPs -35 %, parameters -35 %, top-1 0.00 points (95.00 % against 95.00 % of the "
+        "baseline, 200 test images)."
     )
     assert second == (
-        "AutoSlim 0.5: FLOPs -52 %, parameters -52 %, top-1 93.00 % on 200 test images, 2.00 points below "
-        "the baseline (95.00 %)."
+        "AutoSlim 0.5: FLOPs -52 %, parameters -52 %, top-1 -2.00 points (93.00 % against 95.00 % of the "
+        "baseline, 200 test images); uniform within the same FLOPs: -1.00 points."
     )
     assert (empty, title) == ("", "# resnet20 on digits, seed 3")
     labels = re.findall(r"^\| (baseline|AutoSlim 0\.\d|uniform 0\.\d) ", text, re.M)[:4]
@@ -92,10 +92,10 @@ def test_title_and_order(text):
 def test_the_first_sentence_says_which_networks_are_near_chance(results, full):
     """A difference to a network that failed is no merit."""
     failed = [dataclasses.replace(one, near_chance=one.target is None) for one in results]
-    assert headlines(failed, full, 200)[1].endswith("2.00 points below the baseline (95.00 %, near chance).")
+    assert "(93.00 % against 95.00 % (near chance) of the baseline" in headlines(failed, full, 200)[1]
     failed = [dataclasses.replace(one, near_chance=one.target == 0.5) for one in results]
     told = headlines(failed, full, 200)
-    assert "top-1 95.00 % on" in told[0] and "top-1 93.00 % (near chance) on" in told[1]
+    assert "(95.00 % against" in told[0] and "(93.00 % (near chance) against" in told[1]
 
 
 def test_the_results_are_exact(text):

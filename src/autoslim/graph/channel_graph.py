@@ -15,9 +15,10 @@ from autoslim.graph.options import RunOptions
 from autoslim.graph.run import Replaced, Statistics, forward
 from autoslim.graph.structure import Structure
 from autoslim.graph.units import Units
+from autoslim.tabular import Tabular
 
 
-class ChannelGraph(Structure):
+class ChannelGraph(Structure, Tabular):
     """The channel groups of a Keras functional model, and the model at any widths of them.
 
     Widths are int32 vectors [G]: the active channels of each group of `groups`, in that order; active means
@@ -45,6 +46,27 @@ class ChannelGraph(Structure):
     """
 
     _verified = False  # whether `verify` was done
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict for each channel group: name, channels, why it is frozen ("": it is not), layers."""
+        return [
+            {
+                "group": group.name,
+                "channels": group.size,
+                "frozen": group.frozen or "",
+                "layers": tuple(group.layers),
+            }
+            for group in self.groups
+        ]
+
+    def caption(self) -> str:
+        """The network's name, groups and costs."""
+        cost = self.cost()
+        flops = "unknown" if cost.flops is None else f"{cost.flops:,}"
+        return (
+            f"{self.model.name}: {len(self.groups)} channel groups, of which {len(self.slimmable)} can be "
+            f"slimmed; {flops} FLOPs (multiply-accumulates), {cost.params:,} parameters"
+        )
 
     def run(
         self, images: Any, widths: Any = None, *, replaced: Replaced | None = None, **options: Any

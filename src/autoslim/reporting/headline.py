@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from autoslim.kinds import KINDS
+from autoslim.metrics import Metric
 from autoslim.reporting import units
 from autoslim.reporting.network import NetworkResult, in_order, reference
 
@@ -32,23 +33,40 @@ def headlines(
     slim = [r for r in slim if r.kind in (kind, "channels")] or slim
     if not slim:
         return [f"{r.label}: {r.measure.label} {_reached(r)} on {images:,} test images." for r in ordered]
-    return [_sentence(r, reference(ordered), full, images, resource) for r in slim]
+    return [_sentence(r, ordered, full, images, resource) for r in slim]
 
 
 def _sentence(
-    result: NetworkResult, other: NetworkResult | None, full: Cost, images: int, resource: str
+    result: NetworkResult, networks: Sequence[NetworkResult], full: Cost, images: int, resource: str
 ) -> str:
     resources = dict.fromkeys(("flops", "params", resource))
     saved = ", ".join(f"{units.RESOURCES[name]} {_less(result.share(name, full))}" for name in resources)
-    text = f"{result.label}: {saved}, {result.measure.label} {_reached(result)} on {images:,} test images"
+    text, other, measure = (
+        f"{result.label}: {saved}, {result.measure.label}",
+        reference(networks),
+        result.measure,
+    )
     if other is None:
-        return f"{text}."
-    measure, ahead = result.measure, result.metric - other.metric
-    words = ("above", "below") if measure.higher else ("worse than", "better than")
-    word = words[ahead < 0]
-    told = "as much as" if float(measure.difference(ahead)) == 0 else f"{measure.size(ahead)} {word}"
-    chance = ", near chance" if other.near_chance else ""
-    return f"{text}, {told} {_CALLED[other.kind]} ({other.reached}{chance})."
+        return f"{text} {_reached(result)} on {images:,} test images."
+    against = f"{_reached(result)} against {_reached(other)} of {_CALLED[other.kind]}, {images:,} test images"
+    beside = _uniform(result, networks, other, resource)
+    return f"{text} {_difference(measure, result, other)} ({against}){beside}."
+
+
+def _uniform(
+    result: NetworkResult, networks: Sequence[NetworkResult], other: NetworkResult, resource: str
+) -> str:
+    """What a uniform network of the same target loses, where the run trained one."""
+    same = [r for r in networks if r.kind == "uniform" and r.target == result.target]
+    if result.kind == "uniform" or not same:
+        return ""
+    lost = _difference(result.measure, same[0], other)
+    return f"; uniform within the same {units.RESOURCES[resource]}: {lost}"
+
+
+def _difference(measure: Metric, result: NetworkResult, other: NetworkResult) -> str:
+    """ "-0.20 points"."""
+    return f"{measure.difference(result.metric - other.metric)}{' points' if measure.percent else ''}"
 
 
 def _reached(result: NetworkResult) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autoslim.reporting import units
+from autoslim.reporting import plots, units
 from autoslim.reporting.headline import headlines
 from autoslim.reporting.markdown_table import table
 from autoslim.reporting.network import NetworkResult, in_order, measure_of
+from autoslim.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import keras
     import matplotlib.axes
-    import pandas
+    import matplotlib.figure
 
     from autoslim.graph.cost import Cost
     from autoslim.schema import SlimConfig
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Slimmed:
+class Slimmed(Tabular):
     """Smaller versions of a network, and what they cost and reach."""
 
     models: Mapping[float, keras.Model]  # target -> the trained network, a plain Keras model
@@ -39,21 +39,25 @@ class Slimmed:
         """The smallest network."""
         return self.models[min(self.models)]
 
+    @property
+    def shown_on(self) -> str:
+        """What the figures were taken on."""
+        return "test images" if self.on_test_images else "held-out images"
+
     def rows(self) -> list[dict[str, Any]]:
         """A dict for each network: costs, shares of the full network's, loss, metric, channels."""
-        return [{**one.row(self.full), "channels": one.channels} for one in in_order(self.networks)]
-
-    def to_frame(self) -> pandas.DataFrame:
-        """The rows as a table of pandas (not installed with autoslim)."""
-        import pandas
-
-        return pandas.DataFrame(self.rows()).drop(columns=["measure", "folder"])
+        rows = [{**one.row(self.full), "channels": one.channels} for one in in_order(self.networks)]
+        return [{k: v for k, v in row.items() if k not in ("measure", "folder")} for row in rows]
 
     def table(self) -> str:
         """The networks in Markdown."""
+        return table(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Titles and cells."""
         metric = measure_of(self.networks)
         head = ["network", metric.head, "FLOPs", "parameters", "FLOPs / full", "parameters / full"]
-        return table(head, [self._cells(one) for one in in_order(self.networks)])
+        return head, [self._cells(one) for one in in_order(self.networks)]
 
     def _cells(self, one: NetworkResult) -> list[str]:
         shares = [f"{one.share(name, self.full):.3f}" for name in ("flops", "params")]
@@ -78,36 +82,9 @@ class Slimmed:
             ]
         )
 
-    def plot(self, axes: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """The metric against FLOPs: the search's path in the supernet, and the networks.
-
-        Args:
-            axes: to draw on; None: new ones.
-        """
-        if axes is None:
-            from matplotlib.figure import Figure
-
-            axes = Figure(layout="constrained").add_subplot()
-        metric = measure_of(self.networks)
-        scale = 100 if metric.percent else 1
-        points = self.trajectory.points
-        axes.plot(
-            [p.flops for p in points],
-            [scale * p.metric for p in points],
-            "-",
-            label="search, in the supernet",
-        )
-        for one in in_order(self.networks):
-            axes.plot(one.flops, scale * one.metric, "o", label=one.label)
-        axes.set_xlabel("FLOPs (multiply-accumulates)")
-        axes.set_ylabel(metric.head)
-        axes.legend()
-        return axes
+    def plot(self, figure: matplotlib.figure.Figure | None = None) -> matplotlib.axes.Axes:
+        """The metric against FLOPs, as `autoslim.plots.accuracy`."""
+        return plots.accuracy(self, figure=figure)
 
     def _repr_html_(self) -> str:
-        lines = self.table().splitlines()
-        cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in (lines[0], *lines[2:])]
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
-        )
-        return f"<table>{rows}</table>"
+        return html_table(*self._table())

@@ -1,12 +1,13 @@
 """The terminal: headings, progress, the final table, and where everything lies.
 
-In a terminal, progress is a bar; elsewhere (a log file, a batch system, a pipe) it is a line of the logger
-``autoslim`` now and then. Nothing here imports TensorFlow.
+In a terminal and in a notebook, progress is a bar; elsewhere (a log file, a batch system, a pipe) it is a
+line of the logger ``autoslim`` now and then. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
 
 import contextlib
+import html
 import logging
 import os
 import sys
@@ -32,6 +33,7 @@ log = logging.getLogger("autoslim")
 
 LINE_SECONDS = 10.0  # at most one progress line in so much time
 SHORT_SECONDS = 5.0  # what takes less leaves no line
+CELL_SECONDS = 0.5  # between two drawings of a notebook's bar
 WINDOW_SECONDS = 60.0  # the rate is measured over this many of the last seconds
 PLAIN_WIDTH = 120  # columns where the output is not a terminal
 
@@ -242,11 +244,11 @@ _shared = _Shared()
 
 @contextlib.contextmanager
 def progress(description: str, total: int | None, start: int = 0, unit: str = "step") -> Iterator[Advance]:
-    """Show how far something is: in a terminal a bar with rate and time to go, elsewhere a log line at times.
+    """Show how far something is: a bar with rate and time to go, or a log line at times.
 
-    Without a terminal there is at most one line in 10 seconds. What took 5 seconds or more leaves one line at
-    its end, also where an exception ended it. A bar within a bar joins the outer one's display and leaves no
-    line of its own.
+    The bar is in a terminal or in a notebook. Elsewhere there is at most one line in 10 seconds. What took 5
+    seconds or more leaves one line at its end, also where an exception ended it. A bar within a bar joins the
+    outer one's display and leaves no line of its own.
 
     >>> with progress("training", total=2) as advance:
     ...     advance(loss=0.5)
@@ -266,7 +268,7 @@ def progress(description: str, total: int | None, start: int = 0, unit: str = "s
     if outermost:
         _shared.last_line = meter.begun
     _shared.depth += 1
-    show = _bar if console.is_terminal else _lines
+    show = _bar if console.is_terminal else _cell if console.is_jupyter else _lines
     failed = True
     try:
         with show(description, meter) as advance:
@@ -299,6 +301,33 @@ def _bar(description: str, meter: _Meter) -> Iterator[Advance]:
             display.stop()
         else:
             display.remove_task(task)
+
+
+@contextlib.contextmanager
+def _cell(description: str, meter: _Meter) -> Iterator[Advance]:
+    """A bar under the cell of a notebook; it stays, with what there was in all."""
+    from IPython import display  # a notebook has it
+
+    def shown(text: str) -> display.HTML:
+        share = meter.done / meter.total if meter.total else 0.0
+        bar = f'<progress value="{share:.3f}" style="width:16em"></progress>'
+        return display.HTML(f"{bar} {html.escape(f'{description}: {text}')}")
+
+    handle = display.display(shown(meter.line()), display_id=True)
+    last, failed = 0.0, True
+
+    def advance(n: int = 1, /, **info: Any) -> None:
+        nonlocal last
+        meter.advance(n, info)
+        if time.monotonic() - last >= CELL_SECONDS:
+            last = time.monotonic()
+            handle.update(shown(meter.line()))
+
+    try:
+        yield advance
+        failed = False
+    finally:
+        handle.update(shown(meter.end(failed)))
 
 
 @contextlib.contextmanager

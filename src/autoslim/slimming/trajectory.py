@@ -6,12 +6,13 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from autoslim.errors import AutoslimError
+from autoslim.tabular import Tabular
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Point:
     naive_macs: int = 0  # multiply-accumulates of all candidates on all images: what naive search spends
     widened: int | None = None  # the group that was widened in exchange for the narrowed one
     lead: float | None = None  # on the other candidates of its step, in standard errors; None: not known
+
+
+_HEAD = ("step", "widening", "exchange", "group", "widened")
+_FIGURES = tuple(f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group", "widened"))
+"""The columns of a point in tables: what changed, then costs, scores and spending."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Final:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Tabular):
     """A greedy path from the full network down, and what it was measured on."""
 
     groups: tuple[str, ...]  # names of the channel groups [G]
@@ -83,6 +89,8 @@ class Trajectory:
     exchanges: tuple[Exchange, ...] = ()  # one for each target for which exchanges were tried
     finals: tuple[Final, ...] = ()  # one for each target whose candidates were trained
     undone_macs: int = 0  # multiply-accumulates of widenings and exchanges that were taken back
+
+    columns: ClassVar[tuple[str, ...]] = ("step", "group", "share", "flops", "params", "loss", "metric")
 
     def full(self, resource: str) -> float:
         """The full network's cost: "flops", "params", "memory" or "latency"."""
@@ -232,17 +240,34 @@ class Trajectory:
         """
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        figures = [f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group", "widened")]
-        writer.writerow(["step", "widening", "exchange", "group", "widened", *figures, *self.groups])
-        rows: list[tuple[int, float | str, float | str, Point]]
-        rows = [(i, "", "", point) for i, point in enumerate(self.points)]
-        rows += [(i, w.target, "", point) for w in self.widenings for i, point in enumerate(w.points, 1)]
-        rows += [(i, "", e.target, point) for e in self.exchanges for i, point in enumerate(e.points, 1)]
-        for step, widening, exchange, point in rows:
-            changed = ["" if g is None else self.groups[g] for g in (point.group, point.widened)]
-            amounts = [getattr(point, name) for name in figures]
-            writer.writerow([step, widening, exchange, *changed, *amounts, *point.widths])
+        writer.writerow([*_HEAD, *_FIGURES, *self.groups])
+        writer.writerows(self._lines())
         return out.getvalue()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict a point, with the columns of `to_csv`; widths as "channels GROUP"."""
+        names = [*_HEAD, *_FIGURES, *(f"channels {group}" for group in self.groups)]
+        return [dict(zip(names, line, strict=True)) for line in self._lines()]
+
+    def caption(self) -> str:
+        """How far the search went, and on what it was scored."""
+        return (
+            f"{len(self.points) - 1} steps from the full network to {self.points[-1].share:.3f} of its "
+            f"{self.resource}, scored on {self.images:,} held-out images"
+        )
+
+    def _lines(self) -> Iterator[list[Any]]:
+        """The cells of every point."""
+        parts: list[tuple[float | None, float | None, int, tuple[Point, ...]]] = [
+            (None, None, 0, self.points)
+        ]
+        parts += [(w.target, None, 1, w.points) for w in self.widenings]
+        parts += [(None, e.target, 1, e.points) for e in self.exchanges]
+        for widening, exchange, first, points in parts:
+            for step, point in enumerate(points, first):
+                changed = [None if g is None else self.groups[g] for g in (point.group, point.widened)]
+                amounts = [getattr(point, name) for name in _FIGURES]
+                yield [step, widening, exchange, *changed, *amounts, *point.widths]
 
 
 def _points(data: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:

@@ -14,18 +14,23 @@ from autoslim.datasets.given import BATCH_SIZE, batches_of
 from autoslim.errors import AutoslimError
 from autoslim.metrics import TOP1, Metric
 from autoslim.scoring import as_tensors, traced_for_any_batch
+from autoslim.tabular import Tabular
 from autoslim.tasks import AnyTask, Weighted, objective_of
 from autoslim.tasks.configured import given_task
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Tabular):
     """What a network reaches on some images."""
 
     metric: float  # mean over the images
     loss: float  # mean over the images
     values: np.ndarray = field(repr=False)  # float32 [N], the metric image by image
     measure: Metric  # what the metric is
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict: the metric under its name, the loss, the number of images."""
+        return [{self.measure.name: self.metric, "loss": self.loss, "images": len(self.values)}]
 
     @property
     def top1(self) -> float:

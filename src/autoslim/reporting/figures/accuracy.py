@@ -11,19 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator
-from matplotlib.transforms import ScaledTranslation, Transform
 
 from autoslim.kinds import KINDS, place_of
 from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
-from autoslim.reporting.figures.style import CURVE, PERCENT, styled
+from autoslim.reporting.figures.style import CURVE, PERCENT, sized, styled
 from autoslim.reporting.network import NetworkResult, measure_of
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
 
 
-_ASIDE = 8  # points between the intervals of two kinds at the same cost
+_CAP = 3.0  # points: how wide the ends of the first kind's intervals are
+_WIDER = 2.0  # points more for each further kind, so that intervals at the same cost are told apart
 
 
 @styled
@@ -32,30 +32,35 @@ def accuracy_against_cost(
     trajectory: Trajectory | None = None,
     resource: str = "flops",
     images: int | None = None,
+    *,
+    shown_on: str = "test images",
+    figure: Figure | None = None,
 ) -> Figure:
     """The metric of the trained networks against their cost, the search's supernet behind.
+
+    Every point stands at its network's cost; intervals at the same cost have ends of different widths.
 
     Args:
         results: networks of any kinds.
         trajectory: of the search; its metric is of held-out training images, with the supernet's weights.
         resource: "flops", "params", "memory" or "latency": the horizontal axis.
         images: test images, for 95 % intervals; None: no intervals.
+        shown_on: what the metric was measured on.
+        figure: to draw on; None: a new one.
     """
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = sized(figure, 9, 5)
     axes = figure.add_subplot()
     full = _full(results, trajectory, resource)
     curve = _supernet_curve(axes, results, trajectory, resource)
     present = [kind for kind in KINDS if any(result.kind == kind for result in results)]
-    slim = [kind for kind in present if not KINDS[kind].full]
     for place, kind in enumerate(present):
-        aside = 0.0 if KINDS[kind].full else _ASIDE * (slim.index(kind) - (len(slim) - 1) / 2)
         chosen = sorted((r for r in results if r.kind == kind), key=lambda r: r.cost(resource))
-        _draw_kind(axes, chosen, resource, images, aside, 4 - 0.1 * place)
+        _draw_kind(axes, chosen, resource, images, place)
     _label_points(axes, results, resource, images)
     _limit_accuracy(axes, results, curve, images)
     _cost_axis(axes, full, resource)
     measure = measure_of(results)
-    axes.set_ylabel(f"{measure.title} on test images")
+    axes.set_ylabel(f"{measure.title} on {shown_on}")
     if measure.percent:
         axes.yaxis.set_major_formatter(PERCENT)
     title = f"{_capital(measure)} against {units.RESOURCES[resource]}"
@@ -93,30 +98,21 @@ def _draw_kind(
     chosen: Sequence[NetworkResult],
     resource: str,
     images: int | None,
-    aside: float,
-    zorder: float,
+    place: int,
 ) -> None:
-    """The networks of one kind, from small to large, their intervals some points aside."""
+    """The networks of one kind, from small to large; `place`: among the kinds that are drawn."""
     kind = KINDS[chosen[0].kind]
     x = [r.cost(resource) for r in chosen]
     y = np.array([r.metric for r in chosen])
     style: dict[str, Any] = {"color": kind.colour, "marker": kind.marker, "markersize": 8}
     line = "none" if kind.full else "-"
-    style |= {"linestyle": line, "linewidth": 1.6, "markeredgecolor": "white", "zorder": zorder}
+    style |= {"linestyle": line, "linewidth": 1.6, "markeredgecolor": "white", "zorder": 4 - 0.1 * place}
     axes.plot([], [], label=kind.label, **style)
     if images is None:
         axes.plot(x, y, **style)
         return
     ends = np.array([r.interval(images) for r in chosen]).T
-    moved = _moved(axes, aside)
-    axes.errorbar(x, y, np.abs(ends - y), capsize=3, elinewidth=1.2, transform=moved, **style)
-
-
-def _moved(axes: Axes, points: float) -> Transform:
-    """Some points to the right, so that intervals at the same cost don't hide each other."""
-    figure = axes.get_figure()
-    assert figure is not None
-    return axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+    axes.errorbar(x, y, np.abs(ends - y), capsize=_CAP + _WIDER * place, elinewidth=1.2, **style)
 
 
 def _label_points(axes: Axes, results: Sequence[NetworkResult], resource: str, images: int | None) -> None:

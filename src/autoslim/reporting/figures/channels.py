@@ -17,14 +17,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from autoslim.kinds import KINDS
-from autoslim.reporting.figures.style import FULL_WIDTH, INK, styled
+from autoslim.reporting.figures.style import FULL_WIDTH, INK, sized, styled
 from autoslim.reporting.network import NetworkResult, in_order
 
 PANEL_GROUPS = 40  # channel groups side by side before another row of bars begins
 
 
 @styled
-def channels_before_after(groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult]) -> Figure:
+def channels_before_after(
+    groups: Sequence[tuple[str, int]], results: Sequence[NetworkResult], *, figure: Figure | None = None
+) -> Figure:
     """Channels of every group: full width behind, each network in front.
 
     Networks that a search found are bars; a uniform network of the same target is a dash across its bar. Many
@@ -33,12 +35,13 @@ def channels_before_after(groups: Sequence[tuple[str, int]], results: Sequence[N
     Args:
         groups: (name, channels at full width) in the network's order.
         results: networks; the full one among them is left out: it is what stands behind.
+        figure: to draw on; None: a new one.
     """
     rows = max(1, math.ceil(len(groups) / PANEL_GROUPS))
     each = math.ceil(len(groups) / rows)
     names = [_short(name) for name, _ in groups]
     letters = max((len(name) for name in names), default=0)
-    figure = Figure(figsize=(10, rows * (2.4 + 0.075 * letters) + 0.8), layout="constrained")
+    figure = sized(figure, 10, rows * (2.4 + 0.075 * letters) + 0.8)
     bars, dashes = _bars_and_dashes(results)
     panels = figure.subplots(rows, 1, squeeze=False)[:, 0]
     for panel, start in zip(panels, itertools.count(0, each), strict=False):

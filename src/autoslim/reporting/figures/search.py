@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from autoslim.kinds import KINDS
 from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
-from autoslim.reporting.figures.style import PERCENT, styled
+from autoslim.reporting.figures.style import PERCENT, sized, styled
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
@@ -27,6 +27,8 @@ def search_curve(
     targets: Sequence[float] = (),
     limits: Mapping[str, float] = MappingProxyType({}),
     measure: Metric = TOP1,
+    *,
+    figure: Figure | None = None,
 ) -> Figure:
     """Held-out metric and loss of the supernet along the search, against the share of the resource.
 
@@ -35,8 +37,9 @@ def search_curve(
         targets: shares of the resource to mark; one that the search did not reach is left out.
         limits: {resource: largest amount} that a marked point keeps within too.
         measure: what the points' metric is.
+        figure: to draw on; None: a new one.
     """
-    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    figure = sized(figure, 9, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     shares = np.array([point.share for point in trajectory.points])
     loss = np.array([point.loss for point in trajectory.points])

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -61,10 +62,21 @@ def styled(draw: F) -> F:
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
             figure = draw(*args, **kwargs)
-            FigureCanvasAgg(figure).draw()  # lays everything out while the style holds
+            if type(figure.canvas) is FigureCanvasBase:  # a figure of our own, which nothing draws yet
+                FigureCanvasAgg(figure)
+            figure.canvas.draw()  # lays everything out while the style holds
             return figure
 
     return drawn  # type: ignore[return-value]
+
+
+def sized(figure: Figure | None, width: float, height: float) -> Figure:
+    """The figure to draw on, or a new one: laid out so that nothing overlaps, of a size in inches."""
+    if figure is None:
+        return Figure(figsize=(width, height), layout="constrained")
+    figure.set_layout_engine("constrained")
+    figure.set_size_inches(width, height)
+    return figure
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
