@@ -18,7 +18,7 @@ MOST_ROWS = 24  # of a table in a notebook; the middle of a longer one is left o
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Collection[int] = (0,)) -> str:
     """A table in HTML; all but the columns of text are right-aligned.
 
-    >>> html_table(["network", "FLOPs"], [["a < b", "3"]])[-79:]
+    >>> html_table(["network", "FLOPs"], [["a < b", "3"]])[-77:]
     '<tr><td>a &lt; b</td><td style="text-align:right">3</td></tr></tbody></table>'
     """
 
