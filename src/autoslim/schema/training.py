@@ -180,6 +180,14 @@ class SandwichOptions(StageConfig):
         expected="at least 2, the largest and the smallest width",
     )
     distill: bool = key(True, "smaller arms learn from the largest arm's outputs")
+    distill_ramp: float = key(
+        0.0,
+        "share of the training over which smaller arms turn from the labels to the largest arm's outputs, "
+        "evenly; 0: they learn from its outputs from the first step",
+        least=0,
+        most=1,
+        unit="a share",
+    )
 
 
 @dataclass

@@ -136,10 +136,12 @@ def train_supernet(
     task = given_task(task, loss, loss_weights)
     if optimizer is None:
         optimizer = stage_optimizer(graph.model, stage, how, source.steps_per_epoch, loop.precision)
+    epochs = length_of(stage)
+    steps = epochs * source.steps_per_epoch
     return train(
-        sandwich_step(graph, levels, optimizer, stage, loop, seed=seed, task=task),
+        sandwich_step(graph, levels, optimizer, stage, loop, seed=seed, steps=steps, task=task),
         source,
-        length_of(stage),
+        epochs,
         folder=folder,
         evaluate=evaluate,
         progress=progress,

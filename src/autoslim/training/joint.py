@@ -21,10 +21,11 @@ from autoslim.schema.starts import length_of
 from autoslim.schema.training import JointOptions, LoopOptions, OptimizerConfig
 from autoslim.tasks import AnyTask, objective_of
 from autoslim.tasks.configured import given_task
+from autoslim.training.lessons import Lesson
 from autoslim.training.loop import Evaluate, train
 from autoslim.training.optimizers import refuse_two_optimizers, stage_optimizer
 from autoslim.training.progress import History
-from autoslim.training.steps import Arm, ArmsStep, Lesson
+from autoslim.training.steps import Arm, ArmsStep
 
 
 class JointNetwork:

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.replicas import strategy_of
 from autoslim.graph.run import Replaced
@@ -38,6 +39,7 @@ from autoslim.training.gradients import (
     prepare,
     update_moving_statistics,
 )
+from autoslim.training.lessons import Lesson, Teacher, taught_by
 
 Metrics = dict[str, Any]  # name -> scalar tensor
 
@@ -89,26 +91,6 @@ class Arm:
     widths: np.ndarray | None = None
     replaced: Replaced | None = None
     norms: Mapping[int, keras.Layer] | None = None
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A network whose outputs another one learns from (Hinton et al. 2015)."""
-
-    outputs: Callable[[Any], Any]  # images -> its outputs
-    objective: Objective  # how they are read
-    weight: float  # share of the loss that comes from it
-    temperature: float  # divides teacher's and student's logits in that share
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What the arms of a step learn: the first one from labels, the others as it says."""
-
-    objective: Objective
-    label_smoothing: float
-    distill: bool = False  # the others learn from the first one's outputs; else from labels
-    teacher: Teacher | None = None  # of the first one
 
 
 class ArmsStep:
@@ -170,12 +152,13 @@ class ArmsStep:
         drawn: list[Any] = [None] * len(self.arms)
         if self._draw is not None:
             drawn = [tf.constant(widths) for widths in self._draw(step)]
-        parts = self.options.accumulate
+        ramp, parts = self._lesson.ramp, self.options.accumulate
+        share = tf.constant(min(1.0, step / ramp)) if ramp else None
         if parts == 1:
-            found = [self._part(images, labels, None, drawn)]
+            found = [self._part(images, labels, None, drawn, share)]
         else:
             self._clear()
-            found = [self._part(images, labels, tf.constant(part), drawn) for part in range(parts)]
+            found = [self._part(images, labels, tf.constant(part), drawn, share) for part in range(parts)]
         self._apply()
         metrics: Metrics = {}
         for name, pairs in zip(self.arms, zip(*found, strict=True), strict=True):
@@ -216,11 +199,13 @@ class ArmsStep:
         metric = tf.reduce_sum(self._lesson.objective.scored(labels, found.outputs)) / count
         return tf.stack([found.loss, metric])
 
-    def _part(self, images: Any, labels: Any, part: Any | None, drawn: list[Any]) -> list[Any]:
+    def _part(
+        self, images: Any, labels: Any, part: Any | None, drawn: list[Any], share: Any | None
+    ) -> list[Any]:
         """All arms on one part of the batch: (loss, metric) of each."""
         targets, count, first = self._first(images, labels, part)
         others = [
-            other(images, labels, targets, count, widths, part)
+            other(images, labels, (targets, share), count, widths, part)
             for other, widths in zip(self._others, drawn[1:], strict=True)
         ]
         return [first, *others]
@@ -248,18 +233,16 @@ class ArmsStep:
         arm: Arm,
         images: Any,
         labels: Any,
-        targets: Any,
+        taught: tuple[Any, Any | None],
         count: Any,
         drawn: Any | None,
         part: Any | None,
     ) -> Any:
-        """An arm that learns from given targets, within a replica."""
+        """An arm that learns from given targets, or a share of them and the labels, within a replica."""
         images, labels = (part_of(x, part, self.options.accumulate) for x in (images, labels))
-        objective = self._lesson.objective
-        loss = objective.imitated if self._lesson.distill else objective.losses
         found = self.differentiation(
             images,
-            lambda outputs: tf.reduce_sum(loss(targets, labels, outputs)) / count,
+            lambda outputs: tf.reduce_sum(self._lesson.of_others(taught, labels, outputs)) / count,
             arm.widths if drawn is None else drawn,
             replaced=arm.replaced,
         )
@@ -280,21 +263,11 @@ class ArmsStep:
             soft = teacher.objective.softened(teacher.outputs(images), teacher.temperature)
         return self.differentiation(
             images,
-            lambda outputs: self._loss(labels, outputs, soft) / count,
+            lambda outputs: self._lesson.of_first(soft, labels, outputs) / count,
             self._first_arm.widths,
             weight_share=weight_share(self),
             replaced=self._first_arm.replaced,
         )
-
-    def _loss(self, labels: Any, outputs: Any, soft: Any | None) -> Any:
-        """Of the first arm, summed over the images; `soft`: what the teacher teaches."""
-        lesson = self._lesson
-        loss = tf.reduce_sum(lesson.objective.learnt(labels, outputs, lesson.label_smoothing))
-        teacher = lesson.teacher
-        if teacher is None or soft is None:
-            return loss
-        distilled = tf.reduce_sum(lesson.objective.imitated(soft, labels, outputs, teacher.temperature))
-        return (1.0 - teacher.weight) * loss + teacher.weight * distilled
 
 
 def plain_step(
@@ -331,6 +304,7 @@ def sandwich_step(
     optimizer: keras.optimizers.Optimizer,
     *options: Options,
     seed: int = 0,
+    steps: int | None = None,
     task: AnyTask = "classification",
     **keys: Any,
 ) -> ArmsStep:
@@ -345,23 +319,21 @@ def sandwich_step(
         optimizer: built on the model's trainable variables here.
         options: `SandwichOptions`, `LoopOptions`; their keys may also be given as keywords.
         seed: of the random widths.
+        steps: of the whole training, of which `distill_ramp` is a share.
         task: what is learnt, see `tasks.objective_of`.
         keys: of the options.
     """
     stage, loop = gather("sandwich_step", [SandwichOptions, LoopOptions], options, keys)
+    if stage.distill_ramp and steps is None:
+        raise AutoslimError("distill_ramp is a share of the training: give steps, how many it has.")
     arms = [Arm(name) for name in arm_names(stage.arms)]
 
     def draw(step: int) -> np.ndarray:
         return draw_arms(levels, stage.arms, seed, step)
 
-    lesson = Lesson(objective_of(task, graph), stage.label_smoothing, stage.distill)
+    ramp = round(stage.distill_ramp * (steps or 0))
+    lesson = Lesson(objective_of(task, graph), stage.label_smoothing, stage.distill, ramp)
     return ArmsStep(graph, optimizer, arms, lesson, loop, draw=draw)
-
-
-def taught_by(teacher: Any, task: AnyTask, objective: Objective) -> Objective:
-    """How a teacher's outputs are read: by its own ends if it is a network, else as the student's."""
-    network = isinstance(teacher, keras.Model | ChannelGraph) and not isinstance(task, Objective)
-    return objective_of(task, teacher) if network else objective
 
 
 def _move_statistics(arm: Arm, found: Found) -> None:
