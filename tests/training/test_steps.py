@@ -86,15 +86,18 @@ def test_mixed_precision(policy):
         assert all(value.dtype == tf.float32 and np.isfinite(value) for value in metrics.values())
 
 
-def independent_gradients(model, graph, arms, x, y, distill, smoothing):
-    """Each arm's gradients by a tape of its own, masked, with losses written out; summed in NumPy."""
+def independent_gradients(model, graph, arms, x, y, taught, smoothing):
+    """Each arm's gradients by a tape of its own, masked, with losses written out; summed in NumPy.
+
+    `taught`: share of what the arms but the first learn that comes from the first one.
+    """
     variables = model.trainable_variables
     truth = (1 - smoothing) * np.eye(CLASSES, dtype=np.float32)[y] + smoothing / CLASSES
     total, soft = [np.zeros(v.shape, np.float64) for v in variables], None
     for number, widths in enumerate(arms):
         with tf.GradientTape() as tape:
             logits = graph.run(x, widths, batch_statistics=True, training=True, execution="mask")
-            targets = soft if distill and number > 0 else truth
+            targets = taught * soft + (1 - taught) * truth if taught and number > 0 else truth
             loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(logits), -1))
             if number == 0:
                 loss += tf.add_n(
@@ -107,20 +110,30 @@ def independent_gradients(model, graph, arms, x, y, distill, smoothing):
     return total
 
 
-@pytest.mark.parametrize("distill", [True, False])
+RAMPS = {  # options, and the share that is taught in step 7 of 20
+    "distilled": ({}, 1.0),
+    "labels": ({"distill": False}, 0.0),
+    "on the way": ({"distill_ramp": 0.5}, 0.7),
+    "after the way": ({"distill_ramp": 0.3}, 1.0),
+}
+
+
+@pytest.mark.parametrize("ramp", RAMPS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_sandwich_gradient_is_the_sum_over_the_arms(distill, smoothing):
+def test_sandwich_gradient_is_the_sum_over_the_arms(ramp, smoothing):
     """SGD without momentum at rate 1 moves the weights by minus the gradient."""
+    options, taught = RAMPS[ramp]
     model = network(regularizer="l2")  # on conv1 and logits: the first and the fourth kernel
     graph = ChannelGraph(model)
     levels = Levels.spaced(graph, 4, divisor=2)
     x, y = images(8)
     arms = draw_arms(levels, 4, 3, 7)
-    expected = independent_gradients(model, graph, arms, x, y, distill, smoothing)
+    expected = independent_gradients(model, graph, arms, x, y, taught, smoothing)
     before = [v.numpy() for v in model.trainable_variables]
     moving = [v.numpy() for v in model.non_trainable_variables]
+    sgd_at_one = keras.optimizers.SGD(1.0)
     step = sandwich_step(
-        graph, levels, keras.optimizers.SGD(1.0), seed=3, arms=4, distill=distill, label_smoothing=smoothing
+        graph, levels, sgd_at_one, seed=3, steps=20, arms=4, label_smoothing=smoothing, **options
     )
     step(tf.constant(x), tf.constant(y), 7)
     for variable, old, gradient in zip(model.trainable_variables, before, expected, strict=True):
@@ -280,3 +293,9 @@ def test_too_few_arms(arms):
     graph = ChannelGraph(network())
     with pytest.raises(AutoslimError, match="at least 2, the largest and the smallest"):
         sandwich_step(graph, Levels.spaced(graph), sgd(), arms=arms)
+
+
+def test_a_ramp_needs_to_know_how_many_steps_there_are():
+    graph = ChannelGraph(network())
+    with pytest.raises(AutoslimError, match="give steps"):
+        sandwich_step(graph, Levels.spaced(graph), sgd(), distill_ramp=0.5)
