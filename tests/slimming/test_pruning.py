@@ -14,9 +14,8 @@ from autoslim.graph.sorting import sort_channels
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.importance import by_magnitude, by_taylor
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.optimum import Optimum
+from autoslim.slimming.optimum import Optimum, shrunk
 from autoslim.slimming.pruning import lost
-from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.search import search
 
 L = keras.layers
@@ -118,13 +117,29 @@ def test_scores_alone_are_no_images():
         search(made, Levels.spaced(made, 4, 0.25, 2), Scores(), method="taylor", target=0.5)
 
 
-def test_trust_pulls_towards_the_uniform_network():
+def test_trust_pulls_drops_towards_their_mean_over_the_groups():
+    made = graph(widths=(16, 16, 8))
+    levels = Levels.spaced(made, 4, 0.25, 4)
+    drops = [np.linspace(1.0, 0.0, len(widths)) * (g + 1.0) for g, widths in enumerate(levels.widths)]
+    free = [g for g, widths in enumerate(levels.widths) if len(widths) > 1]
+    shares = [np.array(widths) / widths[-1] for widths in levels.widths]
+    none, half, whole = (shrunk(drops, levels, trust) for trust in (0.0, 0.5, 1.0))
+    for group in free:
+        common = [
+            sum(float(np.interp(x, shares[o], drops[o])) for o in free) / len(free) for x in shares[group]
+        ]
+        np.testing.assert_array_equal(none[group], drops[group])
+        np.testing.assert_allclose(whole[group], common)
+        np.testing.assert_allclose(half[group], (drops[group] + np.array(common)) / 2)
+        assert half[group][-1] == whole[group][-1] == 0.0  # at full width nothing is lost
+
+
+def test_trust_keeps_a_group_that_is_judged_too_well_from_being_narrowed_to_the_end():
     made = graph(widths=(16, 16, 16))
     levels, budget = Levels.spaced(made, 8, 0.125, 2), Budget(made)
-    drops = [np.linspace(1.0, 0.0, len(widths)) * (10.0**g) for g, widths in enumerate(levels.widths)]
-    even = uniform_widths(budget, levels, 0.5)
-    apart = [
-        float(np.abs(Optimum(budget, levels, trust)(drops, 0.5) - even).sum()) for trust in (0.0, 0.1, 1.0)
+    drops = [np.linspace(1.0, 0.0, len(widths)) ** 2 for widths in levels.widths]
+    drops[1] = drops[1] * 0.01  # as if its channels were worth next to nothing
+    narrowest = [
+        int(Optimum(budget, levels, trust)(drops, 0.5)[1]) / levels.widths[1][-1] for trust in (0.0, 0.5, 1.0)
     ]
-    assert apart[0] > apart[1] > apart[2]
-    assert apart[2] <= 2  # what rounding to levels leaves
+    assert narrowest[0] < narrowest[1] < narrowest[2]

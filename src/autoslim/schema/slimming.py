@@ -107,7 +107,7 @@ class SolverOptions(Options):
 
     trust: float = key(
         0.0,
-        f"{', '.join(SOLVING)}: weight of a pull towards the uniform network, in [0, 1]",
+        f"{', '.join(SOLVING)}: weight of the belief that all groups matter alike, in [0, 1]",
         least=0,
         most=1,
         unit="a share",

@@ -11,7 +11,6 @@ import numpy as np
 
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.solver import Limit, PairwiseCost, solve, tabulate, tabulate_rows
 
 log = logging.getLogger(__name__)
@@ -28,10 +27,7 @@ class Optimum:
     Args:
         budget: what networks may cost; its costs are tabulated once.
         levels: the widths that each group may take.
-        trust: weight in [0, 1] of a pull towards the uniform network, for drops that are not quite believed:
-            the value of a network is (1 - trust) times its drop as a share of the uniform network's, plus
-            trust times the mean squared distance of its groups from the uniform widths, as shares of what
-            each group can move.
+        trust: weight in [0, 1] of the belief that all groups matter alike, see `shrunk`.
         name: of what finds the drops, for the log.
     """
 
@@ -45,12 +41,14 @@ class Optimum:
         Raises:
             AutoslimError: if no network is within the budget.
         """
-        believed = self._pulled(drops, target) if self._trust else drops
-        value = PairwiseCost(0.0, tuple(_wide_rather(believed, self._levels)), {})
+        value = PairwiseCost(0.0, tuple(_wide_rather(self._believed(drops), self._levels)), {})
         found = solve(self._levels, value, self._limits(target))
         if found.gap > GAP:
             log.warning("%s: the network for %g is within %.2g of the best", self._name, target, found.gap)
         return found.widths
+
+    def _believed(self, drops: Drops) -> Drops:
+        return shrunk(drops, self._levels, self._trust) if self._trust else drops
 
     def _limits(self, target: float) -> list[Limit]:
         """The target and all limits, for the solver."""
@@ -66,19 +64,27 @@ class Optimum:
     def _amount(self, name: str, widths: np.ndarray) -> Any:
         return self._budget.cost(widths).of(name)
 
-    def _pulled(self, drops: Drops, target: float) -> list[np.ndarray]:
-        """The drops with the pull towards the uniform network of the target."""
-        even = uniform_widths(self._budget, self._levels, target)
-        widths = [np.array(choices, float) for choices in self._levels.widths]
-        nearest = [int(np.argmin(np.abs(w - u))) for w, u in zip(widths, even, strict=True)]
-        scale = sum(float(d[i]) for d, i in zip(drops, nearest, strict=True))
-        free = sum(len(choices) > 1 for choices in widths)
-        pulled = []
-        for drop, choices, width in zip(drops, widths, even, strict=True):
-            distance = ((choices - width) / max(1.0, choices[-1] - choices[0])) ** 2 / free
-            believed = np.asarray(drop) / scale if scale > 0 else np.asarray(drop)
-            pulled.append((1.0 - self._trust) * believed + self._trust * distance)
-        return pulled
+
+def shrunk(drops: Drops, levels: Levels, trust: float) -> list[np.ndarray]:
+    """Drops pulled towards what they are in the mean over the groups, at the same share of the channels.
+
+    A supernet, or a Taylor expansion, judges some groups too well and others too badly at every width, which
+    no number of scored networks averages away; and the best network under such scores is the one that takes
+    most advantage of their errors. If a group's error is as large as the differences between groups, half of
+    each should be believed (shrinkage, James & Stein 1961).
+
+    Args:
+        drops: at the levels.
+        levels: the widths that each group may take.
+        trust: in [0, 1]; 0 returns the drops themselves, 1 the mean over the groups for all of them.
+    """
+    shares = [np.array(widths, float) / widths[-1] for widths in levels.widths]
+    free = [g for g, widths in enumerate(levels.widths) if len(widths) > 1]
+    pulled = [np.asarray(drop, float) for drop in drops]
+    for group in free:
+        common = np.mean([np.interp(shares[group], shares[other], drops[other]) for other in free], axis=0)
+        pulled[group] = (1.0 - trust) * pulled[group] + trust * common
+    return pulled
 
 
 def _wide_rather(drops: Drops, levels: Levels) -> list[np.ndarray]:
