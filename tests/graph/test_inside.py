@@ -201,7 +201,6 @@ class Moving(Block):
 
 
 WHOLE = {
-    Weighted: "it holds weights of its own (gain)",
     Raw: "its call can't be traced: A KerasTensor cannot be used as input to a TensorFlow function.",
     Reading: "its call computes with the variable",
     Different: "its call does something else in training",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 FIXED = -1  # in the place of a group: entries that are there at every width
+NO_IMAGES = -1  # in the place of the batch's: a tensor is one and the same for all images, as a weight is
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Layout:
     """
 
     dims: tuple[Dimension, ...]
-    batch: int = 0  # place of the batch among them
+    batch: int = 0  # place of the batch among them; NO_IMAGES: there is none
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", tuple(_plain(dimension) for dimension in self.dims))
@@ -124,13 +125,18 @@ class Layout:
         return len(self.dims)
 
     @property
+    def has_images(self) -> bool:
+        """Whether one of the dimensions is the batch."""
+        return self.batch != NO_IMAGES
+
+    @property
     def axes(self) -> tuple[tuple[int, Axis], ...]:
         """(place, axis) of every dimension that holds channels."""
         return tuple((place, d) for place, d in enumerate(self.dims) if isinstance(d, Axis))
 
     def axis(self, place: int = -1) -> Axis:
         """A dimension as a channel axis; that of the batch, and one of unknown size, as a single entry."""
-        if self.rank < 2:
+        if self.rank < (2 if self.has_images else 1):
             return fixed_axis(1)
         dimension = self.dims[place]
         return dimension if isinstance(dimension, Axis) else fixed_axis(dimension or 1)

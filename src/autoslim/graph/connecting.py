@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import keras
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import Axis, Layout
+from autoslim.graph.axes import NO_IMAGES, Axis, Layout
 from autoslim.graph.groups import ChannelGroup, Cuts, Grouping, matches
+from autoslim.graph.own_weights import Constant, Weight
 from autoslim.graph.rules import NOISE, LayerRule, NeedsCut, Unsupported, rule_for, same_config
 from autoslim.graph.rules.base import weight_of
 from autoslim.graph.trace import Node, Trace
@@ -59,14 +60,27 @@ class _Attempt:
         self.rules: list[LayerRule | None] = []
         self.uncovered: dict[str, str] = {}
         self._freeze = freeze
+        self._read = {value for node in traced.nodes for value in node.inputs}
         self._first_calls: dict[int, list[Layout]] = {}  # id(layer) -> layouts of its first call
         for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
             self.layouts[value] = self._frozen(name, shape, "model input")
         for layout in traced.walk([self.layouts[i] for i in traced.inputs], self._visit):
             self._freeze_all(layout, "model output")
 
-    def _frozen(self, name: str, shape: tuple[int | None, ...], reason: str, fixed: bool = True) -> Layout:
-        """The layout of a tensor that nothing is known of: channels last, at full width."""
+    def _frozen(
+        self,
+        name: str,
+        shape: tuple[int | None, ...],
+        reason: str,
+        fixed: bool = True,
+        varies: bool = True,
+    ) -> Layout:
+        """The layout of a tensor that nothing is known of: channels last, at full width.
+
+        It `varies` with the image, or is one and the same for all.
+        """
+        if not varies and None not in shape[:1]:
+            return Layout(shape, NO_IMAGES)
         if len(shape) < 2:
             return Layout.of(shape)
         axis = self.grouping.new(name, shape[-1] or 1)
@@ -83,6 +97,8 @@ class _Attempt:
         pattern = matches(node.name, self._freeze)
         for value, layout in zip(node.outputs, outputs, strict=True):
             self.layouts[value] = layout
+            if not node.inputs and value not in self._read:
+                self._freeze_all(layout, "nothing reads it")
             if pattern:
                 self._freeze_all(layout, f"matches {pattern!r}")
         return outputs
@@ -92,7 +108,7 @@ class _Attempt:
         rule = NOISE if node.noise else rule_for(node.op)
         fixed = True
         reason = f"a {type(node.op).__name__} {'layer' if isinstance(node.op, keras.Layer) else 'operation'}"
-        if rule is not None and inputs:
+        if rule is not None and (inputs or isinstance(node.op, (Weight, Constant))):
             try:
                 _require_known_weights(rule, node, inputs)
                 outputs = _arranged(rule, node, inputs, self.grouping)
@@ -108,7 +124,8 @@ class _Attempt:
         why_frozen = f"no rule covers {node.name}, {reason}"
         for layout in inputs:
             self._freeze_all(layout, why_frozen, fixed)
-        return [self._frozen(node.name, shape, why_frozen, fixed) for shape in node.output_shapes]
+        varies = not inputs or any(layout.has_images for layout in inputs)
+        return [self._frozen(node.name, shape, why_frozen, fixed, varies) for shape in node.output_shapes]
 
     def _tie_calls(self, node: Node, layouts: list[Layout]) -> None:
         """Tie the calls of a shared layer: it has one set of weights, and one configuration, for all.
@@ -130,11 +147,14 @@ def _arranged(rule: LayerRule, node: Node, inputs: list[Layout], grouping: Group
     """The layouts of a node's outputs, by its rule."""
     if rule.arrange is not None:
         return rule.arrange(node.op, inputs, node, grouping)
-    if any(layout.batch for layout in inputs):
+    if any(layout.batch > 0 for layout in inputs):
         raise Unsupported("the images on another axis than the first")
+    varies = any(layout.has_images for layout in inputs)
     axes = rule.connect(node.op, [layout.axis() for layout in inputs], node, grouping)
     if rule.pointwise(node.op, [layout.axis() for layout in inputs]):
-        return [Layout((*inputs[0].dims[:-1], axis)) if inputs[0].rank > 1 else inputs[0] for axis in axes]
+        (layout, *_) = inputs
+        channels = layout.rank > (1 if layout.has_images else 0)
+        return [Layout((*layout.dims[:-1], axis), layout.batch) if channels else layout for axis in axes]
     slid: dict[int, Axis] = {}  # place -> channels that a layer goes along
     for layout in inputs:
         for place, axis in layout.axes:
@@ -148,6 +168,8 @@ def _arranged(rule: LayerRule, node: Node, inputs: list[Layout], grouping: Group
     outputs = []
     for axis, shape in zip(axes, node.output_shapes, strict=True):
         output = Layout.of(shape, axis, rows if isinstance(rows, int) else 1)
+        if not varies:
+            output = Layout((*shape[:-1], axis), NO_IMAGES)
         for place, along in slid.items():
             output = output.with_dim(place, along)
         outputs.append(output)

@@ -39,6 +39,7 @@ class _Member:
     start: int = 0  # units of the call before this member, where it was cut
     factor: int = 1  # own units per unit of the parent
     fixed: bool = False  # frozen for a reason that no cut takes away
+    tentative: bool = False  # of a weight's dimension, which may have nothing to do with channels
     reasons: list[str] = field(default_factory=list)
 
 
@@ -60,10 +61,11 @@ class Grouping:
         self._calls: dict[str, int] = {}
         self._asked: list[tuple[Piece, int]] = []
 
-    def new(self, name: str, units: int, repeat: int = 1) -> Axis:
+    def new(self, name: str, units: int, repeat: int = 1, tentative: bool = False) -> Axis:
         """An axis of a new group: `units` units of `repeat` channels each, named `name`.
 
-        Of several groups, side by side, where it is to be cut.
+        Of several groups, side by side, where it is to be cut. A `tentative` axis that is frozen, and that no
+        other is tied to, is no group: its entries are there at every width.
         """
         call = (name, self._calls.get(name, 0))
         self._calls[name] = call[1] + 1
@@ -71,7 +73,8 @@ class Grouping:
         pieces = []
         for start, end in itertools.pairwise(bounds):
             index = len(self._members)
-            self._members.append(_Member(name, end - start, repeat, index, call, start))
+            member = _Member(name, end - start, repeat, index, call, start, tentative=tentative)
+            self._members.append(member)
             pieces.append(Piece(index, (end - start) * repeat, repeat))
         return Axis(tuple(pieces))
 
@@ -80,7 +83,7 @@ class Grouping:
         if piece.group == FIXED:
             return Piece(FIXED, piece.size, size)
         index = len(self._members)
-        self._members.append(_Member(name, piece.size // size, size, index))
+        self._members.append(_Member(name, piece.size // size, size, index, tentative=True))
         block = Piece(index, piece.size, size)
         self.tie(Axis((piece,)), Axis((block,)), name)
         return block
@@ -191,6 +194,7 @@ class Grouping:
                     root,
                     fixed=old.fixed,
                     reasons=list(old.reasons),
+                    tentative=True,
                 )
             )
             old.parent, old.factor = root, old.units // units
@@ -206,13 +210,15 @@ class Grouping:
         if piece.group == FIXED:
             return piece
         root, factor = self._root(piece.group)
+        if root not in place:
+            return Piece(FIXED, piece.size)
         group, unit = place[root]
         return Piece(group, piece.size, piece.repeat * factor, unit)
 
     def solve(self, layouts: dict[int, Layout], makers: Sequence[tuple[str, int]]) -> Solution:
         """Close the union-find.
 
-        A group takes its name and its size from its first member.
+        A group takes its name and its size from its first member that is not tentative.
 
         Args:
             layouts: value id -> layout.
@@ -220,7 +226,12 @@ class Grouping:
         """
         first: dict[int, _Member] = {}  # root -> first member, in the order of first members
         for index, member in enumerate(self._members):
-            first.setdefault(self._root(index)[0], member)
+            root = self._root(index)[0]
+            if first.setdefault(root, member).tentative and not member.tentative:
+                first[root] = member
+        first = {
+            root: member for root, member in first.items() if not (member.tentative and self._frozen(root))
+        }
         place = {root: (index, self._unit(root, first[root])) for index, root in enumerate(first)}
         final = {
             value: layout.map_axes(

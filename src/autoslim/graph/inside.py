@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from autoslim.errors import first_line
+from autoslim.graph.calls import IMAGES, Call, Opaque, calls_of
+from autoslim.graph.own_weights import Constant, Weight, own_variables, replaced_in, symbol_of
 
-# Number of images while a `call` is traced. Code that computes with it stays code that computes with numbers;
-# they are found again as multiples of this prime, which is no size of a real network.
-IMAGES = 1009
+Rows = Mapping[int, int]  # id(symbolic tensor) -> entries of its first dimension for one image
 COMPOSED = (
     keras.layers.MultiHeadAttention,
     keras.layers.GroupQueryAttention,
@@ -22,7 +22,6 @@ COMPOSED = (
     keras.layers.Dot,
     keras.layers.Bidirectional,
 )  # Keras's own layers that are made of layers and operations
-SMALL = 8  # entries of a constant that are looked through for it
 
 
 def _each_step(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -41,19 +40,6 @@ def _not_normalised(layer: Any, inputs: Any, training: bool = False) -> Any:
     return layer.layer(inputs)
 
 
-class Opaque(Exception):
-    """Why a layer can't be looked into.
-
-    Args:
-        why: in words; empty: it is not tried.
-        noise: whether the layer returns its input as it is, but in training.
-    """
-
-    def __init__(self, why: str = "", noise: bool = False) -> None:
-        super().__init__(why)
-        self.noise = noise
-
-
 WRITTEN_OUT: dict[type, Callable[..., Any]] = {
     keras.layers.TimeDistributed: _each_step,
     keras.layers.SpectralNormalization: _not_normalised,
@@ -62,43 +48,44 @@ WRITTEN_OUT: dict[type, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call inside of a layer."""
-
-    op: keras.Operation
-    arguments: Any  # Keras's own record of the call's arguments
-    training: bool | None  # what the layer's author passed; None: nothing, or what the layer itself is told
-    outputs: tuple[Any, ...]  # symbolic
-
-
-@dataclass(frozen=True)
 class Inside:
     """What a layer's `call` does: calls in topological order."""
 
     inputs: tuple[Any, ...]  # symbolic, one for each tensor among the layer's arguments
+    sources: tuple[tuple[Any, Weight | Constant], ...]  # symbolic, and what of the layer's own it stands for
     calls: tuple[Call, ...]
     outputs: Any  # symbolic, in the structure that the layer returns
 
-    def replay(self, inputs: list[Any], record: Callable[..., Any]) -> Any:
+    def replay(
+        self, inputs: list[Any], record: Callable[..., Any], source: Callable[[Weight | Constant], Any]
+    ) -> Any:
         """Make every call again, from `inputs` on.
 
         Args:
             inputs: what stands in the place of each of `self.inputs`.
-            record: (operation, args, kwargs, training) -> outputs.
+            record: (call, args, kwargs) -> outputs.
+            source: (weight or constant) -> what stands in its place; asked for before it is first taken.
 
         Returns:
             What stands at the outputs, in the structure that the layer returns.
         """
         values = {id(x): y for x, y in zip(self.inputs, inputs, strict=True)}
+        own = {id(x): kept for x, kept in self.sources}
         for call in self.calls:
+            for x in call.arguments.keras_tensors:
+                if id(x) in own and id(x) not in values:
+                    values[id(x)] = source(own[id(x)])
             args, kwargs = call.arguments.fill_in(values)
             kwargs = {name: value for name, value in kwargs.items() if name != "training"}
-            outputs = keras.tree.flatten(record(call.op, args, kwargs, call.training))
+            outputs = keras.tree.flatten(record(call, args, kwargs))
             values.update({id(x): y for x, y in zip(call.outputs, outputs, strict=True)})
+        for x in keras.tree.flatten(self.outputs):
+            if id(x) in own and id(x) not in values:
+                values[id(x)] = source(own[id(x)])
         return keras.tree.map_structure(lambda x: values[id(x)], self.outputs)
 
 
-def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inside:
+def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rows: Rows) -> Inside:
     """What a layer's `call` does with these arguments, as calls of layers and operations.
 
     The inner layers are the layer's own. What the layer does must not depend on whether it is trained; what
@@ -108,17 +95,18 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> In
         layer: with or without layers in it.
         args: of its call, tensors being symbolic.
         kwargs: likewise, without `training`.
+        rows: how often the first dimension of a tensor is the number of images, where it is several times.
 
     Raises:
         Opaque: if that can't be told, with the reason.
     """
     _require_plain(layer, args, kwargs)
     takes_training = "training" in layer.call_signature_parameters
-    inside = _traced(layer, args, kwargs, {"training": False} if takes_training else {})
+    inside = _traced(layer, args, kwargs, {"training": False} if takes_training else {}, rows)
     if not takes_training:
         return inside
     try:
-        trained = _traced(layer, args, kwargs, {"training": True})
+        trained = _traced(layer, args, kwargs, {"training": True}, rows)
     except Opaque:
         raise _differs(layer, inside) from None
     if _description(inside) != _description(trained):
@@ -127,7 +115,7 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> In
         Call(a.op, a.arguments, a.training if a.training is b.training else None, a.outputs)
         for a, b in zip(inside.calls, trained.calls, strict=True)
     ]
-    return Inside(inside.inputs, tuple(calls), inside.outputs)
+    return Inside(inside.inputs, inside.sources, tuple(calls), inside.outputs)
 
 
 def _require_plain(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -135,9 +123,6 @@ def _require_plain(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         raise Opaque
     if type(layer).__module__.startswith("keras.") and type(layer) not in (*COMPOSED, *WRITTEN_OUT):
         raise Opaque
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    if own and type(layer) not in WRITTEN_OUT:
-        raise Opaque(f"it holds weights of its own ({own[0].name})")
     if getattr(layer, "quantization_mode", None) is not None:
         raise Opaque("it is quantised")
     if layer.activity_regularizer is not None or layer._losses:
@@ -192,38 +177,127 @@ class _Watching(keras.StatelessScope):
         super().add_update(update)
 
 
-def _traced(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], training: dict[str, bool]) -> Inside:
-    """The calls of one call of the layer, for a known number of images."""
-    inputs: list[Any] = []
+def _traced(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], training: dict[str, bool], rows: Rows
+) -> Inside:
+    """The calls of one call of the layer, for a known number of images.
 
-    def own(x: Any) -> Any:
-        if not isinstance(x, keras.KerasTensor):
-            return x
-        shape = tuple(IMAGES if place == 0 and size is None else size for place, size in enumerate(x.shape))
-        inputs.append(keras.Input(batch_shape=shape, dtype=x.dtype))
-        return inputs[-1]
-
-    own_args, own_kwargs = keras.tree.map_structure(own, (args, kwargs))
-    with _Watching() as watching:
-        try:
-            call = WRITTEN_OUT.get(type(layer), type(layer).call)
-            outputs = call(layer, *own_args, **own_kwargs, **training)
-        except Exception as error:  # a layer of the user's may raise anything
-            raise Opaque(f"its call can't be traced: {_said(error)}") from error
-        finally:
-            layer._losses = [x for x in layer._losses if not isinstance(x, keras.KerasTensor)]
-    if watching.touched:
-        raise Opaque(f"its call computes with the variable {watching.touched[0].path} itself")
-    if watching.losses:
-        raise Opaque("it adds a loss")
-    flat = keras.tree.flatten(outputs)
-    if not flat or not all(isinstance(x, keras.KerasTensor) for x in flat):
-        raise Opaque("it returns something other than tensors made of its inputs")
+    Where the layer calls others with arrays, or in ways that Keras can't record, they are opened too.
+    """
     try:
-        function = keras.Function(inputs, flat)
-    except Exception as error:
-        raise Opaque(f"its outputs are not made of its inputs alone: {_said(error)}") from error
-    return Inside(tuple(inputs), _calls(function), outputs)
+        return _Tracing(opens=False).of(layer, args, kwargs, training, rows)
+    except Opaque as why:
+        if type(layer) in WRITTEN_OUT:
+            raise
+        try:
+            return _Tracing(opens=True).of(layer, args, kwargs, training, rows)
+        except Opaque:
+            raise why from None
+
+
+class _Tracing:
+    """One attempt to trace a layer's call.
+
+    Args:
+        opens: whether the layers in it are opened where they can't be called as they are.
+    """
+
+    def __init__(self, opens: bool) -> None:
+        self._opens = opens
+        self.sources: dict[int, tuple[Any, Weight | Constant]] = {}  # id(variable, or array) -> its symbol
+
+    def of(
+        self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], training: dict[str, bool], rows: Rows
+    ) -> Inside:
+        """What the layer does with these arguments."""
+        inputs: list[Any] = []
+
+        def own(x: Any) -> Any:
+            if not isinstance(x, keras.KerasTensor):
+                return x
+            count = IMAGES * rows.get(id(x), 1)
+            shape = tuple(
+                count if place == 0 and size is None else size for place, size in enumerate(x.shape)
+            )
+            inputs.append(keras.Input(batch_shape=shape, dtype=x.dtype))
+            return inputs[-1]
+
+        own_args, own_kwargs = keras.tree.map_structure(own, (args, kwargs))
+        with _Watching() as watching:
+            try:
+                outputs = self.call(layer, own_args, {**own_kwargs, **training})
+            except Exception as error:  # a layer of the user's may raise anything
+                raise Opaque(f"its call can't be traced: {_said(error)}") from error
+            finally:
+                layer._losses = [x for x in layer._losses if not isinstance(x, keras.KerasTensor)]
+        if watching.touched:
+            raise Opaque(f"its call computes with the variable {watching.touched[0].path} itself")
+        if watching.losses:
+            raise Opaque("it adds a loss")
+        return self._inside(inputs, outputs)
+
+    def _inside(self, inputs: list[Any], outputs: Any) -> Inside:
+        """The record, from symbolic inputs and outputs."""
+        if self._opens:
+            outputs = keras.tree.map_structure(self.symbolic, outputs)
+        flat = keras.tree.flatten(outputs)
+        if not flat or not all(isinstance(x, keras.KerasTensor) for x in flat):
+            raise Opaque("it returns something other than tensors made of its inputs")
+        sources = tuple(self.sources.values())
+        calls = calls_of(inputs, [x for x, _ in sources], flat)
+        return Inside(tuple(inputs), sources, calls, outputs)
+
+    def call(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A layer's own `call`, its weights being symbolic; those of integers, as places in a table, arrays."""
+        if type(layer) in WRITTEN_OUT:
+            return WRITTEN_OUT[type(layer)](layer, *args, **kwargs)
+        instead: dict[int, Any] = {}
+        for variable in own_variables(layer):
+            known = "float" in variable.dtype
+            instead[id(variable)] = self._weight(layer, variable) if known else np.asarray(variable)
+        if self._opens:
+            instead |= {id(inner): _Opened(self, inner) for inner in layer._layers}
+        with replaced_in(layer, instead):
+            return type(layer).call(layer, *args, **kwargs)
+
+    def _weight(self, layer: Any, variable: Any) -> Any:
+        if id(variable) not in self.sources:
+            weight = Weight(layer, variable)
+            self.sources[id(variable)] = (symbol_of(weight), weight)
+        return self.sources[id(variable)][0]
+
+    def symbolic(self, value: Any) -> Any:
+        """An array as a symbolic tensor; anything else as it is."""
+        if isinstance(value, (keras.KerasTensor, keras.Variable)) or not hasattr(value, "shape"):
+            return value
+        constant = Constant(np.asarray(value))
+        self.sources[id(constant)] = (symbol_of(constant), constant)
+        return self.sources[id(constant)][0]
+
+
+class _Opened:
+    """Stands for a layer in the call of another one: calls it, or what its own `call` does.
+
+    Args:
+        tracing: that it is part of.
+        layer: that it stands for.
+    """
+
+    def __init__(self, tracing: _Tracing, layer: Any) -> None:
+        self._tracing, self._layer = tracing, layer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten((args, kwargs))):
+            args = keras.tree.map_structure(self._tracing.symbolic, args)
+        try:
+            return self._layer(*args, **kwargs)
+        except Exception:  # as where it returns no tensors alone
+            if type(self._layer).__module__.startswith("keras."):
+                raise
+            return self._tracing.call(self._layer, args, kwargs)
 
 
 def _said(error: BaseException) -> str:
@@ -232,70 +306,10 @@ def _said(error: BaseException) -> str:
     return first_line(Exception(text), 120)
 
 
-def _calls(function: Any) -> tuple[Call, ...]:
-    """The calls of a function, each operation that is no layer made for any number of images and named."""
-    calls = []
-    count: dict[str, int] = {}
-    for depth in sorted(function._nodes_by_depth, reverse=True):
-        for node in function._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            op, arguments = node.operation, node.arguments
-            if not isinstance(op, keras.Layer):
-                op = _of_any_images(op, node.outputs)
-                kind = type(op).__name__.lower()
-                count[kind] = count.get(kind, 0) + 1
-                op.name = kind if count[kind] == 1 else f"{kind}_{count[kind]}"
-            for value in keras.tree.flatten((arguments.args, arguments.kwargs)):
-                _require_constant(value)
-            training = arguments.kwargs.get("training")
-            calls.append(Call(op, arguments, training, tuple(node.outputs)))
-    return tuple(calls)
-
-
-def _require_constant(value: Any) -> None:
-    """Raise Opaque for an argument that can't stand in a graph for any number of images."""
-    if isinstance(value, keras.Variable):
-        raise Opaque(f"its call computes with the variable {value.path} itself")
-    if isinstance(value, keras.KerasTensor):
-        return
-    if callable(value):
-        raise Opaque("a function is an argument of one of its operations")
-    if any(_counts_images(size) for size in (*_numbers(value), *getattr(value, "shape", ()))):
-        raise Opaque("it computes with the number of images")
-
-
-def _numbers(value: Any) -> list[Any]:
-    """A number, or those of a small tensor; of a large one none, which may hold any number."""
-    if isinstance(value, (str, bytes, slice, type(None), type(Ellipsis))):
-        return [x for x in (value.start, value.stop) if x is not None] if isinstance(value, slice) else []
-    array = np.asarray(value)
-    return array.ravel().tolist() if array.size <= SMALL and array.dtype.kind in "iuf" else []
-
-
-def _counts_images(value: Any) -> bool:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return number and value != 0 and value % IMAGES == 0
-
-
-def _of_any_images(op: Any, outputs: list[Any]) -> Any:
-    """The operation with `-1` where it was told the number of images."""
-    told = [x for value in vars(op).values() for x in _leaves(value)]
-    if not any(_counts_images(x) for x in told):
-        return op
-    shape = outputs[0].shape if hasattr(op, "newshape") else ()
-    if sum(_counts_images(size) for size in shape) != 1 or None in shape:
-        raise Opaque("it computes with the number of images")
-    return type(op)(tuple(-1 if _counts_images(size) else size for size in shape))
-
-
-def _leaves(value: Any) -> list[Any]:
-    return keras.tree.flatten(value) if isinstance(value, (int, list, tuple)) else []
-
-
 def _description(inside: Inside) -> list[Any]:
     """What is called with what, so that two can be compared."""
-    number = {id(x): place for place, x in enumerate(inside.inputs)}
+    known = [*inside.inputs, *(x for x, _ in inside.sources)]
+    number = {id(x): place for place, x in enumerate(known)}
     lines: list[Any] = []
     for call in inside.calls:
         arguments = call.arguments

@@ -14,6 +14,7 @@ from autoslim.errors import AutoslimError, first_line
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.comparing import check_network
 from autoslim.graph.copying import as_it_is, initial_values, rebuilt
+from autoslim.graph.own_weights import Constant, Weight, Written, zero_of
 from autoslim.graph.rules.base import weight_of
 from autoslim.graph.run import Replaced
 from autoslim.graph.structure import Structure
@@ -42,7 +43,7 @@ def materialize(
             traced.input_shapes, traced.input_dtypes, traced.input_names, strict=True
         )
     ]
-    made = _Made(graph, units, weights, replaced, set(traced.input_names))
+    made = _Made(graph, units, weights, replaced, inputs)
     outputs = traced.walk(inputs, made.visit)
     model = keras.Model(
         traced.pack_inputs(inputs), traced.pack_outputs(outputs), name=name or graph.model.name
@@ -58,18 +59,25 @@ class _Made:
     """The layers of the new model, made one after another."""
 
     def __init__(
-        self, graph: Structure, units: Units, weights: bool, replaced: Replaced, taken: set[str]
+        self, graph: Structure, units: Units, weights: bool, replaced: Replaced, inputs: list[Any]
     ) -> None:
         self.graph, self.units, self.replaced = graph, units, replaced
-        self.taken = taken  # names
+        self.taken = set(graph.trace.input_names)  # names
         self.weights = weights
         self.layers: dict[int, Any] = {}  # id(original) -> its copy; a shared layer has one
         self.variables: dict[int, Any] = {}  # id(a variable that is whole in the new model) -> its copy
         self.values: list[list[Any]] = []  # symbolic outputs of each node
+        self.inputs = inputs
+        self._zero: Any = None  # made from them where a weight stands by itself
         self._initial: list[tuple[Any, Any]] = []  # (variable, the value that its initializer gave)
 
     def visit(self, node: Node, tensors: list[Any]) -> list[Any]:
         """The node's outputs in the new model."""
+        if isinstance(node.op, (Weight, Constant)):
+            self._zero = zero_of(self.inputs[0]) if self._zero is None else self._zero
+            made = self._weight if isinstance(node.op, Weight) else self._constant
+            self.values.append([made(node)])
+            return self.values[-1]
         call = self.graph.call_arguments(node, _Taken(self.units))
         first = id(node.op) not in self.layers
         if first:
@@ -81,6 +89,35 @@ class _Made:
             self._fill(node, layer)
         self.values.append(outputs)
         return outputs
+
+    def _constant(self, node: Node) -> Any:
+        """An array that a layer is called with."""
+        value = taken(node.op.value, self.graph.output_layouts(node)[0].dims, self.units)
+        zero = keras.ops.reshape(keras.ops.cast(self._zero, str(value.dtype)), (1,) * max(1, value.ndim))
+        return keras.ops.add(zero, value)
+
+    def _weight(self, node: Node) -> Any:
+        """A weight that a layer holds itself."""
+        op = node.op
+        dimensions = self.graph.weight_dimensions(node)["variable"]
+        if id(op) not in self.layers:
+            shape = tuple(self.units.count(d) if isinstance(d, Axis) else d or 1 for d in dimensions)
+            made = self.layers[id(op)] = Written(op, shape, _free_name(node.name, self.taken))
+            _copy_weights(self.graph, node, made, self.units, self.replaced)
+            self._initial += self._of_weight(node, op, made)
+        return self.layers[id(op)](self._zero)
+
+    def _of_weight(self, node: Node, op: Weight, made: Written) -> list[tuple[Any, Any]]:
+        """A weight of the new model, and what its initializer gives at the units that it has."""
+        if self.weights:
+            return []
+        dimensions = self.graph.weight_dimensions(node)["variable"]
+        try:
+            value = taken(op.initial_value(), dimensions, self.units)
+        except Exception as error:  # a class of the user's may raise anything
+            log.warning("Weight %r keeps its value: %s", node.name, first_line(error, 120))
+            return []
+        return [(made, value)]
 
     def _fill(self, node: Node, layer: Any) -> None:
         """Give a layer that was just built its weights."""
@@ -211,7 +248,7 @@ def _is_whole(node: Node, graph: Structure, units: Units) -> bool:
 
 def _copy_weights(graph: Structure, node: Node, layer: Any, units: Units, replaced: Replaced) -> None:
     rule = graph.rule(node)
-    if not isinstance(node.op, keras.Layer) or layer is node.op or rule is None:
+    if not isinstance(node.op, (keras.Layer, Weight)) or layer is node.op or rule is None:
         return
     summed = graph.summed_dimensions(node) if units.shares is not None else {}
     for name, dimensions in graph.weight_dimensions(node).items():

@@ -227,7 +227,8 @@ class _Pass:
         for y, layout in zip(outputs, self.output_layouts, strict=True):
             if layout.rank > 1:
                 sizes = [self.channels(d) if isinstance(d, Axis) else d for d in layout.dims]
-                sizes[layout.batch] = None
+                if layout.has_images:
+                    sizes[layout.batch] = None
                 y.set_shape([size if isinstance(size, int) else None for size in sizes])
 
     def __call__(self, axis: Axis) -> Any:
@@ -353,6 +354,8 @@ class _GatedPass(_Pass):
 
     def _behind_gates(self, x: Any, layout: Layout) -> Any:
         """`x`, each of its channel axes multiplied by the gates of the units there."""
+        if not layout.has_images:
+            return x
         rows = layout.dims[layout.batch] if layout.rank else 1
         for place, axis in layout.axes:
             if any(group in self.gates for group in axis.groups):

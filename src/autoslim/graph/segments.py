@@ -178,7 +178,7 @@ class Segments:
         """Any number of images; any number of channels where a group on the axis may be narrowed."""
         shape: list[int | None] = list(self._shapes[value])
         layout, groups = self._graph.layout(value), self._graph.groups
-        if shape:
+        if shape and layout.has_images:
             shape[layout.batch] = None
         for place, axis in layout.axes:
             if not self._options.masked and any(not groups[g].frozen for g in axis.groups):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.graph.axes import FIXED, Axis, Dimension, Layout
+from autoslim.graph.axes import FIXED, Axis, Dimension, Layout, size_of
 from autoslim.graph.connecting import connect
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.measure import Uncountable, measured_macs
@@ -338,5 +338,4 @@ def _possible(group: ChannelGroup) -> str:
 
 def _rows(layout: Layout) -> int:
     """Entries of a tensor's first axis for one image: 1, or more where positions stand on it too."""
-    first = layout.dims[0] if layout.rank else 1
-    return first if isinstance(first, int) else 1
+    return (size_of(layout.dims[0]) or 1) if layout.rank else 1

@@ -12,7 +12,9 @@ from typing import Any
 import keras
 
 from autoslim.errors import AutoslimError, first_line
-from autoslim.graph.inside import Opaque, look_inside
+from autoslim.graph.calls import IMAGES, Call, Opaque
+from autoslim.graph.inside import look_inside
+from autoslim.graph.own_weights import Constant, Weight, symbol_of
 
 
 class UnknownSize(AutoslimError):
@@ -231,6 +233,8 @@ class _Recorder:
         self.known = known
         self.nodes: list[Node] = []
         self.looked: list[Looked] = []
+        self.rows: dict[int, int] = {}  # id(KerasTensor) -> entries of its first dimension for one image
+        self.weights: dict[int, Weight] = {}  # id(variable) -> its operation
         self.ids: dict[int, int] = {}  # id(KerasTensor) -> value id
         self.tensors: list[Any] = []  # by value id; keeps the tensors alive, so that their id() stays theirs
         self.aliases: list[Any] = []  # kept alive too
@@ -311,13 +315,17 @@ class _Recorder:
         """
         training = kwargs.get("training", training)
         plain = {name: value for name, value in kwargs.items() if name != "training"}
-        inside = look_inside(layer, args, plain)
+        inside = look_inside(layer, args, plain, self.rows)
         given = [x for x in keras.tree.flatten((args, plain)) if isinstance(x, keras.KerasTensor)]
         inner = f"{prefix}{layer.name}/"
 
-        def record(op: Any, args: tuple, kwargs: dict, own: bool | None) -> Any:
-            told = kwargs if own is None else {**kwargs, "training": own}
-            return self.record(inner, op, args, told, training)
+        def record(call: Call, args: tuple, kwargs: dict) -> Any:
+            told = kwargs if call.training is None else {**kwargs, "training": call.training}
+            outputs = self.record(inner, call.op, args, told, training)
+            for x, y in zip(call.outputs, keras.tree.flatten(outputs), strict=True):
+                if x.shape and x.shape[0] and x.shape[0] % IMAGES == 0:
+                    self.rows[id(y)] = x.shape[0] // IMAGES
+            return outputs
 
         floating = [layer.autocast and "float" in x.dtype for x in given]
         sources = [
@@ -325,7 +333,7 @@ class _Recorder:
             for x, takes in zip(given, floating, strict=True)
         ]
         try:
-            outputs = inside.replay(sources, record)
+            outputs = inside.replay(sources, record, lambda own: self.source(inner, own))
         except Opaque:
             raise
         except Exception as error:  # an operation that works for a known number of images only
@@ -337,6 +345,17 @@ class _Recorder:
         name = f"{prefix}{layer.name}"
         self.looked.append(Looked(name, layer, recorded_args, recorded_kwargs, ids, flat))
         return outputs
+
+    def source(self, prefix: str, op: Weight | Constant) -> Any:
+        """Record what a layer holds itself as a node without inputs; a weight is one for all its calls."""
+        if isinstance(op, Weight):
+            op = self.weights.setdefault(id(op.variable), op)
+        value = symbol_of(op)
+        made = (self.number(value),)
+        self.nodes.append(
+            Node(len(self.nodes), prefix + op.name, op, (), {}, (), made, (), (tuple(value.shape),), ())
+        )
+        return value
 
     def converted(self, prefix: str, tensor: Any, dtype: str) -> Any:
         """A tensor in the type that a layer takes, by an operation of its own if need be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from autoslim.errors import AutoslimError
+from autoslim.graph.own_weights import Constant, Weight
 from autoslim.graph.rules.activation import (
     ACTIVATE,
     ACTIVATE_ZERO,
@@ -48,6 +49,7 @@ from autoslim.graph.rules.normalization import (
     RMS_NORM,
     UNIT_NORM,
 )
+from autoslim.graph.rules.own import CONSTANT, EMBEDDING, TAKE, WEIGHT
 from autoslim.graph.rules.pieces import CONCATENATE, ITEM, PAD, SPLIT, STACK, UNSTACK
 from autoslim.graph.rules.products import ATTENTION, EINSUM_DENSE, SUM_OF_PRODUCTS
 from autoslim.graph.rules.reduction import (
@@ -69,7 +71,6 @@ from autoslim.graph.rules.shape import (
     POSITIONS,
     REPEAT,
     RESHAPE,
-    SIZED,
     SQUEEZE,
     TILE,
     TRANSPOSE,
@@ -102,6 +103,7 @@ RULES: dict[type, LayerRule] = {
     _L.DepthwiseConv2D: DEPTHWISE,
     _L.Dense: DENSE,
     _L.EinsumDense: EINSUM_DENSE,
+    _L.Embedding: EMBEDDING,
     _L.PReLU: PRELU,
     _L.BatchNormalization: BATCH_NORM,
     _L.LayerNormalization: LAYER_NORM,
@@ -186,7 +188,7 @@ _NUMPY: dict[str, LayerRule] = {
     "Squeeze": SQUEEZE,
     "Repeat": REPEAT,
     "Tile": TILE,
-    "Take": SIZED,
+    "Take": TAKE,
     **dict.fromkeys(("Flip", "Roll", "Cumsum", "Cumprod", "Sort"), POSITIONS),
     **dict.fromkeys(("Sum", "Any"), SUM),
     "Mean": MEAN,
@@ -241,6 +243,10 @@ def rule_for(op: keras.Operation) -> LayerRule | None:
     Subclasses of a layer don't inherit its rule: their `call` may differ. Layers of the user's that treat
     every channel alike are found by trying.
     """
+    if isinstance(op, Weight):
+        return WEIGHT
+    if isinstance(op, Constant):
+        return CONSTANT
     name = (type(op).__module__, type(op).__name__)
     if isinstance(op, keras.Layer):
         return RULES.get(type(op)) or NAMED.get(name) or tried_rule(op)

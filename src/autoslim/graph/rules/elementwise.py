@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from autoslim.graph.axes import Axis, Dimension, Layout, size_of
+from autoslim.graph.axes import NO_IMAGES, Axis, Dimension, Layout, size_of
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
     EACH,
@@ -38,26 +38,31 @@ def merged(layouts: Sequence[Layout], node: Node, grouping: Grouping, apart: int
         Unsupported: if their images stand on different axes.
     """
     rank = max(layout.rank for layout in layouts)
-    if len({layout.batch - layout.rank for layout in layouts if layout.rank}) > 1:
-        raise Unsupported("inputs of different rank")
+    batches = {layout.batch - layout.rank for layout in layouts if layout.rank and layout.has_images}
+    for layout in layouts:
+        same = not layout.has_images and layout.rank >= -max(batches, default=-layout.rank - 1)
+        if len(batches) > 1 or (same and size_of(layout.dims[max(batches)]) != 1):
+            raise Unsupported("inputs of different rank")
     dims: list[Dimension] = []
     for place in range(-rank, 0):
         held = [layout.dims[place] for layout in layouts if layout.rank >= -place]
         dims.append(held[0] if place == apart else _joined(held, node, grouping))
-    return Layout(tuple(dims), next((layout.batch for layout in layouts if layout.rank == rank), 0))
+    return Layout(tuple(dims), rank + max(batches) if batches else NO_IMAGES)
 
 
 def _joined(dims: Sequence[Dimension], node: Node, grouping: Grouping) -> Dimension:
     """A dimension of tensors that are broadcast: a size of 1 goes with any other."""
     wide = [d for d in dims if size_of(d) != 1] or list(dims)
-    if None in wide:
-        return None
     axes = [layout.axis() for layout in (Layout((1, d)) for d in wide)]
     first = next((axis for axis in axes if axis.groups), axes[0])
+    if None in wide:
+        for axis in axes:
+            grouping.freeze(axis, f"{node.name} joins them with a dimension of unknown size")
+        return None
     for axis in axes:
         if axis is not first:
             grouping.tie(first, axis, node.name)
-    return first
+    return next((axis for axis in axes if not axis.groups), first)
 
 
 def is_constant(value: Any) -> bool:
@@ -73,11 +78,16 @@ def _arrange_merge(op: Any, inputs: list[Layout], node: Node, grouping: Grouping
     """Add and its kin, entry by entry; with broadcasting, as in squeeze-and-excitation."""
     layout = merged(inputs, node, grouping)
     for value in _constants(node):
-        if len(value.shape) > layout.rank:
+        if layout.has_images and len(value.shape) > layout.rank:
             raise Unsupported(f"a constant operand of shape {tuple(value.shape)}")
-        widened = [d for d, n in _aligned(layout, value) if n not in (1, size_of(d))]
-        if widened or (len(value.shape) == layout.rank and value.shape[layout.batch] != 1):
+        layout = Layout((1,) * (len(value.shape) - layout.rank) + layout.dims, layout.batch)
+        if layout.has_images and len(value.shape) == layout.rank and value.shape[layout.batch] != 1:
             raise Unsupported(f"a constant operand of shape {tuple(value.shape)}")
+        for place, (d, n) in enumerate(_aligned(layout, value), layout.rank - len(value.shape)):
+            if size_of(d) == 1 and n > 1 and place != layout.batch:
+                layout = layout.with_dim(place, n)
+            elif n not in (1, size_of(d)):
+                raise Unsupported(f"a constant operand of shape {tuple(value.shape)}")
     return [layout]
 
 

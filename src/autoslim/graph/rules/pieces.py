@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from autoslim.graph.axes import Axis, Dimension, Layout, Piece
+from autoslim.graph.axes import NO_IMAGES, Axis, Dimension, Layout, Piece
 from autoslim.graph.groups import Grouping, stretches_of
 from autoslim.graph.rules.base import (
     Call,
@@ -154,7 +154,7 @@ def _arrange_item(op: Any, inputs: list[Layout], node: Node, grouping: Grouping)
         raise Unsupported("an index that is computed")
     shape = iter(node.output_shapes[0])
     dims: list[Dimension] = []
-    place, batch = 0, 0
+    place, batch = 0, NO_IMAGES
     for index in key_of(node, layout.rank):
         size = None if isinstance(index, (int, np.integer)) else next(shape)
         if index is None:
@@ -218,7 +218,7 @@ def _arrange_pad(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) 
     """Positions are padded with anything, channels with zeros: those make groups of their own."""
     (layout,) = inputs
     widths = _pad_width(op, layout.rank)
-    if any(widths[layout.batch]):
+    if layout.has_images and any(widths[layout.batch]):
         raise Unsupported("more images")
     padded = [(place, axis) for place, axis in layout.axes if any(widths[place])]
     if padded and not _pads_zeros(node):

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from autoslim.graph.axes import Axis, Dimension, Layout, size_of
+from autoslim.graph.axes import NO_IMAGES, Axis, Dimension, Layout, size_of
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
     Call,
@@ -52,7 +52,7 @@ def _letters(
 ) -> Letters:
     """What each index runs over, the channels of operands that share one tied together."""
     found: Letters = {}
-    batches = {term[layout.batch] for term, layout in zip(terms, layouts, strict=True) if term}
+    batches = {t[layout.batch] for t, layout in zip(terms, layouts, strict=True) if t and layout.has_images}
     if len(batches) > 1:
         raise Unsupported("images on several indices")
     for term, layout in zip(terms, layouts, strict=True):
@@ -66,11 +66,13 @@ def _letters(
                 first, second = Layout((1, earlier)).axis(), Layout((1, dimension)).axis()
                 if grouping is not None:
                     grouping.tie(first, second, node.name)
-                found[letter] = first if first.groups else second
+                found[letter] = second if first.groups else first
     return found
 
 
-def _result(term: str, letters: Mapping[str, Dimension], batch: str) -> Layout:
+def _result(term: str, letters: Mapping[str, Dimension], batch: str | None) -> Layout:
+    if batch is None:
+        return Layout(tuple(letters[letter] for letter in term), NO_IMAGES)
     if batch not in term:
         raise Unsupported("a sum over the images")
     return Layout(tuple(letters[letter] for letter in term), term.index(batch))
@@ -83,7 +85,7 @@ def _operands(node: Node, inputs: Sequence[Layout]) -> list[tuple[Any, Layout]]:
         if isinstance(value, Slot):
             operands.append((value, inputs[value]))
         else:
-            operands.append((value, Layout(tuple(value.shape), -1)))
+            operands.append((value, Layout(tuple(value.shape), NO_IMAGES)))
     return operands
 
 
@@ -98,8 +100,8 @@ def _equation(op: Any, ranks: Sequence[int]) -> str:
 
 def _sum_of(
     op: Any, inputs: Sequence[Layout], node: Node, grouping: Grouping | None = None
-) -> tuple[Letters, list[str], str, str]:
-    """(dimensions of the indices, those of each operand, of the result, that of the images)."""
+) -> tuple[Letters, list[str], str, str | None]:
+    """(dimensions of the indices, those of each operand, of the result, that of the images if any has it)."""
     operands = _operands(node, inputs)
     ranks = [layout.rank for _, layout in operands]
     terms, result = _terms(_equation(op, ranks), ranks)
@@ -114,7 +116,8 @@ def _sum_of(
             for letter, size in zip(term, layout.dims, strict=True):
                 if size_of(letters.setdefault(letter, size)) == 1:
                     letters[letter] = size
-    return letters, terms, result, tensors[0][0][tensors[0][1].batch]
+    batch = next((term[layout.batch] for term, layout in tensors if layout.has_images), None)
+    return letters, terms, result, batch
 
 
 def _arrange_sum(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
@@ -176,8 +179,8 @@ def _arrange_einsum_dense(op: Any, inputs: list[Layout], node: Node, grouping: G
     (layout,) = inputs
     term, kernel, result = _dense_terms(op, layout)
     letters = _letters([term], [layout], node, grouping)
-    batch = term[layout.batch]
-    if batch in kernel or set(term) - set(kernel) - set(result):
+    batch = term[layout.batch] if layout.has_images else None
+    if (batch and batch in kernel) or set(term) - set(kernel) - set(result):
         raise Unsupported(f"the equation {op.equation}")
     sizes = dict(zip(kernel, op.kernel.shape, strict=True))
     new = [letter for letter in kernel if letter not in letters]
@@ -257,7 +260,7 @@ def _arrange_attention(op: Any, inputs: list[Layout], node: Node, grouping: Grou
     """Query, key and value with heads of one width: Keras takes the result to have the query's shape."""
     query, key, value = _attended(node, inputs)
     if {query.batch, key.batch, value.batch} != {0}:
-        raise Unsupported("the images on another axis than the first")
+        raise Unsupported("the images on another axis than the first, or on none")
     if query.axis().size != value.axis().size:
         raise Unsupported("values of another width than the queries")
     for layout in inputs:

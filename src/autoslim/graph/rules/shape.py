@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from autoslim.graph.axes import Axis, Dimension, Layout, Piece, size_of
+from autoslim.graph.axes import NO_IMAGES, Axis, Dimension, Layout, Piece, size_of
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
     Channels,
@@ -127,6 +127,10 @@ def _arrange_reshape(op: Any, inputs: list[Layout], node: Node, grouping: Groupi
     require_channels_last(op)
     (layout,) = inputs
     shape = node.output_shapes[0]
+    if not layout.has_images:
+        return [
+            Layout(tuple(_Reshaping(layout.dims, [n or 1 for n in shape], node, grouping).dims()), NO_IMAGES)
+        ]
     if layout.batch or not shape or shape[0] is not None:
         raise Unsupported("the batch's axis")
     if None in layout.dims or None in shape[1:]:
@@ -196,7 +200,8 @@ def order_of(op: Any, rank: int) -> list[int]:
 def _arrange_transpose(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
     (layout,) = inputs
     order = order_of(op, layout.rank)
-    return [Layout(tuple(layout.dims[place] for place in order), order.index(layout.batch))]
+    batch = order.index(layout.batch) if layout.has_images else NO_IMAGES
+    return [Layout(tuple(layout.dims[place] for place in order), batch)]
 
 
 def _arrange_expand(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
@@ -250,7 +255,9 @@ SIZED = POSITIONS._replace(arrange=_arrange_sized)
 def _arrange_tile(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
     (layout,) = inputs
     times = [1] * (layout.rank - len(op.repeats)) + list(op.repeats)
-    if len(times) != layout.rank or times[layout.batch] != 1:
+    if layout.rank < len(times) and not layout.has_images:
+        layout = Layout((1,) * (len(times) - layout.rank) + layout.dims, NO_IMAGES)
+    if len(times) != layout.rank or (layout.has_images and times[layout.batch] != 1):
         raise Unsupported(f"repeats={tuple(op.repeats)}: the images")
     dims = [
         Axis(d.pieces * n) if isinstance(d, Axis) and d.tiles == 1
