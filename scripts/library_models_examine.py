@@ -130,7 +130,6 @@ def examine(name: str, loader: Process) -> dict[str, Any]:
     """Everything that the table says of one model."""
     import keras
     import numpy as np
-
     from library_models_list import MODELS
 
     from autoslim import ChannelGraph

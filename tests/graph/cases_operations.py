@@ -238,6 +238,83 @@ def attention_layers():
     return finish(x, L.Dense(5)(y))
 
 
+class Tokens(L.Layer):
+    """A class token, which is tiled for the images, and positions, by a table's places."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.places = L.Embedding(7, 8, name="places")
+
+    def build(self, shape):
+        self.token = self.add_weight(name="token", shape=(1, 1, 8), initializer="ones")
+        self.shift = self.add_weight(name="shift", shape=(6, 8), initializer="ones")
+        self.places.build((7,))
+
+    def call(self, x):
+        token = ops.tile(self.token, (ops.shape(x)[0], 1, 1))
+        more = ops.broadcast_to(ops.cast(self.token[0], "float32"), (ops.shape(x)[0], 1, 8))
+        x = ops.concatenate([token + more, x + ops.reshape(self.shift, (2, 3, 8))[0, 0]], axis=1)
+        return x + self.places(ops.expand_dims(ops.arange(7), 0))
+
+
+class Mixing(L.Layer):
+    """Attention whose kernels, bias by distance and scale are weights of its own; it returns a None too."""
+
+    def build(self, shape):
+        self.kernels = [self.add_weight(name=f"kernel{n}", shape=(8, 8)) for n in range(2)]
+        self.hidden = self.add_weight(name="hidden", shape=(8, 9))
+        self.back = self.add_weight(name="back", shape=(9, 8))
+        self.table = self.add_weight(name="table", shape=(13, 2), initializer="random_normal")
+        self.offsets = self.add_weight(name="offsets", shape=(7, 7), dtype="int32", trainable=False)
+        self.offsets.assign(np.arange(7)[:, None] - np.arange(7) + 6)
+        self.scale = self.add_weight(name="scale", shape=(8,), initializer="ones")
+
+    def call(self, x):
+        heads = [ops.reshape(ops.matmul(x, kernel), (-1, 7, 2, 4)) for kernel in self.kernels]
+        scores = 0.05 * ops.einsum("bqhd,bkhd->bhqk", *heads)
+        scores = scores + ops.transpose(ops.take(self.table, self.offsets, axis=0), (2, 0, 1))
+        y = ops.einsum("bhqk,bkhd->bqhd", ops.softmax(scores), heads[1])
+        x = x + self.scale * ops.reshape(y, (-1, 7, 8))
+        return x + ops.matmul(ops.gelu(ops.matmul(x, self.hidden)), self.back), None
+
+
+class Encoder(L.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.mixing = Mixing(name="mixing")
+
+    def build(self, shape):
+        self.mixing.build(shape)
+
+    def call(self, x):
+        return self.mixing(x)[0]
+
+
+class Standardised(L.Conv2D):
+    """A convolution whose kernel is standardised."""
+
+    def call(self, x):
+        mean = ops.mean(self.kernel, (0, 1, 2), keepdims=True)
+        deviation = ops.std(self.kernel, (0, 1, 2), keepdims=True)
+        y = ops.conv(x, (self.kernel - mean) / (deviation + 0.1), padding="same")
+        return ops.depthwise_conv(y + self.bias, ops.reshape(self.bias, (1, 1, -1, 1)))
+
+
+def weights_of_layers_own():
+    """Weights that layers hold themselves; the peak of memory is at the end."""
+    x = keras.Input((2, 3, 3))
+    y = Standardised(8, 3, padding="same", name="stem")(x)
+    y = Tokens(name="tokens")(ops.reshape(L.Dense(8, name="embed")(y), (-1, 6, 8)))
+    return finish(x, ops.repeat(0.001 * Encoder(name="encoder")(y), 60, axis=-1))
+
+
+def words():
+    """An embedding of whole numbers, and rows of a matrix that are looked up."""
+    x = keras.Input((6,))
+    y = L.Embedding(5, 8, name="words")(ops.cast(ops.clip(3 * ops.abs(x), 0, 4), "int32"))
+    return finish(x, ops.relu(L.Dense(6)(ops.take(y, np.array([[0, 1], [4, 2]]), axis=1))))
+
+
 def wrapped_layers():
     """A layer for each step, and one whose kernel is normalised while it is trained."""
     x = keras.Input((2, *IMAGE))
@@ -371,6 +448,8 @@ OPERATION_CASES = {
         attention_by_hand,
         attention_by_sums,
         attention_layers,
+        weights_of_layers_own,
+        words,
         wrapped_layers,
         mixer,
         windows,

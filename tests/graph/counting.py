@@ -78,6 +78,8 @@ def products(op, tensors, y):
             pair for term, x in zip(terms, tensors, strict=True) for pair in zip(term, x.shape, strict=True)
         ]
         return math.prod(dict(pairs).values())
+    if kind in ("Conv", "DepthwiseConv"):
+        return entries * math.prod(tensors[1].shape[: -1 if kind == "Conv" else -2])
     if kind == "DotProductAttention":
         query, key, value = (x.shape for x in tensors[:3])
         return query[0] * query[1] * key[1] * query[2] * (query[3] + value[3])

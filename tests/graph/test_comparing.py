@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from building import IMAGE, Reversing, chain, conv, finish
 from keras import layers as L
 from keras import ops
@@ -26,7 +27,7 @@ class Forgetful(L.Layer):
         self.inner[0].trainable = False
 
     def call(self, x):
-        return self.inner[1](self.inner[0](x)) * self.gain + ops.flip(self.bias)
+        return self.inner[1](self.inner[0](x)) * self.gain + tf.reverse(self.bias, [0])
 
     def get_config(self):
         return {}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from building import IMAGE, chain, conv, finish
+from cases import CASES
 from keras import layers as L
 from keras import ops
 
@@ -162,7 +163,7 @@ def test_noise_that_is_nothing_but_in_training_passes_channels_on(caplog):
 class Weighted(Block):
     def build(self, shape):
         super().build(shape)
-        self.gain = self.add_weight(name="gain", shape=())
+        self.gain = self.add_weight(name="gain", shape=(), initializer="ones")
 
     def call(self, x):
         return super().call(x) * self.gain
@@ -222,3 +223,26 @@ def test_what_cannot_be_looked_into_stays_whole_and_says_why(kind):
     assert len(model.losses) == (kind is Losing)
     if kind is not Moving:
         assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_weight_of_a_layer_s_own_is_a_group_with_what_it_scales():
+    """A number is a node too, and a new network starts from what the layer's initializer gives."""
+    keras.utils.set_random_seed(0)
+    model = network(Weighted(5, name="mine"), conv(7, name="last"))
+    model.get_layer("mine").gain.assign(3.0)
+    graph = ChannelGraph(model)
+    assert not graph.uncovered and free(graph) == {"first": 6, "mine/conv": 5, "last": 7}
+    small = graph.materialize(graph.uniform(0.5))
+    assert close(small(images()), graph.run(images(), graph.uniform(0.5)))
+    assert small.get_layer("mine_gain").get_weights() == [[[3.0]]]
+    again = graph.materialize(graph.uniform(0.5), weights=False)
+    assert again.get_layer("mine_gain").get_weights() == [[[1.0]]]
+
+
+def test_a_network_with_weights_of_a_layer_s_own_is_saved_without_it(tmp_path):
+    graph = ChannelGraph(CASES["weights_of_layers_own"]())
+    small = graph.materialize(graph.uniform(0.5))
+    assert {type(layer).__module__.split(".")[0] for layer in small.layers} == {"keras"}
+    small.save(tmp_path / "small.keras")
+    x = np.random.default_rng(0).normal(size=(3, 2, 3, 3)).astype("float32")
+    assert close(keras.models.load_model(tmp_path / "small.keras")(x), small(x))

@@ -106,7 +106,7 @@ class _Images:
         self.calls.append(Call(op, arguments, training, tuple(node.outputs)))
 
     def _without_constants(self, arguments: Any) -> Any:
-        """The arguments, an array that is the same for all images as one of them, for as many as there are."""
+        """The arguments; an array that is the same for all images is made for as many as there are."""
 
         def varied(value: Any) -> Any:
             array = _same_for_all(value)

@@ -216,9 +216,7 @@ class _Tracing:
             if not isinstance(x, keras.KerasTensor):
                 return x
             count = IMAGES * rows.get(id(x), 1)
-            shape = tuple(
-                count if place == 0 and size is None else size for place, size in enumerate(x.shape)
-            )
+            shape = (count, *x.shape[1:]) if x.shape and x.shape[0] is None else x.shape
             inputs.append(keras.Input(batch_shape=shape, dtype=x.dtype))
             return inputs[-1]
 
@@ -248,13 +246,13 @@ class _Tracing:
         return Inside(tuple(inputs), sources, calls, outputs)
 
     def call(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A layer's own `call`, its weights being symbolic; those of integers, as places in a table, arrays."""
+        """A layer's own `call`, its weights symbolic; those of integers, as places in a table, are arrays."""
         if type(layer) in WRITTEN_OUT:
             return WRITTEN_OUT[type(layer)](layer, *args, **kwargs)
         instead: dict[int, Any] = {}
         for variable in own_variables(layer):
             known = "float" in variable.dtype
-            instead[id(variable)] = self._weight(layer, variable) if known else np.asarray(variable)
+            instead[id(variable)] = self._weight(layer, variable) if known else _array(variable)
         if self._opens:
             instead |= {id(inner): _Opened(self, inner) for inner in layer._layers}
         with replaced_in(layer, instead):
@@ -273,6 +271,12 @@ class _Tracing:
         constant = Constant(np.asarray(value))
         self.sources[id(constant)] = (symbol_of(constant), constant)
         return self.sources[id(constant)][0]
+
+
+def _array(variable: Any) -> np.ndarray:
+    """A variable's value, read unwatched."""
+    with keras.StatelessScope():
+        return np.asarray(variable)
 
 
 class _Opened:

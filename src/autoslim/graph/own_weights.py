@@ -46,8 +46,8 @@ class Weight(keras.Operation):
         """
         made = rebuilt(self.owner, {}, self.owner.name)
         made.build_from_config(self.owner.get_build_config())
-        place = [id(variable) for variable in own_variables(self.owner)].index(id(self.variable))
-        value = own_variables(made)[place].numpy()
+        place = [id(variable) for variable in self.owner.variables].index(id(self.variable))
+        value = made.variables[place].numpy()
         if value.shape != tuple(self.variable.shape):
             raise ValueError("its configuration makes another weight")
         return value
@@ -135,7 +135,7 @@ class Written:
         """The weight, symbolic.
 
         Args:
-            zero: int32 [1], symbolic: 0, made from the model's input, as Keras asks of all that is in a model.
+            zero: int32 [1], symbolic: 0, made from the model's input, as all that is in a model must be.
         """
         rows = np.arange(self.layer.input_dim, dtype="int32")
         found = self.layer(zero if len(rows) == 1 else keras.ops.add(zero, rows))

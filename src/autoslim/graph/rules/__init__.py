@@ -41,6 +41,7 @@ from autoslim.graph.rules.elementwise import (
     SINGULAR,
     SINGULAR_MERGING,
 )
+from autoslim.graph.rules.kernels import CONV_BY, DEPTHWISE_BY
 from autoslim.graph.rules.normalization import (
     BATCH_NORM,
     GROUP_NORM,
@@ -211,6 +212,8 @@ _NN: dict[str, LayerRule] = {
     **dict.fromkeys(("Sigmoid", "SparseSigmoid", "HardSigmoid", "Softplus", "LogSigmoid"), ACTIVATE),
     **dict.fromkeys(("SparsePlus", "Squareplus", "Threshold"), ACTIVATE),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Sparsemax"), SOFTMAX),
+    "Conv": CONV_BY,
+    "DepthwiseConv": DEPTHWISE_BY,
     "Glu": GLU,
     "Normalize": UNIT_NORM,
     **dict.fromkeys(("MaxPool", "AveragePool"), PASS_ZERO),

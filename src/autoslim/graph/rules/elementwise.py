@@ -55,10 +55,10 @@ def _joined(dims: Sequence[Dimension], node: Node, grouping: Grouping) -> Dimens
     wide = [d for d in dims if size_of(d) != 1] or list(dims)
     axes = [layout.axis() for layout in (Layout((1, d)) for d in wide)]
     first = next((axis for axis in axes if axis.groups), axes[0])
-    if None in wide:
+    if None in wide:  # of the size of the others, or 1
         for axis in axes:
             grouping.freeze(axis, f"{node.name} joins them with a dimension of unknown size")
-        return None
+        return next((d for d in wide if d is not None), None)
     for axis in axes:
         if axis is not first:
             grouping.tie(first, axis, node.name)

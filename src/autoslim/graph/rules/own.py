@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from autoslim.graph.axes import NO_IMAGES, Axis, Dimension, Layout
+from autoslim.graph.axes import NO_IMAGES, Axis, Dimension, Layout, size_of
 from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import Channels, LayerRule, RunCall, Unsupported
 from autoslim.graph.rules.reduction import axes_of
@@ -47,7 +47,10 @@ def _arrange_embedding(op: Any, inputs: list[Layout], node: Node, grouping: Grou
     (layout,) = inputs
     if op.mask_zero:
         raise Unsupported("mask_zero=True")
-    return [Layout((*layout.dims, grouping.new(node.name, op.output_dim)), layout.batch)]
+    for _, axis in layout.axes:
+        grouping.freeze(axis, f"{node.name} looks up each of them")
+    dims = [size_of(d) for d in layout.dims]
+    return [Layout((*dims, grouping.new(node.name, op.output_dim)), layout.batch)]
 
 
 def _embedding_weights(
@@ -81,8 +84,6 @@ def _arrange_take(op: Any, inputs: list[Layout], node: Node, grouping: Grouping)
         raise Unsupported(f"axis={op.axis}: the images, or other places for each image")
     if isinstance(layout.dims[place], Axis):
         grouping.freeze(layout.axis(place), f"{node.name} takes entries by their places")
-        if layout.has_images:
-            raise Unsupported(f"axis={op.axis}: the channels")
     rank = len(node.output_shapes[0]) - layout.rank + 1
     taken = indices[0].dims if indices else node.output_shapes[0][place : place + rank]
     dims = (*layout.dims[:place], *taken, *layout.dims[place + 1 :])

@@ -168,7 +168,11 @@ def _arrange_item(op: Any, inputs: list[Layout], node: Node, grouping: Grouping)
             dims.append(dimension)
         elif isinstance(dimension, Axis):
             if not isinstance(index, slice):
-                raise Unsupported("an index of a single channel; a slice of one can be followed")
+                if layout.has_images:
+                    raise Unsupported("an index of a single channel; a slice of one can be followed")
+                grouping.freeze(dimension, f"{node.name} takes one of them")
+                place += 1
+                continue
             dims.append(dimension if index == slice(None) else _stretch(dimension, index, grouping))
         elif isinstance(index, slice):
             dims.append(size)
