@@ -42,7 +42,7 @@ class SelfAttention(L.Layer):
 
     def build(self, shape):
         self.attention.build(shape, shape)
-        self.shift = self.add_weight(name="shift", shape=(shape[-1],))  # so that it isn't looked into
+        self.shift = self.add_weight(name="shift", shape=(shape[-1],))
 
     def call(self, x):
         return self.attention(x, x) + self.shift
@@ -129,11 +129,14 @@ CASES = {
 }
 
 
+FOLLOWED = ("conv subclass", "strided", "einsum", "attention", "embedding")  # by rules
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_layer_without_a_rule_is_measured(name):
     build, shape, macs = CASES[name]
     graph = graph_of(build(), shape, "int32" if name == "embedding" else None)
-    assert graph.uncovered and not graph.uncounted
+    assert (name in FOLLOWED) == (not graph.uncovered) and not graph.uncounted
     assert graph.cost().flops == macs == sum(row.flops for row in graph.layer_costs())
 
 

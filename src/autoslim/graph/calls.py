@@ -97,6 +97,8 @@ class _Images:
         """A node of Keras's, and calls before it that make what it is to take."""
         arguments, op = self._without_constants(node.arguments), node.operation
         if not isinstance(op, keras.Layer):
+            if type(op).__name__ == "ConvTranspose":  # its arguments are mixed up in Keras 3.15
+                raise Opaque("a ConvTranspose operation of Keras can't be called in a graph")
             if type(op).__name__ == "BroadcastTo":
                 return self._broadcast(arguments, node.outputs[0])
             if _told(op) and not hasattr(op, "newshape"):

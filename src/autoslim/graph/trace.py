@@ -13,6 +13,7 @@ import keras
 
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph.calls import IMAGES, Call, Opaque
+from autoslim.graph.functional import inputs_of, is_functional, outputs_of, with_sizes
 from autoslim.graph.inside import look_inside
 from autoslim.graph.own_weights import Constant, Weight, symbol_of
 
@@ -170,7 +171,7 @@ def trace(
         raise AutoslimError(
             f"Sequential model {model.name!r} has no input shape yet. Begin it with keras.Input(shape)."
         )
-    if not _is_functional(model):
+    if not is_functional(model):
         raise AutoslimError(
             f"Model {getattr(model, 'name', model)!r} is a {type(model).__name__}, not a Keras functional "
             "model: its channels can't be traced. Write its call as a functional graph: "
@@ -178,40 +179,14 @@ def trace(
         )
     recorder = _Recorder(known)
     inputs = keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=_known(x.shape, image_shape), dtype=x.dtype, name=x.name),
-        _inputs_of(model),
+        lambda x: keras.Input(batch_shape=with_sizes(x.shape, image_shape), dtype=x.dtype, name=x.name),
+        inputs_of(model),
     )
     flat_inputs = keras.tree.flatten(inputs)
     for tensor in flat_inputs:
         recorder.number(tensor)
     outputs = recorder.inline(model, inputs, prefix="", training=None)
     return recorder.finish(model, flat_inputs, keras.tree.flatten(outputs))
-
-
-def _known(
-    shape: tuple[int | None, ...], image_shape: tuple[int | None, ...] | None
-) -> tuple[int | None, ...]:
-    """A shape, with the sizes of images where it leaves them open and they fit."""
-    if image_shape is None or len(shape) != len(image_shape) + 1:
-        return shape
-    return (shape[0], *(size or given for size, given in zip(shape[1:], image_shape, strict=True)))
-
-
-def _is_functional(model: Any) -> bool:
-    """Whether the model is a graph of layers and nothing else: a subclass must keep its base's `call`."""
-    if not isinstance(model, keras.Model):
-        return False
-    # keras.Model(inputs, outputs) makes a Functional, a class that Keras doesn't export.
-    bases = [c for c in type(model).__mro__ if c is keras.Sequential or c.__name__ == "Functional"]
-    return bool(bases) and type(model).call is bases[0].call  # type: ignore[attr-defined]
-
-
-def _inputs_of(model: keras.Model) -> Any:
-    return model.inputs if isinstance(model, keras.Sequential) else model.input
-
-
-def _outputs_of(model: keras.Model) -> Any:
-    return model.outputs if isinstance(model, keras.Sequential) else model.output
 
 
 def _slots(structure: Any, found: list[Any]) -> Any:
@@ -274,13 +249,13 @@ class _Recorder:
         """
         own_inputs = []
         given = keras.tree.flatten(args[0] if args else kwargs["inputs"])
-        expected = keras.tree.flatten(_inputs_of(model))
+        expected = keras.tree.flatten(inputs_of(model))
         for tensor, own in zip(given, expected, strict=True):
             source = self.converted(prefix, tensor, own.dtype)  # as a nested model does
             own_input = keras.Input(batch_shape=tensor.shape, dtype=own.dtype)
             self.alias(own_input, source)
             own_inputs.append(own_input)
-        packed = keras.tree.pack_sequence_as(_inputs_of(model), own_inputs)
+        packed = keras.tree.pack_sequence_as(inputs_of(model), own_inputs)
         inner = self.inline(model, packed, f"{prefix}{model.name}/", kwargs.get("training"))
         outputs = model(*args, **kwargs)
         for outer, tensor in zip(keras.tree.flatten(outputs), keras.tree.flatten(inner), strict=True):
@@ -296,7 +271,7 @@ class _Recorder:
             kwargs.pop("training")  # Keras records a layer's default as if the author had written it
         if training is not None and "training" in defaults:
             kwargs = {**kwargs, "training": training}
-        if _is_functional(op):
+        if is_functional(op):
             return self.nested(prefix, op, args, kwargs)
         if self.known(op):
             return self.single(prefix, op, args, kwargs)
@@ -411,8 +386,8 @@ class _Recorder:
             input_shapes=tuple(tuple(x.shape) for x in inputs),
             input_names=tuple(x.name for x in inputs),
             input_dtypes=tuple(x.dtype for x in inputs),
-            input_structure=keras.tree.map_structure(lambda x: 0, _inputs_of(model)),
-            output_structure=keras.tree.map_structure(lambda x: 0, _outputs_of(model)),
+            input_structure=keras.tree.map_structure(lambda x: 0, inputs_of(model)),
+            output_structure=keras.tree.map_structure(lambda x: 0, outputs_of(model)),
             ends=self.ends([self.number(x) for x in inputs], [self.number(x) for x in outputs]),
             looked=tuple(self.looked),
         )

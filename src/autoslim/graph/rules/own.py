@@ -81,8 +81,10 @@ def _arrange_take(op: Any, inputs: list[Layout], node: Node, grouping: Grouping)
         raise Unsupported(f"axis={op.axis}")
     (place,) = axes_of(op, layout.rank)
     if place == layout.batch or (indices and layout.has_images):
-        raise Unsupported(f"axis={op.axis}: the images, or other places for each image")
+        raise Unsupported(f"axis={op.axis}: the images or the channels")
     if isinstance(layout.dims[place], Axis):
+        if layout.has_images:
+            raise Unsupported(f"axis={op.axis}: the images or the channels")
         grouping.freeze(layout.axis(place), f"{node.name} takes entries by their places")
     rank = len(node.output_shapes[0]) - layout.rank + 1
     taken = indices[0].dims if indices else node.output_shapes[0][place : place + rank]
