@@ -2,86 +2,77 @@
 
     python scripts/campaign.py --work /tmp/campaign --kills 200 --aimed 100 --full 20 --broken 20 --flips 400
 
-A run on small bundled images is left alone once; then
-  kills    the same run is killed at random moments until it is through: its results must have the same bits;
-  aimed    it is killed at one write, rename, fsync, unlink or mkdir (of C libraries too), and goes on;
-  full     from one such operation on the disk is full: one message, then the same command goes on;
-  broken   one such operation fails as a broken disk does (EIO): likewise;
-  flips    one bit of a file of a finished stage is flipped: it must be noticed before the file is used;
-  inputs   commands that must be refused in one line, without a traceback, in bounded time.
-After each no unfinished file may be left. Prints a table tried / held; exits with 1 where something fell.
-Needs a C compiler for aimed, full and broken.
+A small run is left alone once. Then other runs of the same command meet fault after fault, each life going on
+where the one before ended, until the last one is left alone: it must end with the same bits and leave no
+unfinished file.
+  kills     SIGKILL at random moments, ten in a run;
+  aimed     SIGKILL before or in the middle of a write, rename, fsync, unlink, ... of C libraries too; five;
+  full      from one such operation on the disk is full: one message, or no harm; three;
+  readonly  from one such operation on nothing may be written: likewise;
+  broken    one such operation fails as a broken disk does (EIO): likewise;
+  signals   one to three of SIGINT and SIGTERM: one message; four;
+  pairs     two processes run the command at once: one of them may be refused.
+Besides:
+  flips     one bit of a file of a finished stage is flipped: it must be noticed before the file is used;
+  inputs    commands that must end by themselves, with one line where they are refused.
+Prints a table, and writes it with --out FILE.json; exits with 1 where something fell. Needs a C compiler.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
+import platform
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from campaign_inputs import INPUTS, Input, make_files
+from campaign_runs import NOBODY, RUN, Command, bits, import_all, shim, unlike
 
-import h5py
-from campaign_inputs import INPUTS
-
+from autoslim.cli import versions
 from autoslim.errors import AutoslimError
 from autoslim.reporting.markdown_table import table
 from autoslim.stages.store import RESULT, StageFolder
 
-RUN = [
-    "arch=resnet20", "arch.depth=8", "arch.width=8", "dataset.train_images=120", "train.batch_size=40",
-    "train.checkpoint_seconds=0", "train.calibration_batches=1", "baseline.epochs=1", "supernet.epochs=1",
-    "supernet.arms=2", "retrain.epochs=1", "slim.levels=2", "slim.min_width=0.5",
-]  # fmt: skip
-STOPPED = (-signal.SIGKILL, 137)
-LIMIT = 300  # seconds after which a command counts as endless
-TIMES = (
-    "seconds",
-    "files",
-    "seal",
-    "channels",
-)  # of a result: times, and fingerprints of files that hold them
+TOGETHER = {"kills": 10, "aimed": 5, "full": 3, "readonly": 3, "broken": 3, "signals": 4, "pairs": 2}
+"""Faults that one run meets."""
+SHARE = 0.5  # of a whole run's seconds or operations, within which a fault meets it
 
 
 class Verdict(NamedTuple):
-    """How one injected fault ended."""
+    """How one run ended, or one input."""
 
-    what: str
-    fault: str  # "" where it held
+    what: str  # was injected
+    faults: int  # how many
+    fell: str  # "" where it held
 
 
 class Campaign:
-    """Runs in folders of their own below one folder, and what became of them."""
+    """Runs in folders of their own below one folder."""
 
     def __init__(self, work: Path, seed: int) -> None:
         self.work = work
         self.random = random.Random(seed)
         self.whole = work / "whole"
-        self.shim = work / "shim.so"
 
-    def prepare(self, shim: bool) -> None:
-        """Run once without a fault, and compile what injects faults."""
-        self.work.mkdir(parents=True, exist_ok=True)
+    def prepare(self) -> None:
+        """Run once without a fault, counting what is done to files."""
         start = time.monotonic()
-        done = self.run(self.whole)
-        assert done.returncode == 0, done.stderr
-        self.seconds = time.monotonic() - start
-        if shim:
-            source = Path(__file__).with_name("campaign_shim.c")
-            subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", self.shim, source, "-ldl"], check=True)
-            count = self.work / "count"
-            self.run(self.fresh("counted"), CAMPAIGN_COUNT=str(count))
-            self.operations = max(map(int, count.read_text().split()))
+        counted = self.work / "count"
+        count = lambda: counted.write_text(str(shim().campaign_count()))  # noqa: E731
+        command = [f"output={self.fresh('whole')}", *RUN]
+        done = Command(command, self.work, ("", -1, self.whole), at_end=count).ended()
+        assert done.status == 0, done
+        self.seconds, self.operations = time.monotonic() - start, int(counted.read_text())
+        self.bits = bits(self.whole)
 
     def fresh(self, name: str) -> Path:
         """An output folder that holds nothing."""
@@ -89,67 +80,95 @@ class Campaign:
         shutil.rmtree(folder, ignore_errors=True)
         return folder
 
-    def run(
-        self, output: Path, kill_after: float | None = None, **faults: str
-    ) -> subprocess.CompletedProcess[str]:
-        """The run, killed after that many seconds, or with a fault that the shim injects."""
-        environment = dict(os.environ)
-        if faults:
-            environment |= {"LD_PRELOAD": str(self.shim), "CAMPAIGN_BELOW": str(output), **faults}
-        command = [sys.executable, "-m", "autoslim", f"output={output}", *RUN]
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            try:
-                out, err = process.communicate(timeout=LIMIT if kill_after is None else kill_after)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                out, err = process.communicate()
-        return subprocess.CompletedProcess(command, process.returncode, out, err)
+    def start(self, output: Path, fault: tuple[str, int, Path] | None = None) -> Command:
+        """The run, from where it stopped."""
+        return Command([f"output={output}", *RUN], self.work, fault)
 
-    # -- faults ----------------------------------------------------------------------------------------
+    # -- runs that meet faults -------------------------------------------------------------------------
 
-    def kill(self, number: int) -> Verdict:
-        """Killed at random moments, three times at most, then left alone."""
-        output = self.fresh("killed")
-        times = [self.random.uniform(0.1, 1.0) * self.seconds for _ in range(3)]
-        for after in times:
-            done = self.run(output, kill_after=after)
-            if done.returncode == 0:
-                break
-            if done.returncode not in STOPPED:
-                return Verdict(f"after {after:.1f} s", _said(done))
-        return Verdict(", ".join(f"{after:.1f} s" for after in times), self.goes_on(output))
+    def run(self, kind: str, faults: int) -> Verdict:
+        """One run that meets faults of a kind, and is then left alone."""
+        output = self.fresh(kind)
+        met: list[str] = []
+        for _ in range(faults):
+            what, fell = getattr(self, kind)(output)
+            met.append(what)
+            if fell:
+                return Verdict("; ".join(met), len(met), fell)
+        done = self.start(output).ended()
+        fell = unlike(output, self.bits) if done.status == 0 else f"then {done.said}"
+        return Verdict("; ".join(met), len(met), fell)
 
-    def inject(self, fault: str) -> Verdict:
-        """At a random operation on files."""
-        output = self.fresh(fault)
-        at = self.random.randint(1, self.operations)
-        done = self.run(output, CAMPAIGN_AT=str(at), CAMPAIGN_FAULT=fault)
-        what = f"operation {at} of {self.operations}"
-        if fault == "kill":
-            good = done.returncode in (0, *STOPPED)
-        else:
-            good = done.returncode in (0, 2) and "Traceback" not in done.stdout + done.stderr
-        return Verdict(what, self.goes_on(output) if good else _said(done))
+    def kills(self, output: Path) -> tuple[str, str]:
+        """At a random moment."""
+        after = self.random.uniform(0.02, SHARE) * self.seconds
+        command = self.start(output)
+        if not command.wait(after):
+            command.send(signal.SIGKILL)
+        done = command.ended()
+        return f"{after:.1f} s", "" if done.status in (0, -signal.SIGKILL) else done.said
 
-    def goes_on(self, output: Path) -> str:
-        """ "" if the same command ends with the bits of the whole run and leaves nothing unfinished."""
-        done = self.run(output)
-        if done.returncode != 0:
-            return _said(done)
-        mine, whole = bits(output), bits(self.whole)
-        different = [name for name in whole if mine.get(name) != whole[name]]
-        left = [str(path.relative_to(output)) for path in output.rglob(".part-*")]
-        return f"different: {different[0]}" if different else f"left over: {left[0]}" if left else ""
+    def signals(self, output: Path) -> tuple[str, str]:
+        """One or more, shortly after each other."""
+        after = self.random.uniform(0.02, SHARE) * self.seconds
+        sent = [self.random.choice((signal.SIGINT, signal.SIGTERM)) for _ in range(self.random.randint(1, 3))]
+        command = self.start(output)
+        for number in sent:
+            if not command.wait(after):
+                command.send(number)
+            after = self.random.uniform(0, 0.5)
+        done = command.ended()
+        good = done.status == 0 or (done.status == 130 and not done.traceback)
+        return f"{[one.name for one in sent]} after {after:.1f} s", "" if good else done.said
+
+    def aimed(self, output: Path) -> tuple[str, str]:
+        """SIGKILL at an operation on files."""
+        at, fault = self._operation(), self.random.choice(("kill", "torn"))
+        done = self.start(output, (fault, at, output)).ended()
+        return f"{fault} at {at}", "" if done.status in (0, -signal.SIGKILL) else done.said
+
+    def full(self, output: Path) -> tuple[str, str]:
+        """No room from an operation on."""
+        return self._refused("full", output)
+
+    def readonly(self, output: Path) -> tuple[str, str]:
+        """No leave to write from an operation on."""
+        return self._refused("readonly", output)
+
+    def broken(self, output: Path) -> tuple[str, str]:
+        """EIO at an operation."""
+        return self._refused("broken", output)
+
+    def _refused(self, fault: str, output: Path) -> tuple[str, str]:
+        at = self._operation()
+        done = self.start(output, (fault, at, output)).ended()
+        message = done.status == 2 and done.err.strip().splitlines()[-1:][0].startswith("autoslim: error: ")
+        good = (done.status == 0 or message) and not done.traceback
+        return f"at operation {at}", "" if good else done.said
+
+    def _operation(self) -> int:
+        return self.random.randint(1, int(SHARE * self.operations))
+
+    def pairs(self, output: Path) -> tuple[str, str]:
+        """Two processes."""
+        after = self.random.uniform(0, SHARE) * self.seconds
+        first = self.start(output)
+        first.wait(after)
+        second = self.start(output)
+        ended = [second.ended(), first.ended()]
+        held = [one for one in ended if one.status == 2 and "is being written by" in one.err]
+        good = all(one.status == 0 or one in held for one in ended) and len(held) < len(ended)
+        fell = "" if good else "; ".join(one.said for one in ended)
+        return f"the second after {after:.1f} s", fell
+
+    # -- others ----------------------------------------------------------------------------------------
 
     def flip(self, number: int) -> Verdict:
         """One bit of one file of a finished stage."""
         copy = self.work / "flipped"
         results = sorted(self.whole.glob(f"*/*/{RESULT}"))
         result = results[number % len(results)]
-        files = [RESULT, *json.loads(result.read_text())["files"]]
-        name = self.random.choice(files)
+        name = self.random.choice([RESULT, *json.loads(result.read_text())["files"]])
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(result.parent, copy)
         content = bytearray((copy / name).read_bytes())
@@ -162,60 +181,61 @@ class Campaign:
         try:
             folder.result()
         except AutoslimError:
-            return Verdict(name, "")
-        return Verdict(name, f"bit {bit} of {result.parent.name}/{name} was not noticed")
+            return Verdict(name, 1, "")
+        return Verdict(name, 1, f"bit {bit} of {result.parent.name}/{name} was not noticed")
+
+    def input(self, given: Input) -> Verdict:
+        """A command that must end by itself: with one line where it is refused."""
+        user = NOBODY if given.unprivileged else None
+        place = self.work / "inputs"
+        environment = lambda: os.environ.update(given.environment)  # noqa: E731
+        done = Command(given.arguments, place, user=user, before=environment).ended()
+        lines = done.err.strip().splitlines()
+        good = done.status == 2 and len(lines) == 1 and lines[0].startswith("autoslim: error: ")
+        if given.taken:
+            good |= done.status == 0
+        good &= not done.traceback
+        what = " ".join([*(f"{k}={v}" for k, v in given.environment.items()), *given.arguments])
+        return Verdict(what[:200], 1, "" if good else done.said)
 
 
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr or done.stdout).strip().splitlines() or ["nothing was said"]
-    return f"exit status {done.returncode}: {lines[-1][:160]}"
+def everything(campaign: Campaign, asked: argparse.Namespace) -> Iterator[tuple[str, Verdict]]:
+    """(kind, verdict) of all that was asked for."""
+    runs = [
+        (kind, min(most, getattr(asked, kind) - done))
+        for kind, most in TOGETHER.items()
+        for done in range(0, getattr(asked, kind), most)
+    ]
+    campaign.random.shuffle(runs)  # however far it comes, it has tried all kinds
+    for kind, faults in runs:
+        yield kind, campaign.run(kind, faults)
+    for number in range(asked.flips):
+        yield "flips", campaign.flip(number)
+    if asked.inputs:
+        make_files(campaign.work / "inputs")
+        for given in campaign.random.sample(INPUTS, min(asked.inputs, len(INPUTS))):
+            yield "inputs", campaign.input(given)
 
 
-def bits(output: Path) -> dict[str, str]:
-    """Hashes of every result and every weight below an output folder, reports aside."""
-    found = {}
-    for path in sorted(output.glob(f"*/*/{RESULT}")):
-        if not path.parent.name.startswith("report"):
-            result = json.loads(path.read_text())
-            kept = {name: value for name, value in result.items() if name not in TIMES}
-            found[f"{path.parent.name}/{RESULT}"] = _hash(json.dumps(kept, sort_keys=True).encode())
-    for path in sorted(output.glob("*/*/full.weights.h5")):
-        with h5py.File(path) as file:
-            for name, values in _values(file):
-                found[f"{path.parent.name}/{name}"] = _hash(values)
-    return found
+def summary(verdicts: dict[str, list[Verdict]]) -> str:
+    """The table as Markdown."""
+    rows = []
+    for kind, some in verdicts.items():
+        fell = sum(bool(one.fell) for one in some)
+        counts = (sum(one.faults for one in some), len(some), len(some) - fell, fell)
+        rows.append([kind, *(f"{count:,}" for count in counts)])
+    return table(["fault", "injected", "runs or inputs", "held", "fell"], rows)
 
 
-def _values(group: h5py.Group) -> Iterator[tuple[str, bytes]]:
-    for item in group.values():
-        if isinstance(item, h5py.Group):
-            yield from _values(item)
-        else:
-            yield item.name, item[()].tobytes()
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def refused(arguments: list[str], environment: dict[str, str]) -> str:
-    """ "" if a command is refused in one line, without a traceback, before `LIMIT` is over."""
-    command = [sys.executable, "-m", "autoslim", *arguments]
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"it did not end within {LIMIT} s"
-    lines = done.stderr.strip().splitlines()
-    if done.returncode == 2 and len(lines) == 1 and "Traceback" not in done.stdout + done.stderr:
-        return ""
-    return _said(done)
+def with_shim(work: Path) -> None:
+    """Compile what injects faults, and begin anew with it loaded."""
+    library = work / "shim.so"
+    if os.environ.get("LD_PRELOAD") == str(library):
+        return
+    source = Path(__file__).with_name("campaign_shim.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    os.environ["LD_PRELOAD"] = str(library)
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def main() -> None:
@@ -225,37 +245,42 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--seed", type=int, default=0)
-    kinds = ("kills", "aimed", "full", "broken", "flips", "inputs")
-    for kind in kinds:
+    parser.add_argument("--out", type=Path, help="a .json file for the results; the table beside it as .md")
+    for kind in (*TOGETHER, "flips", "inputs"):
         parser.add_argument(f"--{kind}", type=int, default=0, help="how many; 0: none")
     asked = parser.parse_args()
     asked.work = asked.work.absolute()
     asked.work.mkdir(parents=True, exist_ok=True)
+    with_shim(asked.work)
+    import_all()
     campaign = Campaign(asked.work, asked.seed)
-    if asked.kills or asked.aimed or asked.full or asked.broken or asked.flips:
-        campaign.prepare(shim=bool(asked.aimed or asked.full or asked.broken))
-    os.chdir(asked.work)
-    (asked.work / "file").write_text("no folder")
-    inputs = campaign.random.sample(INPUTS, min(asked.inputs, len(INPUTS)))
-    makers: dict[str, tuple[int, Callable[[int], Verdict]]] = {
-        "kills": (asked.kills, campaign.kill),
-        "aimed": (asked.aimed, lambda _: campaign.inject("kill")),
-        "full": (asked.full, lambda _: campaign.inject("full")),
-        "broken": (asked.broken, lambda _: campaign.inject("broken")),
-        "flips": (asked.flips, campaign.flip),
-        "inputs": (len(inputs), lambda n: Verdict(" ".join(inputs[n][0]), refused(*inputs[n]))),
+    if any(getattr(asked, kind) for kind in (*TOGETHER, "flips")):
+        campaign.prepare()
+    verdicts: dict[str, list[Verdict]] = {}
+    for kind, verdict in everything(campaign, asked):
+        verdicts.setdefault(kind, []).append(verdict)
+        if verdict.fell:
+            print(f"{kind}: {verdict.what}: {verdict.fell}", flush=True)
+        if asked.out:
+            write(asked.out, asked.seed, verdicts)
+    print(summary(verdicts))
+    sys.exit(1 if any(one.fell for some in verdicts.values() for one in some) else 0)
+
+
+def write(path: Path, seed: int, verdicts: dict[str, list[Verdict]]) -> None:
+    """The results so far as JSON, and the table as Markdown."""
+    counts = " ".join(f"--{kind} {sum(one.faults for one in some)}" for kind, some in verdicts.items())
+    command = f"python scripts/campaign.py --work FOLDER --seed {seed} {counts}"
+    hardware = f"{platform.machine()}, {os.cpu_count()} CPU cores"
+    fell = {kind: [one._asdict() for one in some if one.fell] for kind, some in verdicts.items()}
+    counted = {
+        kind: {"injected": sum(one.faults for one in some), "runs": len(some), "fell": fell[kind]}
+        for kind, some in verdicts.items()
     }
-    rows, fell = [], False
-    for kind, (count, maker) in makers.items():
-        verdicts = [maker(number) for number in range(count)]
-        faults = [verdict for verdict in verdicts if verdict.fault]
-        for verdict in faults:
-            print(f"{kind}: {verdict.what}: {verdict.fault}", flush=True)
-        fell |= bool(faults)
-        if count:
-            rows.append([kind, str(count), str(count - len(faults)), str(len(faults))])
-    print(table(["fault", "tried", "held", "fell"], rows))
-    sys.exit(1 if fell else 0)
+    content = {"command": command, "hardware": hardware, "versions": versions(), "faults": counted}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    text = f"# Faults injected\n\n`{command}`\n\n{hardware}; {versions()}.\n\n{summary(verdicts)}\n"
+    path.with_suffix(".md").write_text(text)
 
 
 if __name__ == "__main__":

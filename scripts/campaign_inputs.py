@@ -1,24 +1,48 @@
-"""Commands that must be refused in one line: overrides, and what the environment adds."""
+"""Commands that must end by themselves: overrides and files that are wrong, and what the environment adds."""
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import json
+import os
 import shlex
+import shutil
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
-_KEYS = {
-    "integers": "seed supernet.epochs baseline.epochs retrain.epochs supernet.arms slim.levels slim.divisor "
-    "slim.images slim.batch_size train.batch_size train.eval_batch_size train.calibration_batches "
-    "train.steps_per_execution dataset.train_images dataset.pad export.images",
-    "shares": "slim.target slim.min_width dataset.holdout dataset.max_broken optimizer.momentum",
-    "words": "slim.resource slim.convention slim.search slim.score slim.runtime train.strategy "
-    "train.precision train.execution retrain.init retrain.teacher supernet.init optimizer.name",
-    "groups": "arch dataset optimizer slimming retrain",
+import numpy as np
+from PIL import Image
+
+from autoslim.schema import Config
+
+
+class Input(NamedTuple):
+    """A command, and under which circumstances it is given."""
+
+    arguments: list[str]  # of ``python -m autoslim``
+    taken: bool = False  # whether it may be taken after all; else it must be refused
+    unprivileged: bool = False  # whether by a user that owns nothing
+    environment: dict[str, str] = {}  # what is added to it
+
+
+LOOK = "stages=[describe]"  # nothing is trained where an input is taken after all
+SMALL = ["arch=custom", "arch._target_=campaign_runs.network", "arch.name=tiny", "baseline.epochs=1"]
+
+_HUGE = ("9223372036854775808", "-99999999999999999999999", "1" + 30 * "0", "18446744073709551616")
+_WRONG: dict[Any, tuple[str, ...]] = {
+    int: ("abc", "0.5", "[1]", "{a: 1}", "''", "1e400", "nan", "true", "1e3", "0x"),
+    float: ("abc", "nan", "1e400", "[0.1]", "{a: 1}", "''", "-1e400", "true"),
+    bool: ("abc", "[true]", "{a: 1}", "''", "2", "0.5"),
+    str: ("[a]", "{a: 1}"),
+    list: ("abc", "{a: 1}", "7", "''"),
+    dict: ("abc", "[1]", "7"),
 }
-_VALUES = {
-    "integers": ("-1", "0.5", "abc", "1e400", "nan", "[1]", "{a: 1}", "-99999999999999999999999", "''"),
-    "shares": ("-0.1", "nan", "1e400", "abc", "{a: 1}", "''", "-1e-300"),
-    "words": ("nosuch", "''", "1", "[a]", "null,", "x" * 300, "ünïcödé"),
-    "groups": ("nosuch", "../x", "''", "[a]"),
-}
+_HOSTILE = ("'" + 300 * "x" + "'", '"a b\\\\c"', '"../../x"', '"[bold]x[/bold]"', '"\\\\x00y"', '"übel"')
+"""Texts that are as good as any, and are seldom tried."""
+
 _SINGLE = r"""
 slim.tagret=0.5
 recipe=economy
@@ -31,6 +55,12 @@ optimizer.lr=0.1
 'slim.limits={flops: nan}'
 'slim.target=[]'
 'slim.target=[0.5,0.5,2]'
+slim.target=1.5
+slim.target=0
+slim.target=-0.1
+slim.target=nan
+slim.target=abc
+'slim.target={a: 1}'
 'slim.target=0.5 '
 'slim.target = 0.5'
 =3
@@ -45,64 +75,322 @@ output=file/x
 'output='"'"'unclosed'
 arch.name=.hidden
 arch.name=a/b
+arch=nosuch
+arch=../x
+arch=''
+arch=[a]
 arch=custom
 arch=custom arch._target_=nosuch.net
 arch=custom arch._target_=os.getcwd
 arch=custom arch._target_=sys.exit
+arch=custom arch._target_=broken_module.net
+arch=custom arch._target_=leaving_module.net
+arch=custom arch._target_=leaving_module
 arch=keras_file arch.path=nosuch.keras
 arch=keras_file arch.path=file
+arch=keras_file arch.path=empty.keras
+arch=keras_file arch.path=cut.keras
+arch=keras_file arch.path=zip.keras
+arch=keras_file arch.path=/
 arch=keras_application arch.application=nosuch
+dataset=nosuch
 dataset=custom
 dataset=custom dataset._target_=nosuch.load dataset.name=x
 dataset=custom dataset._target_=os.getcwd dataset.name=x
+dataset=custom dataset._target_=leaving_module.net dataset.name=x
 dataset=image_folder
 dataset=image_folder dataset.path=nosuch 'dataset.shape=[8,8,3]'
 dataset=image_folder dataset.path=file 'dataset.shape=[8,8,3]'
 dataset=tfrecord dataset.path=nosuch 'dataset.shape=[8,8,3]'
 dataset=cifar10 dataset.path=nosuch
 dataset=cifar10 dataset.path=file
+optimizer=nosuch
+optimizer.name=nosuch
+slimming=nosuch
+retrain=nosuch
+task=nosuch
 'dataset.shape=[0,0,0]'
 'dataset.shape=[1000000000,8,1]'
+'dataset.shape=[8,8,99999999999999999999]'
 slim.channels=nosuch.yaml
 slim.channels=file
 slim.channels=/
+slim.channels=deep.yaml
+slim.channels=huge.yaml
+slim.channels=empty.yaml
+slim.channels=missing.yaml
+slim.channels=strange.yaml
+slim.channels=list.yaml
+slim.channels=binary.yaml
 'slim.freeze=[nosuch]'
 'slim.freeze={a: 1}'
 slim.measure=nosuch.measure
+slim.resource=nosuch
+slim.search=nosuch
+slim.score=nosuch
+slim.runtime=nosuch
+slim.convention=nosuch
+train.strategy=nosuch
+train.precision=nosuch
+train.execution=nosuch
+retrain.init=nosuch
+retrain.teacher=nosuch
+supernet.init=nosuch
 arch.depth=21
 arch.depth=-8
 arch.width=0
-train.batch_size=99999999999999999999
+arch.width=100000000
+arch.width=99999999999999999999
+arch.depth=800000000
+dataset.holdout=-0.1
+dataset.holdout=0.6
+dataset.max_broken=1
+optimizer.momentum=-1
+slim.min_width=0
+slim.min_width=-1e-300
+slim.levels=0
+slim.divisor=0
+slim.images=0
+train.batch_size=0
+train.calibration_batches=0
+supernet.arms=0
+baseline.epochs=-1
+dataset.classes=1
+dataset.pad=-1
 --multirun slim.target=0.5,abc
 --multirun --cfg job
 --nosuch
 --config-name nosuch
 --config-dir nosuch
+--config-dir configs --config-name deep
+--config-dir configs --config-name broken
+--config-dir configs --config-name binary
+--config-dir configs --config-name list
+--config-dir file
 hydra/launcher=nosuch
+hydra.run.dir=file/x
 '~slim'
+'~nosuch'
 +slim.target=0.5
+++slim.nosuch=1
 slim=3
 'seed=${nosuch}'
 'seed=${seed}'
 'seed=${oc.env:NOSUCH}'
+'seed=${autoslim_share:1}'
 """
-_LONG = (["arch.name=" + "a" * 300], ["seed=" + "[" * 500 + "]" * 500])
-_ENVIRONMENTS = ({"KERAS_BACKEND": "jax"}, {"KERAS_BACKEND": "nosuch"})
+
+_FOLDERS = ("loop", "names", "classes", "kinds", "empty", "nothing", "flat_one", "wrong_class")
+_STAGES = ["stages=[baseline]", *SMALL, "dataset.shape=[8,8,3]"]
+_FILES = [
+    *([*_STAGES, "dataset=image_folder", f"dataset.path=folders/{name}"] for name in _FOLDERS),
+    *(
+        [*_STAGES, "dataset=tfrecord", f"dataset.path=records/{name}"]
+        for name in ("noexample", "cut", "label")
+    ),
+    *([*_STAGES, "dataset=cifar10", f"dataset.path={name}"] for name in ("pickled.npz", "cut.npz", "short")),
+    [*SMALL, "stages=[baseline]", "dataset.pad=1000000000"],
+    [*SMALL, "stages=[supernet]", "supernet.arms=1000000"],
+    [*SMALL, "stages=[supernet]", "supernet.arms=1" + 18 * "0"],
+    [*SMALL, "stages=[baseline]", "train.calibration_batches=99999999999"],
+    [*SMALL, "stages=[baseline]", "train.calibration_batches=" + 18 * "9"],
+    [*SMALL, "stages=[baseline]", "train.batch_size=" + 18 * "9"],
+    [*SMALL, "stages=[baseline]", "optimizer.learning_rate=1e30", "baseline.epochs=2"],
+    [LOOK, "arch=keras_file", "arch.path=nan.keras", "dataset.train_images=40"],
+]
+_UNREADABLE = [
+    ["stages=[baseline]", *SMALL, "dataset=image_folder", "dataset.path=closed", "dataset.shape=[8,8,3]"],
+    ["stages=[baseline]", *SMALL, "dataset=cifar10", "dataset.path=closed"],
+    [LOOK, "arch=keras_file", "arch.path=closed.keras"],
+    [LOOK, "slim.channels=closed.yaml"],
+    [LOOK, "--config-dir", "closed"],
+    [LOOK, "output=closed"],
+    [LOOK, "output=closed/x"],
+    [LOOK, "output=/nowhere/x"],
+]
+_ENVIRONMENTS: tuple[tuple[dict[str, str], bool], ...] = (
+    ({"KERAS_BACKEND": "jax"}, False),
+    ({"KERAS_BACKEND": "nosuch"}, False),
+    ({"MPLBACKEND": "module://nosuch"}, True),
+    ({"PYTHONIOENCODING": "ascii"}, True),
+    ({"COLUMNS": "1"}, True),
+    ({"COLUMNS": "nosuch"}, True),
+    ({"TF_CONFIG": "{"}, True),
+    ({"TF_CONFIG": '{"cluster": {"worker": []}}'}, True),
+    ({"HOME": "/nowhere"}, True),
+    ({"TMPDIR": "/nowhere"}, True),
+)
 
 
-def _all() -> list[tuple[list[str], dict[str, str]]]:
-    stop = "stages=[describe]"  # nothing is trained where an input is taken after all
-    commands = [
-        [stop, f"{key}={value}"]
-        for kind, keys in _KEYS.items()
-        for key in keys.split()
-        for value in _VALUES[kind]
-    ]
-    for one in (*map(shlex.split, _SINGLE.strip().splitlines()), *_LONG):
-        commands.append(one if one[0].startswith("stages") else [stop, *one])
-    plain: list[tuple[list[str], dict[str, str]]] = [(command, {}) for command in commands]
-    return plain + [([stop], environment) for environment in _ENVIRONMENTS]
+def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of the default configuration, with the type of its value."""
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        nested: Any = item.default_factory
+        if dataclasses.is_dataclass(nested):
+            yield from _keys(typing.cast(type, nested), f"{prefix}{item.name}.")
+        else:
+            alternatives = [one for one in typing.get_args(hints[item.name]) if isinstance(one, type)]
+            plain = typing.get_origin(hints[item.name])
+            yield prefix + item.name, plain if plain in (list, dict) else [*alternatives, hints[item.name]][0]
 
 
-INPUTS = _all()
-"""(arguments of ``python -m autoslim``, additions to the environment)."""
+def _all() -> Iterator[Input]:
+    for number, (key, kind) in enumerate(_keys(Config)):
+        wrong = _WRONG.get(kind, ())
+        for step in range(min(2, len(wrong))):
+            yield Input([LOOK, f"{key}={wrong[(2 * number + step) % len(wrong)]}"])
+        if kind in (int, float, list):
+            huge = _HUGE[number % len(_HUGE)]
+            yield Input([LOOK, f"{key}=[{huge}]" if kind is list else f"{key}={huge}"], taken=kind is not int)
+        if kind is str and key != "stages":
+            yield Input([LOOK, f"{key}={_HOSTILE[number % len(_HOSTILE)]}"], taken=True)
+    for one in map(shlex.split, _SINGLE.strip().splitlines()):
+        yield Input(one if one[0].startswith("stages") else [LOOK, *one])
+    for text in ("'" + 4096 * "/x" + "'", "[" * 500 + "]" * 500, "{a: " * 500 + "1" + "}" * 500, "(" * 3000):
+        yield Input([LOOK, f"dataset.path={text}"], taken=True)
+        yield Input([LOOK, f"seed={text}"])
+    for command in _FILES:
+        yield Input(command)
+    for command in _UNREADABLE:
+        yield Input(command, unprivileged=True)
+    for environment, taken in _ENVIRONMENTS:
+        yield Input([LOOK], taken, environment=environment)
+
+
+INPUTS = list(_all())
+
+
+# -- files --------------------------------------------------------------------------------------------
+
+
+def _picture(kind: str = "png") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(stream, kind)
+    return stream.getvalue()
+
+
+def _tree(root: Path, classes: tuple[bytes, ...] = (b"a", b"b"), suffix: str = ".png") -> Path:
+    """Class folders with two images each."""
+    for split in (b"train", b"val"):
+        for name in classes:
+            folder = os.path.join(os.fsencode(root), split, name)
+            os.makedirs(folder)
+            for number in range(2):
+                with open(os.path.join(folder, f"{number}{suffix}".encode()), "wb") as file:
+                    file.write(_picture())
+    return root
+
+
+def make_files(place: Path) -> None:
+    """Write the files that the inputs name into a folder, their working folder."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    place.chmod(0o777)
+    (place / "file").write_text("no folder")
+    _modules(place)
+    _yaml(place)
+    _models(place)
+    _images(place / "folders")
+    _records(place / "records")
+    with open(place / "pickled.npz", "wb") as file:
+        np.savez(file, x_train=np.array([{}], object))
+    (place / "cut.npz").write_bytes((place / "pickled.npz").read_bytes()[:50])
+    (place / "short").mkdir()
+    (place / "short" / "test_batch.bin").write_bytes(b"\0" * 100)
+    (place / "closed").mkdir(mode=0)
+    for name in ("closed.keras", "closed.yaml"):
+        (place / name).write_text("{}")
+        (place / name).chmod(0)
+
+
+def _modules(place: Path) -> None:
+    (place / "broken_module.py").write_text("def net(:\n")
+    (place / "leaving_module.py").write_text(
+        "import sys\n\ndef net(*args, **more):\n    sys.exit(0)\n\nif __name__ != 'x':\n    pass\n"
+    )
+
+
+def _yaml(place: Path) -> None:
+    texts = {
+        "deep": "a: " + "[" * 3000 + "]" * 3000 + "\n",
+        "huge": "conv0: 1" + 30 * "0" + "\n",
+        "empty": "{}\n",
+        "missing": "conv0: 4\n",
+        "strange": "1: 2\nnull: [3]\n",
+        "list": "- 1\n",
+        "broken": "a: [\n",
+    }
+    (place / "configs").mkdir()
+    for name, text in texts.items():
+        for path in (place / f"{name}.yaml", place / "configs" / f"{name}.yaml"):
+            path.write_text(text)
+    for path in (place / "binary.yaml", place / "configs" / "binary.yaml"):
+        path.write_bytes(b"\xff\xfe\0\x80a: 1")
+
+
+def _models(place: Path) -> None:
+    import zipfile
+
+    (place / "empty.keras").write_bytes(b"")
+    with zipfile.ZipFile(place / "zip.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "nosuch"}))
+    (place / "cut.keras").write_bytes((place / "zip.keras").read_bytes()[:60])
+    (place / "nan.keras").write_bytes(b"")
+
+
+def _images(root: Path) -> None:
+    _tree(root / "loop")
+    os.symlink("loop.png", root / "loop" / "train" / "a" / "loop.png")
+    os.symlink(".", root / "loop" / "train" / "again")
+    _tree(root / "names", (b"a", b"b\xff\xfe"))
+    _tree(root / "classes", (b"a",))
+    _tree(root / "kinds", suffix=".tiff")
+    (root / "empty" / "train").mkdir(parents=True)
+    (root / "nothing").mkdir()
+    (root / "flat_one" / "a").mkdir(parents=True)
+    _tree(root / "wrong_class")
+    os.rename(root / "wrong_class" / "val" / "b", root / "wrong_class" / "val" / "c")
+
+
+def _records(root: Path) -> None:
+    import tensorflow as tf
+
+    def example(label: int) -> bytes:
+        return (
+            tf.train.Example(
+                features=tf.train.Features(
+                    feature={
+                        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[_picture()])),
+                        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+                    }
+                )
+            )
+        ).SerializeToString()
+
+    for name, records in {
+        "noexample": [b"no example"],
+        "cut": [example(0), example(1)],
+        "label": [example(0), example(2**40)],
+    }.items():
+        (root / name).mkdir(parents=True)
+        for split in ("train", "val"):
+            content = b"".join(_framed(record) for record in records)
+            (root / name / f"{split}.tfrecord").write_bytes(content[:-5] if name == "cut" else content)
+
+
+def _framed(record: bytes) -> bytes:
+    """A record as TensorFlow writes it: length, content, and the check sum of each."""
+    length = len(record).to_bytes(8, "little")
+    return length + _masked(length) + record + _masked(record)
+
+
+def _masked(data: bytes) -> bytes:
+    """The masked CRC-32C of TFRecord files."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")

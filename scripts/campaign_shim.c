@@ -1,8 +1,8 @@
-/* Counts what a process does to files below CAMPAIGN_BELOW, and lets the CAMPAIGN_AT-th of it fail.
+/* Counts what a process does to files below a folder, and lets one of these operations fail.
  *
- * CAMPAIGN_FAULT is "kill" (the process gets SIGKILL), "full" (ENOSPC, from then on) or "broken" (EIO, once).
- * The count of the process is added to the file CAMPAIGN_COUNT when it ends by itself.
- * Loaded with LD_PRELOAD, so what C and C++ libraries do counts as well. */
+ * campaign_set(fault, at, below) arms it: "kill" (SIGKILL before the operation), "torn" (half of it is done, then
+ * SIGKILL), "full" (ENOSPC, from then on), "broken" (EIO, once), "readonly" (EROFS, from then on) or "" (count only).
+ * campaign_count() says how many there were. Loaded with LD_PRELOAD, so what C and C++ libraries do counts too. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -20,33 +20,32 @@
 
 static atomic_long count;
 static long at = -1;
-static const char *below, *fault;
-static pid_t owner;
+static char below[PATH_MAX], fault[16];
 
 #define REAL(name) static __typeof__(name) *real; if (!real) real = dlsym(RTLD_NEXT, #name)
+#define FAIL(path) do { int e = fails(path); if (e > 0) { errno = e; return -1; } if (e < 0) die(); } while (0)
+#define WITHIN(fd) char buffer[PATH_MAX]; const char *path = fd > 2 && *below ? path_of(fd, buffer) : NULL
 
-__attribute__((constructor)) static void begin(void) {
-    below = getenv("CAMPAIGN_BELOW");
-    fault = getenv("CAMPAIGN_FAULT");
-    if (getenv("CAMPAIGN_AT")) at = atol(getenv("CAMPAIGN_AT"));
-    if (!fault) fault = "";
-    owner = getpid();
+void campaign_set(const char *what, long when, const char *where) {
+    snprintf(fault, sizeof fault, "%s", what);
+    snprintf(below, sizeof below, "%s", where);
+    at = when;
+    atomic_store(&count, 0);
 }
 
-__attribute__((destructor)) static void end(void) {
-    const char *path = getenv("CAMPAIGN_COUNT");
-    if (!path || getpid() != owner) return;
-    FILE *file = fopen(path, "a");
-    if (file) { fprintf(file, "%ld\n", atomic_load(&count)); fclose(file); }
-}
+long campaign_count(void) { return atomic_load(&count); }
 
-/* 0, or the error with which the call is to fail. */
+static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
+
+/* 0; the error with which the call is to fail; or -1: it is to be done by half, then the process ends. */
 static int fails(const char *path) {
-    if (!below || !path || !strstr(path, below)) return 0;
+    if (!*below || !path || strncmp(path, below, strlen(below))) return 0;
     long now = atomic_fetch_add(&count, 1) + 1;
     if (at < 0 || now < at) return 0;
-    if (!strcmp(fault, "kill")) kill(getpid(), SIGKILL);
+    if (!strcmp(fault, "kill")) die();
+    if (!strcmp(fault, "torn")) return -1;
     if (!strcmp(fault, "full")) return ENOSPC;
+    if (!strcmp(fault, "readonly")) return EROFS;
     if (!strcmp(fault, "broken") && now == at) return EIO;
     return 0;
 }
@@ -60,35 +59,61 @@ static const char *path_of(int fd, char *buffer) {
     return buffer;
 }
 
-#define FAIL(path) do { int e = fails(path); if (e) { errno = e; return -1; } } while (0)
-
 ssize_t write(int fd, const void *data, size_t size) {
-    REAL(write); char buffer[PATH_MAX];
-    if (fd > 2) FAIL(path_of(fd, buffer));
+    REAL(write); WITHIN(fd);
+    int e = fails(path);
+    if (e > 0) { errno = e; return -1; }
+    if (e < 0) { real(fd, data, size / 2); die(); }
     return real(fd, data, size);
 }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
-    REAL(pwrite64); char buffer[PATH_MAX];
-    FAIL(path_of(fd, buffer));
+    REAL(pwrite64); WITHIN(fd);
+    int e = fails(path);
+    if (e > 0) { errno = e; return -1; }
+    if (e < 0) { real(fd, data, size / 2, offset); die(); }
     return real(fd, data, size, offset);
 }
-ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) {
-    REAL(pwrite); char buffer[PATH_MAX];
-    FAIL(path_of(fd, buffer));
-    return real(fd, data, size, offset);
-}
+ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) { return pwrite64(fd, data, size, offset); }
 ssize_t writev(int fd, const struct iovec *parts, int number) {
-    REAL(writev); char buffer[PATH_MAX];
-    FAIL(path_of(fd, buffer));
+    REAL(writev); WITHIN(fd);
+    int e = fails(path);
+    if (e > 0) { errno = e; return -1; }
+    if (e < 0) { real(fd, parts, (number + 1) / 2); die(); }
     return real(fd, parts, number);
 }
 size_t fwrite(const void *data, size_t size, size_t number, FILE *file) {
-    REAL(fwrite); char buffer[PATH_MAX];
-    int fd = fileno(file), e = fd > 2 ? fails(path_of(fd, buffer)) : 0;
-    if (e) { errno = e; return 0; }
+    REAL(fwrite); int fd = fileno(file); WITHIN(fd);
+    int e = fails(path);
+    if (e > 0) { errno = e; return 0; }
+    if (e < 0) { real(data, size, number / 2, file); fflush(file); die(); }
     return real(data, size, number, file);
 }
-int fsync(int fd) { REAL(fsync); char buffer[PATH_MAX]; FAIL(path_of(fd, buffer)); return real(fd); }
+int fflush(FILE *file) {
+    REAL(fflush); int fd = file ? fileno(file) : -1; WITHIN(fd);
+    int e = fails(path);
+    if (e > 0) { errno = e; return EOF; }
+    if (e < 0) die();
+    return real(file);
+}
+static int creates(int flags) { return flags & (O_CREAT | O_TRUNC); }
+#define OPEN(name) int name(const char *path, int flags, ...) { \
+    REAL(name); va_list rest; va_start(rest, flags); mode_t mode = va_arg(rest, mode_t); va_end(rest); \
+    if (creates(flags)) FAIL(path); \
+    return real(path, flags, mode); }
+OPEN(open)
+OPEN(open64)
+#define FOPEN(name) FILE *name(const char *path, const char *mode) { \
+    REAL(name); int e = *mode == 'r' ? 0 : fails(path); \
+    if (e > 0) { errno = e; return NULL; } if (e < 0) die(); \
+    return real(path, mode); }
+FOPEN(fopen)
+FOPEN(fopen64)
+int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); WITHIN(fd); FAIL(path); return real(fd, size); }
+int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
+int fsync(int fd) { REAL(fsync); WITHIN(fd); FAIL(path); return real(fd); }
 int rename(const char *from, const char *to) { REAL(rename); FAIL(to); return real(from, to); }
-int unlink(const char *path) { REAL(unlink); FAIL(path); return real(path); }
+/* A full disk still lets files be removed. */
+#define REMOVE(path) do { if (strcmp(fault, "full")) FAIL(path); } while (0)
+int unlink(const char *path) { REAL(unlink); REMOVE(path); return real(path); }
+int rmdir(const char *path) { REAL(rmdir); REMOVE(path); return real(path); }
 int mkdir(const char *path, mode_t mode) { REAL(mkdir); FAIL(path); return real(path, mode); }

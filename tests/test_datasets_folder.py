@@ -13,7 +13,9 @@ from trees import CLASSES, assert_same, jpeg, picture, png, read, write_tree
 from autoslim.datasets import Choice, batches, evaluation_batches, image_folder
 from autoslim.errors import AutoslimError
 
-LAYOUT = "expected train/<class>/*.jpg (or .jpeg, .png) and val/<class>/* (or test/<class>/*)"
+LAYOUT = (
+    "expected train/<class>/* (.jpg, .jpeg, .png, .bmp, .gif, .webp) and val/<class>/* (or test/<class>/*)"
+)
 SHAPE = (8, 8, 3)
 
 
@@ -58,13 +60,15 @@ def test_layouts_that_are_refused(tmp_path):
     (tmp_path / "ant").mkdir()
     refused(
         f"dataset.path={tmp_path} has no folder train: {LAYOUT}. Found there: ant. Arrange the images so, or "
-        "correct dataset.path.",
+        "correct dataset.path. Of class folders alone a share of each class "
+        "can be the test images: dataset.test_split=0.2.",
         opened, tmp_path,
     )  # fmt: skip
     (tmp_path / "train" / "ant").mkdir(parents=True)
     refused(
         f"dataset.path={tmp_path} has no folder val or validation or test: {LAYOUT}. Found there: ant, "
-        "train. Arrange the images so, or correct dataset.path.",
+        "train. Arrange the images so, or correct dataset.path. Of class folders alone a share of each class "
+        "can be the test images: dataset.test_split=0.2.",
         opened, tmp_path,
     )  # fmt: skip
     (tmp_path / "val" / "cow").mkdir(parents=True)
@@ -333,3 +337,77 @@ def test_verification_can_be_left_out(tmp_path):
     write_tree(tmp_path)
     break_one(tmp_path)
     assert len(opened(tmp_path, choice=Choice(verify=False)).train) == 12
+
+
+# ---- other formats, and folders of classes alone ----
+
+FORMATS = [("bmp", mode) for mode in ("L", "P", "RGB")] + [("gif", "P"), ("webp", "RGB"), ("webp", "RGBA")]
+
+
+@pytest.mark.parametrize(("kind", "mode"), FORMATS)
+def test_other_formats_are_read_as_pillow_reads_them(tmp_path, kind, mode):
+    write_tree(tmp_path)
+    path = tmp_path / "val" / "ant" / f"0.{kind}"
+    Image.fromarray(picture(3, 16, 16)).convert(mode).save(path, lossless=True)
+    (tmp_path / "val" / "ant" / "0.jpg").unlink()
+    for channels, wanted in ((3, "RGB"), (1, "L")):
+        [(x, _)] = read(opened(tmp_path, (16, 16, channels), eval_crop=1.0).test(6))
+        whole = np.asarray(Image.open(path).convert(wanted)).reshape(16, 16, channels)
+        np.testing.assert_allclose(x[0], whole, atol=1e-3)
+
+
+def test_what_is_no_image_is_named(tmp_path, caplog):
+    write_tree(tmp_path)
+    folder = tmp_path / "train" / "bee"
+    (folder / "scan.tiff").write_bytes(b"")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+    (folder / "notes.txt").write_text("")
+    assert len(opened(tmp_path).train_labels) == 12
+    [told] = caplog.messages
+    assert told == (
+        f"{tmp_path}/train: 3 files, folders or links in the class folders are no images (.jpg, .jpeg, .png, "
+        ".bmp, .gif, .webp) and are left out: bee/gone.jpg, bee/loop.jpg, bee/scan.tiff."
+    )
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    write_tree(tmp_path)
+    for split in ("train", "val"):
+        os.rename(tmp_path / split / "bee", os.path.join(os.fsencode(tmp_path / split), b"b\xff"))
+    data = opened(tmp_path)
+    assert data.class_names == ("ant", "b\N{REPLACEMENT CHARACTER}", "cat")
+    assert [len(y) for _, y in read(data.test(6))] == [6]
+    assert "b\N{REPLACEMENT CHARACTER}" in data.train.name(5)
+
+
+def test_a_share_of_each_class_is_tested_on(tmp_path):
+    write_tree(tmp_path)
+    flat = tmp_path / "train"
+    data = opened(flat, test="0.25")
+    assert data.train_labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert data.test_labels.tolist() == [0, 1, 2]
+    names = {data.train.name(k) for k in range(9)} | {data.test_set.name(k) for k in range(3)}
+    assert len(names) == 12
+    tested = [data.test_set.name(k) for k in range(3)]
+    (flat / "ant" / "new.jpg").write_bytes(jpeg(picture(9)))
+    more = opened(flat, test="0.25")
+    assert [more.test_set.name(k) for k in range(len(more.test_labels))][-2:] == tested[-2:]
+    for path in list((flat / "bee").iterdir())[1:]:
+        path.unlink()
+    refused(
+        f"{flat}/bee holds 1 images: at least 2 are needed, one to train on and one to test on "
+        "(dataset.test_split=0.25).",
+        opened, flat, test="0.25",
+    )  # fmt: skip
+
+
+def test_classes_without_test_images_are_named(tmp_path, caplog):
+    write_tree(tmp_path)
+    for path in (tmp_path / "val" / "cat").iterdir():
+        path.unlink()
+    assert len(opened(tmp_path).test_labels) == 4
+    assert caplog.messages == [
+        "image_folder: 1 classes with training images have no test image (cat): the test metric says nothing "
+        "of them."
+    ]

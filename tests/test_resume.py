@@ -85,8 +85,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
-def test_interrupted_in_every_stage(whole, tmp_path, sent):
+def test_killed_in_every_stage(whole, tmp_path):
     """Stopped soon after every few marks of progress, in whatever stage that is, and started again."""
     stopped_in = set()
     for _ in range(40):
@@ -98,13 +97,11 @@ def test_interrupted_in_every_stage(whole, tmp_path, sent):
         while process.poll() is None and len(progress_of(tmp_path) - before) < wanted:
             time.sleep(0.01)
         if process.poll() is None:
-            os.kill(process.pid, sent)
+            os.kill(process.pid, signal.SIGKILL)
         text, _ = process.communicate(timeout=120)
         if process.returncode == 0:
             break
-        assert process.returncode == (-sent if sent == signal.SIGKILL else 130), text
-        if sent == signal.SIGINT:
-            assert "Traceback" not in text
+        assert process.returncode == -signal.SIGKILL, text
         stages = [p.name.split("-")[0] for p in tmp_path.glob("*/*") if not (p / "result.json").exists()]
         stopped_in.update(stages)
     else:

@@ -4,14 +4,15 @@ TensorFlow is imported by the stages, after the configuration was found good. Ex
 or a job of a sweep failed, 130 interrupted, 1 anything else (with its traceback).
 """
 
-import errno
+import dataclasses
 import io
 import logging
+import operator
 import os
 import re
-import signal
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -29,11 +30,15 @@ from omegaconf import DictConfig, OmegaConf
 from autoslim import __version__, sweep
 from autoslim.config import documentation, validate
 from autoslim.errors import AutoslimError
+from autoslim.interruption import STATUS as INTERRUPTED
+from autoslim.interruption import interruptible
 from autoslim.kinds import kind_of
 from autoslim.messages import FAMILY, describe, one_line
 from autoslim.objective import objective
 from autoslim.schema import Config
 from autoslim.startup import import_tensorflow
+from autoslim.streams import keep_streams
+from autoslim.writing import sweep_dead_parts, system_reason
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +77,8 @@ KEYS = (
 )
 """The keys that ``--help`` explains."""
 
-_NO_ROOM = tuple(
-    os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-)
-"""What the system says of a full or read-only folder; TensorFlow and HDF5 pass it on as text alone."""
-
+INPUTS = ("dataset.path", "dataset.holdout_path", "arch.path", "arch.weights", "slim.channels")
+"""The keys that name files and folders of the user's, which are only read."""
 
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 """Hydra's own sweeper, which makes nothing of what jobs return."""
@@ -151,28 +153,52 @@ def _write_to_log_file(message: str) -> None:
             handler.handle(record)
 
 
-def _no_room(error: BaseException) -> str | None:
-    """What the system said, if the error is that a folder is full or must not be written to; else None."""
-    if not isinstance(error, OSError) and not type(error).__module__.startswith(("tensorflow", "h5py")):
-        return None
-    text = f"{error} {error.strerror}" if isinstance(error, OSError) else str(error)
-    return next((reason for reason in _NO_ROOM if reason in text), None)
-
-
 @contextmanager
-def _room_needed(output: str) -> Iterator[None]:
-    """Turn a full or read-only folder into a message with the way out."""
+def _files_needed(output: str, config: Config | None = None) -> Iterator[None]:
+    """Turn a file that can't be read, and a folder that can't be written, into a message with the way out.
+
+    Args:
+        output: the folder that is written.
+        config: that names what is read.
+    """
     try:
         yield
     except Exception as error:
-        reason = _no_room(error)
+        reason = system_reason(error)
+        name = error.filename if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and name is not None:
+            reason = error.strerror
+            for key in INPUTS if config is not None else ():
+                if _is_below(name, operator.attrgetter(key)(_Keys(config))):
+                    raise AutoslimError(
+                        f"{os.fsdecode(name)} can't be read: {reason}. Give leave to read it, or "
+                        f"correct {key}."
+                    ) from error
         if reason is None:
             raise
-        name = (error.filename if isinstance(error, OSError) else None) or output
         raise AutoslimError(
-            f"cannot write {name}: {reason}. Make room or choose another folder with "
+            f"cannot write {os.fsdecode(name or output)}: {reason}. Make room or choose another folder with "
             "output=FOLDER; the same command then goes on where it stopped."
         ) from error
+
+
+class _Keys:
+    """A configuration's keys as attributes, None where there is none of that name."""
+
+    def __init__(self, section: Any) -> None:
+        self._section = section
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._section, name, None)
+        return _Keys(value) if dataclasses.is_dataclass(value) else value
+
+
+def _is_below(name: Any, folder: str | None) -> bool:
+    """Whether a file is a path of the user's, or lies below it."""
+    if not folder or not isinstance(name, str | bytes):
+        return False
+    path = os.path.abspath(os.fsdecode(name))
+    return path == os.path.abspath(folder) or path.startswith(os.path.abspath(folder).rstrip("/") + "/")
 
 
 def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> None:
@@ -180,6 +206,7 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
     record.arch, record.dataset, record.seed = config.arch.name, config.dataset.name, config.seed
     record.write(folder)
     os.environ["MPLBACKEND"] = "agg"  # figures are files: no window, whatever is set
+    sweep_dead_parts(Path(config.output))
     import_tensorflow()  # seconds
     from autoslim.stages import run_stages
 
@@ -205,10 +232,10 @@ def job(cfg: DictConfig) -> float | list[float] | None:
     record.error = "the process died without reporting (killed, or out of memory)"
     logging.raiseExceptions = False  # a full disk is reported once, not by every line for the log file
     try:
-        with _room_needed(str(folder)):
+        with _files_needed(str(folder)):
             record.write(folder)
             config = validate(cfg)
-            with _room_needed(config.output):
+            with _files_needed(config.output, config):
                 _run(config, folder, in_sweep, record)
         value = objective(config.objective, record.rows, kind_of(config.slim.method)) if judged else None
         record.status, record.error = "done", None
@@ -225,6 +252,11 @@ def job(cfg: DictConfig) -> float | list[float] | None:
         else:
             _call.error = error
             _write_to_log_file(record.error)
+    except SystemExit as end:  # a function of the user's own: it would end all without a word
+        record.error = f"the run was ended by sys.exit({end.code!r}) in {_place(end)}: take that out."
+        if judged or not in_sweep:
+            raise AutoslimError(record.error) from end
+        log.error("job %d failed: %s", record.number, record.error)
     except Exception as error:
         record.error = f"{type(error).__name__}: {one_line(error)}"
         if judged or not in_sweep:
@@ -233,6 +265,12 @@ def job(cfg: DictConfig) -> float | list[float] | None:
     finally:
         record.write_if_possible(folder)
     return None
+
+
+def _place(error: BaseException) -> str:
+    """File and line where an exception was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 app = hydra.main(version_base="1.3", config_path="pkg://autoslim.conf", config_name="config")(job)
@@ -294,14 +332,14 @@ def _call_hydra(full_traceback: bool) -> int:
             raise _call.error
     except KeyboardInterrupt:
         _say("", "stopped. The same command goes on where it stopped.")
-        return 130
+        return INTERRUPTED
     except FAMILY as error:
         if full_traceback:
             raise
         _say("error: ", describe(error, documentation()))
         return 2
     except OSError as error:
-        if _call.started or (error.filename is None and _no_room(error) is None):
+        if _call.started or (error.filename is None and system_reason(error) is None):
             raise
         name = error.filename or "the run's folder"
         _say("error: ", f"cannot write {name}: {error.strerror}. Choose another: output=FOLDER.")
@@ -333,11 +371,6 @@ def _summarise(folder: Path, cut_short: bool) -> int:
     return 2 if summary.failed else 0
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    """A polite request to end (SIGTERM: a scheduler, a shutdown) is taken as Ctrl-C."""
-    raise KeyboardInterrupt
-
-
 def _flags_first(arguments: list[str]) -> list[str]:
     """The same with flags before overrides: Hydra reads no override that stands after a flag after another.
 
@@ -350,23 +383,37 @@ def _flags_first(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """``python -m autoslim`` and the command ``autoslim``. Ends the process with an exit status."""
-    global _call
-    _call = _Call()
-    _see_current_folder()
+    keep_streams()
     if "--version" in sys.argv[1:]:  # Hydra's own would name itself alone
         print(versions())
         return
+    try:
+        with interruptible():
+            status = _main()
+    except KeyboardInterrupt:  # late, while the run was ending
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def _main() -> int:
+    """The exit status of the command in `sys.argv`."""
+    global _call
+    _call = _Call()
+    try:
+        _see_current_folder()
+    except OSError as error:
+        _say("error: ", f"the working folder can't be used ({error.strerror}): go to one that is there.")
+        return 2
     sys.argv[1:] = _flags_first(sys.argv[1:])
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, in place of printing and ending the process
     status = 1
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = _call_hydra(full_traceback=wanted not in (None, "", "0"))
     finally:
         if _call.sweep is not None:
-            status = max(status, _summarise(_call.sweep, cut_short=status in (1, 130)))
+            status = max(status, _summarise(_call.sweep, cut_short=status in (1, INTERRUPTED)))
         os.environ.pop("HYDRA_FULL_ERROR")
         if wanted is not None:
             os.environ["HYDRA_FULL_ERROR"] = wanted
-    sys.exit(status)
+    return status

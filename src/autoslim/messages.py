@@ -11,7 +11,14 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from autoslim.errors import AutoslimError, near
 from autoslim.schema.config import STAGES
 
-FAMILY = (AutoslimError, HydraException, OmegaConfBaseException, yaml.YAMLError, RecursionError)
+FAMILY = (
+    AutoslimError,
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    RecursionError,
+    UnicodeDecodeError,
+)
 """The exceptions that mean "bad input": one line and exit status 2, never a traceback."""
 
 
@@ -114,6 +121,8 @@ def describe(error: BaseException, docs: Mapping[str, str] = MappingProxyType({}
         return one_line(first)
     if isinstance(first, RecursionError):
         return "a value or a file is nested too deep to be read: look for brackets within brackets."
+    if isinstance(first, UnicodeDecodeError):
+        return f"a config file holds no text in UTF-8: {one_line(first)}. Write it as UTF-8."
     if isinstance(first, yaml.YAMLError):
         return f"not valid YAML: {one_line(first)}"
     override = re.match(r"Could not override '([^']+)'", str(first))

@@ -4,13 +4,17 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import IO
 
 from autoslim.errors import AutoslimError
+from autoslim.interruption import deferred_interruption
 
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog"
@@ -36,15 +40,52 @@ def _filtered_errors() -> Iterator[None]:
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            with _last_words(held, kept):
+                yield
         finally:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
-            held.seek(0)
-            for line in held.read().decode(errors="replace").splitlines():
-                if not (NOISE.match(line) or (NO_DRIVER.match(line) and not _has_nvidia())):
-                    print(line, file=sys.stderr)
+            for line in _worth_reading(held):
+                print(line, file=sys.stderr)
+
+
+def _worth_reading(held: IO[bytes]) -> list[str]:
+    """The lines that were held back, without `NOISE`."""
+    held.seek(0)
+    lines = held.read().decode(errors="replace").splitlines()
+    return [one for one in lines if not (NOISE.match(one) or (NO_DRIVER.match(one) and not _has_nvidia()))]
+
+
+@contextmanager
+def _last_words(held: IO[bytes], stream: int) -> Iterator[None]:
+    """Within the block a copy of this process waits; if this one dies, it passes on what was held back.
+
+    TensorFlow ends the process itself where it is set up wrongly, such as by `XLA_FLAGS`.
+    """
+    if "tensorflow" in sys.modules or threading.active_count() > 1:  # a copy of many threads could hang
+        yield
+        return
+    read, write = os.pipe()
+    copy = os.fork()
+    if copy == 0:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        os.close(write)
+        if not os.read(read, 1):  # closed, with nothing written: the process died
+            lines = [
+                *_worth_reading(held),
+                "autoslim: error: the process ended while TensorFlow was loaded.",
+            ]
+            os.write(stream, "".join(f"{line}\n" for line in lines).encode())
+        os._exit(0)
+    os.close(read)
+    try:
+        yield
+    finally:
+        os.write(write, b".")
+        os.close(write)
+        os.waitpid(copy, 0)
 
 
 def _has_nvidia() -> bool:
@@ -99,6 +140,13 @@ def import_tensorflow() -> None:
         AutoslimError: as :func:`check_environment`.
     """
     check_environment()
+    with deferred_interruption() as interruption:  # within an import it would end in another error
+        _import_tensorflow()
+    if interruption.requested:
+        raise KeyboardInterrupt
+
+
+def _import_tensorflow() -> None:
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with _filtered_errors() if level != "0" else nullcontext():

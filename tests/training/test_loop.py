@@ -16,8 +16,8 @@ import autoslim
 from autoslim.datasets import GivenBatches
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.interruption import deferred_interruption
 from autoslim.slimming.levels import Levels
-from autoslim.training.interruption import deferred_interruption
 from autoslim.training.loop import train
 from autoslim.training.steps import plain_step, sandwich_step
 

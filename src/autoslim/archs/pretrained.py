@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from autoslim.archs.blocks import logits
 from autoslim.errors import AutoslimError, first_line
@@ -77,10 +78,23 @@ def keras_file(input_shape: Sequence[int], classes: int, path: str) -> keras.Mod
         raise AutoslimError(
             f"arch.path={path} is not a file. Expected a model that model.save('x.keras') wrote."
         )
+    with open(file, "rb"):  # one without leave to read is not damaged
+        pass
+    if file.suffix == ".keras" and not zipfile.is_zipfile(file):
+        raise AutoslimError(
+            f"arch.path={path} is damaged, or no model: a .keras file is a zip archive. Write or copy it "
+            "again."
+        )
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise AutoslimError(_why_not_loaded(path, error)) from error
+    bad = [v.path for v in model.variables if "float" in v.dtype and not np.isfinite(v.numpy()).all()]
+    if bad:
+        raise AutoslimError(
+            f"arch.path={path} holds weights that are NaN or infinite ({', '.join(bad[:3])}): no training "
+            "can go on from there. Give a model from before it diverged."
+        )
     if isinstance(model, keras.Sequential):
         if not model.built:
             model.build((None, *input_shape))
@@ -152,4 +166,6 @@ def _why_not_loaded(path: str, error: Exception) -> str:
             "@keras.saving.register_keras_serializable() in a module of yours, and give "
             "arch=custom arch._target_=my.module.net that imports it and loads the file."
         )
+    if "File not found" in text or "Unable to" in text or isinstance(error, (KeyError, zipfile.BadZipFile)):
+        return f"arch.path={path} is damaged ({first_line(error, 120)}). Write or copy it again."
     return f"arch.path={path} can't be loaded: {first_line(error)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ import tensorflow as tf
 
 from autoslim.datasets.images import ImageStore
 from autoslim.errors import AutoslimError
+
+log = logging.getLogger(__name__)
 
 COMPARED = 200  # images of the same key that are compared byte by byte
 MOST_SHARED = 0.01  # share of the held-out images that may also be among the others: data sets have doubles
@@ -27,6 +31,40 @@ def check_labels(labels: np.ndarray, classes: int, what: str) -> None:
         raise AutoslimError(
             f"{what} go from {lowest} to {highest}, but there are {classes} classes: expected 0 to "
             f"{classes - 1}. Correct dataset.classes, dataset.label_offset or the files."
+        )
+
+
+MOST_CLASSES = 1000  # that are believed of labels alone, where there are fewer images
+
+
+def counted_classes(labels: Sequence[np.ndarray], name: str) -> int:
+    """How many classes labels speak of, arrays of integers: the highest and 1.
+
+    Raises:
+        AutoslimError: for far more classes than images: a label that is wrong.
+    """
+    highest, images = max(int(one.max(initial=0)) for one in labels), sum(map(len, labels))
+    if highest >= max(MOST_CLASSES, images):
+        raise AutoslimError(
+            f"{name}: the highest label is {highest}, which would be {highest + 1} classes for {images} "
+            "images. Correct the labels, or say how many classes there are: dataset.classes."
+        )
+    return highest + 1
+
+
+def check_tested(train: np.ndarray, test: np.ndarray, names: Sequence[str] | None, what: str) -> None:
+    """Warn of classes that are trained and never tested, integers [N] and [M]: no figure speaks of them."""
+    absent = np.setdiff1d(train, test)
+    if len(absent):
+        shown = ", ".join(names[label] if names else str(label) for label in absent[:5])
+        more = ", ..." if len(absent) > 5 else ""
+        log.warning(
+            "%s: %d classes with training images have no test image (%s%s): the test metric says nothing "
+            "of them.",
+            what,
+            len(absent),
+            shown,
+            more,
         )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autoslim.datasets.apart import check_apart, check_labels
+from autoslim.datasets.apart import check_apart, check_labels, check_tested, counted_classes
 from autoslim.datasets.dataset import Dataset
 from autoslim.datasets.holdout import checked_subset
 from autoslim.datasets.images import EncodedImages
@@ -25,7 +25,7 @@ class EncodedSplit(NamedTuple):
     """Training or test images as they were found."""
 
     images: EncodedImages
-    labels: np.ndarray  # int32 [N]
+    labels: np.ndarray  # integers [N]
     state: str  # hash of the files' names, sizes and times
 
 
@@ -93,7 +93,7 @@ class EncodedDataset(Dataset):
             return len(self._class_names)
         if self._given_classes is not None:
             return self._given_classes
-        return int(max(split.labels.max() for split in self._found[:2])) + 1
+        return counted_classes([split.labels for split in self._found[:2]], self.name)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -155,6 +155,7 @@ class EncodedDataset(Dataset):
         if c.train_images is not None:
             args = c.train_images, self.classes, self.name, train.images.keys
             train = _taken(train, checked_subset(train.labels, *args))
+        check_tested(train.labels, others[0].labels, self._class_names, self.name)
         for apart in others[1:]:
             check_apart(apart.images, train.images, others[0].images, self.name)
         return train, *others
@@ -162,6 +163,7 @@ class EncodedDataset(Dataset):
     def _whole(self, split: EncodedSplit, what: str) -> EncodedSplit:
         """The images that can be decoded, their labels checked."""
         check_labels(split.labels, self.classes, f"{self.name}: labels of {what}")
+        split = split._replace(labels=split.labels.astype(np.int32))
         if not self._choice.verify:
             return split
         broken = broken_images(split.images, split.state, self._choice.cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -16,9 +17,14 @@ from autoslim.datasets.encoded import Choice, EncodedDataset, EncodedSplit
 from autoslim.datasets.images import EncodedImages, hashes, on_host
 from autoslim.errors import AutoslimError
 
+log = logging.getLogger(__name__)
+
 TEST_NAMES = ("val", "validation", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png")
-LAYOUT = "expected train/<class>/*.jpg (or .jpeg, .png) and val/<class>/* (or test/<class>/*)"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+NO_IMAGES = (".txt", ".csv", ".json", ".xml", ".md", ".yaml", ".html", ".db", ".ini", ".py")
+"""Files that stand beside images, and are left out without a word."""
+KINDS = f"({', '.join(SUFFIXES)})"
+LAYOUT = f"expected train/<class>/* {KINDS} and val/<class>/* (or test/<class>/*)"
 
 
 class FolderImages(EncodedImages):
@@ -39,7 +45,7 @@ class FolderImages(EncodedImages):
 
     def name(self, index: int) -> str:
         """The path of the file."""
-        return os.path.join(self.root, self.names[index])
+        return readable(os.path.join(self.root, self.names[index]))
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -48,8 +54,8 @@ class FolderImages(EncodedImages):
 
     def reader(self) -> Callable[[Any], Any]:
         """index -> the content of the file."""
-        names = on_host(list(self.names))
-        return lambda index: tf.io.read_file(tf.strings.join([self.root, names[index]], "/"))
+        names, root = on_host([os.fsencode(name) for name in self.names]), os.fsencode(self.root)
+        return lambda index: tf.io.read_file(tf.strings.join([root, names[index]], "/"))
 
     def take(self, index: np.ndarray) -> FolderImages:
         """The images at `index`, int64 [n]."""
@@ -64,6 +70,11 @@ class Files(NamedTuple):
     sizes: np.ndarray  # int64 [N], bytes
     times: np.ndarray  # int64 [N], nanoseconds, when each was last changed
     labels: np.ndarray  # int32 [N]
+
+    def take(self, index: np.ndarray) -> Files:
+        """The files at `index`, int64 [n]."""
+        names = [self.names[i] for i in index]
+        return Files(self.root, names, self.sizes[index], self.times[index], self.labels[index])
 
 
 def image_folder(
@@ -83,7 +94,8 @@ def image_folder(
         path: folder that holds train/ and val/ (or test/), each with one folder for every class.
         shape: (height, width, channels) that the images come in.
         name: of the dataset.
-        test: name of the folder with the test images; None: the first of val, validation, test.
+        test: name of the folder with the test images; None: the first of val, validation, test; or a share in
+            (0, 1): path holds class folders alone, and that share of each class is tested on.
         classes: how many there must be; None: as many as there are.
         choice: which of the images are used.
         normalization, eval_crop: as in `Dataset`.
@@ -107,7 +119,7 @@ def image_folder(
         lambda: splits,
         shape,
         files_hash(names, *parts),
-        class_names=names,
+        class_names=tuple(map(readable, names)),
         classes=classes,
         choice=choice,
         normalization=normalization,
@@ -121,7 +133,7 @@ def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, .
 
     Args:
         path: folder that holds train/ and val/ (or test/).
-        test: name of the folder with the test images; None: the first of val, validation, test.
+        test: name of the folder with the test images; None: the first of val, validation, test; or a share.
 
     Returns:
         (class names, training files, test files).
@@ -130,10 +142,15 @@ def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, .
         AutoslimError: for another layout, with the one expected.
     """
     root = existing_folder(path, LAYOUT)
+    if (share := _share(test)) is not None:
+        return _divided(root / "train" if (root / "train").is_dir() else root, share)
     train, test_root = root / "train", test_folder(root, test)
     if not train.is_dir() or test_root is None:
         lacking = "train" if not train.is_dir() else test or " or ".join(TEST_NAMES)
-        raise AutoslimError(f"dataset.path={path} has no folder {lacking}: {LAYOUT}. {found_there(root)}")
+        raise AutoslimError(
+            f"dataset.path={path} has no folder {lacking}: {LAYOUT}. {found_there(root)} Of class folders "
+            "alone a share of each class can be the test images: dataset.test_split=0.2."
+        )
     classes = _folders(train)
     if len(classes) < 2:
         raise AutoslimError(
@@ -148,9 +165,50 @@ def list_folder(path: str | None, test: str | None = None) -> tuple[tuple[str, .
     return tuple(classes), *found
 
 
+def _share(test: str | None) -> float | None:
+    """The share of the images that is asked for as test images, or None for the name of a folder."""
+    try:
+        share = float(test or "")
+    except ValueError:
+        return None
+    return share if 0 < share < 1 else None
+
+
+def _divided(root: Path, share: float) -> tuple[tuple[str, ...], Files, Files]:
+    """Class names, training files and test files of one folder of class folders.
+
+    Which images are tested on depends on the names of the class's files alone: at least one of each class.
+    """
+    classes = _folders(root)
+    files = _files(root, classes)
+    if len(classes) < 2 or not files.names:
+        raise AutoslimError(
+            f"{root} holds {len(classes)} class folders and {len(files.names)} images: expected <class>/* "
+            f"{KINDS}, at least 2 classes. {found_there(root)}"
+        )
+    keys = hashes(os.fsencode(name) for name in files.names)
+    tested: list[int] = []
+    for label in range(len(classes)):
+        own = np.flatnonzero(files.labels == label)
+        if len(own) < 2:
+            raise AutoslimError(
+                f"{root}/{readable(classes[label])} holds {len(own)} images: at least 2 are needed, one to "
+                f"train on and one to test on (dataset.test_split={share:g})."
+            )
+        count = min(max(1, round(share * len(own))), len(own) - 1)
+        tested += own[np.argsort(keys[own])[:count]].tolist()
+    test = np.sort(np.array(tested))
+    return tuple(classes), files.take(np.setdiff1d(np.arange(len(files.names)), test)), files.take(test)
+
+
+def readable(name: str) -> str:
+    """A name as it can be printed: bytes that are no UTF-8 as question marks."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def _held_apart(path: str, classes: Sequence[str]) -> Files:
     """The images below a folder of class folders, numbered as the training images' classes are."""
-    layout = "expected <class>/*.jpg (or .jpeg, .png), with the class folders of train"
+    layout = f"expected <class>/* {KINDS}, with the class folders of train"
     root = existing_folder(path, layout, "dataset.holdout_path")
     _check_classes(root, classes)
     files = _files(root, classes)
@@ -196,8 +254,9 @@ def _check_classes(root: Path, classes: Sequence[str]) -> None:
     strangers = sorted(set(_folders(root)) - set(classes))
     if strangers:
         raise AutoslimError(
-            f"{root} has class folders that train has not: {', '.join(strangers[:5])}. Expected the "
-            f"same classes, such as {', '.join(classes[:3])}. Rename or remove them."
+            f"{root} has class folders that train has not: {', '.join(map(readable, strangers[:5]))}. "
+            f"Expected the same classes, such as {', '.join(map(readable, classes[:3]))}. Rename or remove "
+            "them."
         )
 
 
@@ -208,23 +267,50 @@ def _folders(path: Path) -> list[str]:
 def _files(root: Path, classes: Sequence[str]) -> Files:
     names: list[str] = []
     sizes, times, labels = [], [], []
+    others: list[str] = []
     for label, name in enumerate(classes):
         folder = root / name
         entries = list(os.scandir(folder)) if folder.is_dir() else []
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name[0] != "." and entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                status = entry.stat()
-                names.append(f"{name}/{entry.name}")
-                sizes.append(status.st_size)
-                times.append(status.st_mtime_ns)
-                labels.append(label)
+            if entry.name[0] == ".":
+                continue
+            if not (entry.name.lower().endswith(SUFFIXES) and _leads_to_file(entry)):
+                others.append(f"{name}/{entry.name}")
+                continue
+            status = entry.stat()
+            names.append(f"{name}/{entry.name}")
+            sizes.append(status.st_size)
+            times.append(status.st_mtime_ns)
+            labels.append(label)
+    _name_others(root, [other for other in others if not other.lower().endswith(NO_IMAGES)])
     return Files(
         str(root), names, np.array(sizes, np.int64), np.array(times, np.int64), np.array(labels, np.int32)
     )
 
 
+def _leads_to_file(entry: os.DirEntry[str]) -> bool:
+    """Whether there is a file, perhaps at the end of links; False also for links that lead in a circle."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _name_others(root: Path, others: Sequence[str]) -> None:
+    """Say which files and folders within class folders are no images that can be read."""
+    if others:
+        shown = ", ".join(map(readable, others[:5])) + (", ..." if len(others) > 5 else "")
+        log.warning(
+            "%s: %d files, folders or links in the class folders are no images %s and are left out: %s.",
+            root,
+            len(others),
+            KINDS,
+            shown,
+        )
+
+
 def found_there(root: Path) -> str:
     """What a folder holds instead, for a message."""
-    names = sorted(entry.name for entry in os.scandir(root))
+    names = sorted(readable(entry.name) for entry in os.scandir(root))
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return f"Found there: {shown or 'nothing'}. Arrange the images so, or correct dataset.path."

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from autoslim.datasets.apart import counted_classes
 from autoslim.datasets.labels import Labels
 from autoslim.errors import AutoslimError
 
@@ -90,8 +91,7 @@ class LabelKinds:
         if kind in ("classification", "segmentation"):
             if self.classes:
                 return self.classes
-            highest = [int(one[one != self.ignore].max(initial=0)) for one in splits]
-            return max(2, max(highest) + 1)
+            return max(2, counted_classes([one[one != self.ignore] for one in splits], "dataset"))
         if self.classes and values.ndim == 1 and kind not in FORMS:
             return self.classes
         return int(np.prod(values.shape[1:], dtype=np.int64))

@@ -83,7 +83,7 @@ class ArrayImages:
 
 
 class EncodedImages(ABC):
-    """JPEG, PNG, BMP or GIF images of any size, in files."""
+    """JPEG, PNG, BMP, GIF or WebP images of any size, in files."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
@@ -134,8 +134,7 @@ class EncodedImages(ABC):
             return image[:, : part[3]]
 
         def other() -> Any:
-            image = tf.io.decode_image(stored, channels, expand_animations=False)
-            image.set_shape([None, None, channels])
+            image = decoded(stored, channels)
             size = tf.shape(image)
             return _cut(image, box(size[0], size[1]))
 
@@ -157,6 +156,45 @@ def central_box(shape: tuple[int, int, int], share: float = 1.0) -> Box:
         return tf.concat([(tf.stack([height, width]) - cut) // 2, cut], 0)
 
     return box
+
+
+def decoded(stored: Any, channels: int) -> Any:
+    """An encoded image that is no JPEG, uint8 [h, w, channels]; of one that moves, the first picture.
+
+    TensorFlow decodes PNG to grey or colour, BMP, GIF and WebP to colour alone: grey is made of it as Pillow
+    does. Of a BMP of 256 colours it gives each colour's number in place of the colour: see `_from_table`.
+    """
+    head = tf.strings.join([tf.strings.substr(stored, 0, 30), 30 * b"\0"])  # also of a file that ends before
+    if channels == 1:
+        png = tf.strings.substr(head, 0, 4) == b"\x89PNG"
+        image = tf.cond(png, lambda: tf.io.decode_png(stored, 1), lambda: _grey(decoded(stored, 3)))
+    else:
+        table = (tf.strings.substr(head, 0, 2) == b"BM") & (tf.strings.substr(head, 28, 2) == b"\x08\0")
+        image = tf.cond(
+            table,
+            lambda: _from_table(stored),
+            lambda: tf.io.decode_image(stored, channels, expand_animations=False),
+        )
+    image.set_shape([None, None, channels])
+    return image
+
+
+def _grey(image: Any) -> Any:
+    """Rounded 0.299 red + 0.587 green + 0.114 blue, in whole numbers."""
+    parts = tf.cast(image, tf.int32) * [19595, 38470, 7471]
+    return tf.cast((tf.reduce_sum(parts, -1, keepdims=True) + 2**15) // 2**16, tf.uint8)
+
+
+def _from_table(stored: Any) -> Any:
+    """A BMP of 256 colours: its pixels are places in a table of blue, green, red, 0 behind the headers."""
+    pixels, header = (_whole_number(tf.strings.substr(stored, place, 4)) for place in (10, 14))
+    table = tf.io.decode_raw(tf.strings.substr(stored, 14 + header, pixels - 14 - header), tf.uint8)
+    colours = tf.reverse(tf.reshape(table[: tf.size(table) // 4 * 4], [-1, 4])[:, :3], [1])
+    return tf.gather(colours, tf.cast(tf.io.decode_bmp(stored, 0)[..., 0], tf.int32))
+
+
+def _whole_number(four_bytes: Any) -> Any:
+    return tf.io.decode_raw(four_bytes, tf.int32)[0]
 
 
 def resized(image: Any, shape: tuple[int, int, int]) -> Any:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from filelock import FileLock
+from google.protobuf.message import DecodeError
 
 from autoslim.datasets.encoded import Choice, EncodedDataset, EncodedSplit
 from autoslim.datasets.folder import TEST_NAMES, existing_folder, files_hash, found_there
@@ -226,7 +227,7 @@ def record_dataset(
             raise AutoslimError(f"{files[0]} holds no records: {LAYOUT}, each with images. Write it again.")
         place = records.number, records.offset
         images = RecordImages(files, *place, image_key, shape, records.image)
-        return EncodedSplit(images, (records.label - label_offset).astype(np.int32), state)
+        return EncodedSplit(images, records.label - label_offset, state)
 
     def fingerprint(files: Sequence[str]) -> str:
         sizes = np.array([os.path.getsize(file) for file in files], np.int64)
@@ -275,7 +276,13 @@ def _check_keys(file: str, image_key: str, label_key: str) -> None:
         raise _damaged(file, error) from error
     if first is None:
         return
-    features = tf.train.Example.FromString(first.numpy()).features.feature
+    try:
+        features = tf.train.Example.FromString(first.numpy()).features.feature
+    except DecodeError as error:
+        raise AutoslimError(
+            f"{file}: its first record is no tf.train.Example ({first_line(error, 120)}). Write it again, an "
+            f"Example with the features {image_key} and {label_key} for each image."
+        ) from error
     kinds = {key: feature.WhichOneof("kind") for key, feature in features.items()}
     wrong = [
         f"no {_KINDS[kind]} feature {key}"

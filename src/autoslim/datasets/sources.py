@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from autoslim.datasets.apart import check_tested
 from autoslim.datasets.arrays import ArrayDataset
 from autoslim.datasets.files import Split, read_folder, read_holdout
 from autoslim.datasets.holdout import checked_subset
@@ -87,6 +88,7 @@ def load(
         index = checked_subset(train_labels, train_images, classes, train.source, keys)
         images, train_labels = images[index], train_labels[index]
     test_labels = test.labels.astype(np.int32)
+    check_tested(train_labels, test_labels, None, test.source)
     data = ArrayDataset(
         name, images, train_labels, test.images, test_labels, classes, normalization, eval_crop
     )

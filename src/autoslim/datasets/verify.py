@@ -18,7 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 from filelock import FileLock
 
-from autoslim.datasets.images import EncodedImages
+from autoslim.datasets.images import EncodedImages, decoded
 from autoslim.errors import AutoslimError
 from autoslim.sealing import sealed_json, unsealed
 from autoslim.writing import write_whole
@@ -123,7 +123,7 @@ def _decode_all(images: EncodedImages) -> dict[int, str]:
             if tf.io.is_jpeg(stored):
                 tf.io.decode_jpeg(stored, channels, ratio=8)
             else:
-                tf.io.decode_image(stored, channels, expand_animations=False)
+                decoded(stored, channels)
         except tf.errors.OpError as error:
             return _reason(error)
         return None

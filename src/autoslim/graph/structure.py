@@ -313,7 +313,7 @@ class Structure:
                 )
             if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
                 raise AutoslimError(f"Width {width!r} of group {name!r} is not a whole number of channels.")
-            widths[index[name]] = width
+            widths[index[name]] = max(0, min(width, 2**31 - 1))  # beyond any group: refused below
         return self.check(widths)
 
     def channels(self, widths: Any) -> dict[str, int]:

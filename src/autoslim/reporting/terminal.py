@@ -41,7 +41,7 @@ PLAIN_WIDTH = 120  # columns where the output is not a terminal
 def _console() -> Console:
     """A console on standard output; where that isn't a terminal, of a fixed width that cuts nothing off."""
     plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(highlight=False, width=PLAIN_WIDTH if plain else None)
+    return Console(highlight=False, markup=False, width=PLAIN_WIDTH if plain else None)
 
 
 console = _console()

@@ -8,6 +8,9 @@ from omegaconf import MISSING
 
 from autoslim.schema.checks import Options, key
 
+DEEPEST, WIDEST = 2000, 4096
+"""Layers, and channels of the first stage: beyond these a network is built for hours, and fits no memory."""
+
 
 @dataclass
 class ArchConfig(Options):
@@ -42,10 +45,12 @@ class ResNet(ArchConfig):
     depth: int = key(
         20,
         "layers: 6n + 2 for n basic blocks a stage",
-        holds=lambda depth: depth >= 8 and (depth - 2) % 6 == 0,
-        expected="a residual network has 6n + 2 layers: 8, 14, 20, ... 56",
+        holds=lambda depth: 8 <= depth <= DEEPEST and (depth - 2) % 6 == 0,
+        expected=f"a residual network has 6n + 2 layers: 8, 14, 20, ... 56, at most {DEEPEST}",
     )
-    width: int = key(16, "channels of the first stage; 2 and 4 times that in the others", least=1)
+    width: int = key(
+        16, "channels of the first stage; 2 and 4 times that in the others", least=1, most=WIDEST
+    )
 
 
 @dataclass
@@ -55,24 +60,24 @@ class WideResNet(ArchConfig):
     depth: int = key(
         40,
         "layers: 6n + 4 for n basic blocks a stage",
-        holds=lambda depth: depth >= 10 and (depth - 4) % 6 == 0,
-        expected="a wide residual network has 6n + 4 layers: 10, 16, 22, ... 40",
+        holds=lambda depth: 10 <= depth <= DEEPEST and (depth - 4) % 6 == 0,
+        expected=f"a wide residual network has 6n + 4 layers: 10, 16, 22, ... 40, at most {DEEPEST}",
     )
-    widen: int = key(4, "widening factor: 16, 32 and 64 channels times this", least=1)
+    widen: int = key(4, "widening factor: 16, 32 and 64 channels times this", least=1, most=WIDEST // 16)
 
 
 @dataclass
 class MobileNetV2(ArchConfig):
     """Inverted residuals for small images (Sandler et al. 2018)."""
 
-    width: float = key(1.0, "multiplier of every layer's channels", above=0)
+    width: float = key(1.0, "multiplier of every layer's channels", above=0, most=64)
 
 
 @dataclass
 class ImageNetArch(ArchConfig):
     """A network for large images: MobileNet, MobileNetV2, MNasNet, ResNet-50."""
 
-    width: float = key(1.0, "multiplier of every layer's channels", above=0)
+    width: float = key(1.0, "multiplier of every layer's channels", above=0, most=64)
     channels: list[int] | None = key(
         None, "outputs of every convolution in the order of the network, in place of width; null: by width"
     )

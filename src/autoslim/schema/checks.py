@@ -16,6 +16,8 @@ from typing import Any, ClassVar, TypeVar
 
 from autoslim.errors import AutoslimError, near
 
+BEYOND = 2**63  # the first whole number that takes more than 64 bits
+
 _WANTED = {
     bool: "true or false",
     int: "a whole number",
@@ -24,6 +26,17 @@ _WANTED = {
     list: "a list",
     dict: "a mapping",
 }
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and one that fits into 64 bits if it is whole.
+
+    >>> is_number(2**63 - 1), is_number(2**63), is_number(float("nan")), is_number(True)
+    (True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < BEYOND if isinstance(value, int) else math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class Check:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return True
         return (
-            math.isfinite(value)
+            is_number(value)
             and (self.above is None or value > self.above)
             and (self.least is None or value >= self.least)
             and (self.below is None or value < self.below)
@@ -133,7 +146,8 @@ class Options:
         noun = _WANTED.get(typing.get_origin(plain) or plain, "a value")
         null = ", or null" if types.NoneType in alternatives and not check.expected else ""
         shown = _shown(value) if fits else repr(value)
-        need(fits and check.passes(value), name, shown, check.range(noun) + null)
+        large = ", that fits into 64 bits" if _beyond(value) else ""
+        need(fits and check.passes(value), name, shown, check.range(noun) + null + large)
         return value
 
     def key_of(self, name: str) -> str:
@@ -219,6 +233,12 @@ def one_of(key: str, value: str, options: Sequence[str]) -> None:
         )
 
 
+def _beyond(value: Any) -> bool:
+    """Whether a whole number, or one in a list, takes more than 64 bits."""
+    entries = value if isinstance(value, list) else [value]
+    return any(isinstance(entry, int) and abs(entry) >= BEYOND for entry in entries)
+
+
 def _is_union(kind: Any) -> bool:
     return typing.get_origin(kind) in (types.UnionType, typing.Union)
 
@@ -246,5 +266,8 @@ def _converted(value: Any, kind: Any) -> tuple[bool, Any]:
         number = Integral if kind is int else Real
         if isinstance(value, bool) or not isinstance(value, number):
             return False, value
-        return True, kind(value)
+        try:
+            return True, kind(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            return False, value
     return isinstance(value, kind), value

@@ -43,7 +43,8 @@ class DatasetConfig(Options):
     )
     test_split: str | None = key(
         None,
-        "folder or split of the test images; null: the first of val, validation, test",
+        "folder or split of the test images; null: the first of val, validation, test; of image_folder also "
+        "a share of each class, such as 0.2, where there are class folders alone",
         affects_result=False,
     )
     image_key: str = key("image/encoded", "of tfrecord: the feature with the encoded image")
@@ -157,6 +158,9 @@ class DatasetConfig(Options):
             self._check_custom()
         else:
             need(self.shape is not None, "dataset.shape", "null", "[height, width, channels]")
+        if self.shape is not None:
+            side = min(self.shape[:2])
+            need(self.pad < side, "dataset.pad", self.pad, f"pixels, fewer than an image's {side}")
         if self.shape is not None and self.source not in ("arrays", "custom"):
             need(self.shape[2] in (1, 3), "dataset.shape", self.shape, "files give 1 (grey) or 3 channels")
         need(bool(self.name.strip()), "dataset.name", repr(self.name), named)

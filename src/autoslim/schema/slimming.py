@@ -9,7 +9,7 @@ from omegaconf import ListConfig
 
 from autoslim.errors import AutoslimError
 from autoslim.kinds import METHODS
-from autoslim.schema.checks import Options, gather, group, key, need
+from autoslim.schema.checks import Options, gather, group, is_number, key, need
 
 RESOURCES = ("flops", "params", "memory", "latency")
 RUNTIMES = ("litert", "keras", "onnx")
@@ -19,11 +19,6 @@ DRAWING = ("random", "evolution", "predictor")  # methods that score random netw
 
 
 BASE = "base"  # as a limit: what the network has that targets are shares of
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _limit(doc: str) -> Any:
@@ -125,7 +120,11 @@ class SearchOptions(GreedyOptions, PredictorOptions):
 
     section: ClassVar[str] = "slim"
 
-    target: Any = key(0.5, "share of the full network's resource to keep, in (0, 1]; or a list of shares")
+    target: Any = key(
+        0.5,
+        "share of the full network's resource to keep, in (0, 1]; or a list of shares",
+        expected="a share of the full network's resource to keep, in (0, 1], or a list of such shares",
+    )
     resource: str = key("flops", "what the target limits: flops, params, memory or latency", words=RESOURCES)
     limits: LimitsConfig = group(LimitsConfig, "largest amounts in addition to the target")
     convention: str = key(

@@ -169,6 +169,9 @@ class FitOptions(StageConfig):
     temperature: float = key(1.0, "softening of the teacher's outputs", above=0)
 
 
+MOST_ARMS = 1000  # of a step, which is then as long as an epoch of a thousand steps
+
+
 @dataclass
 class SandwichOptions(StageConfig):
     """Training of one network at many widths (`slimming.sandwich`)."""
@@ -177,7 +180,8 @@ class SandwichOptions(StageConfig):
         4,
         "widths trained per step: the largest, the smallest, the rest random",
         least=2,
-        expected="at least 2, the largest and the smallest width",
+        most=MOST_ARMS,
+        expected=f"2, the largest and the smallest width, to {MOST_ARMS}: each is a training step of its own",
     )
     distill: bool = key(True, "smaller arms learn from the largest arm's outputs")
     distill_ramp: float = key(

@@ -62,10 +62,9 @@ def read_channels(path: str) -> dict[str, Any]:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AutoslimError(f"slim.channels={path} is not valid YAML: {error}.") from error
-    if not isinstance(channels, dict):
-        raise AutoslimError(
-            f"slim.channels={path} holds {type(channels).__name__}; expected lines 'group: width'."
-        )
+    if not isinstance(channels, dict) or not channels:
+        found = "nothing" if not channels else type(channels).__name__
+        raise AutoslimError(f"slim.channels={path} holds {found}; expected lines 'group: width'.")
     return channels
 
 
@@ -78,7 +77,22 @@ def channels_widths(experiment: Experiment) -> np.ndarray:
     path = experiment.config.slim.channels
     assert path is not None
     try:
-        return experiment.plan.widths_from(read_channels(path))
+        channels = read_channels(path)
+        widths = experiment.plan.widths_from(channels)
+        experiment.say_once(_missing(experiment, path, channels))
+        return widths
     except AutoslimError as error:
         known = str(error)
         raise AutoslimError(known if path in known else f"slim.channels={path}: {known}") from error
+
+
+def _missing(experiment: Experiment, path: str, channels: dict[str, Any]) -> str:
+    """A sentence for groups that a channels file does not name; "" where it names all."""
+    missing = [group.name for group in experiment.plan.slimmable if group.name not in channels]
+    if not missing:
+        return ""
+    shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+    return (
+        f"slim.channels={path} names {len(channels)} of the {len(channels) + len(missing)} channel groups: "
+        f"the others keep their full width ({shown})."
+    )

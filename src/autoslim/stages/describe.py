@@ -24,6 +24,7 @@ def run_describe(experiment: Experiment, folder: Path | None = None) -> None:
     """
     config = experiment.config
     heading("describe", f"{config.arch.name} for {config.dataset.name}")
+    graph = experiment.plan  # a network that can't be built is refused once
     levels: Levels | None = None
     try:
         levels = experiment.levels
@@ -33,10 +34,10 @@ def run_describe(experiment: Experiment, folder: Path | None = None) -> None:
     widths = None
     if config.slim.channels is not None:
         widths = channels_widths(experiment)
-    show(*describe(experiment.plan, widths, convention=convention, levels=levels))
+    show(*describe(graph, widths, convention=convention, levels=levels))
     if folder is not None:
         path = folder / "layers.csv"
-        write_atomically(path, layer_costs_csv(experiment.plan.layer_costs(widths, convention)))
+        write_atomically(path, layer_costs_csv(graph.layer_costs(widths, convention)))
         where({"layers": path})
 
 

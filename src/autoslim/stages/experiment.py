@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import re
 from functools import cached_property
@@ -40,6 +41,8 @@ from autoslim.training.distribution import (
     make_strategy,
 )
 
+log = logging.getLogger(__name__)
+
 WEIGHTS = "full.weights.h5"
 
 
@@ -52,6 +55,13 @@ class Experiment:
         self.root = Path(config.output) / f"{config.arch.name}-{name}"
         self.in_sweep = in_sweep
         self.lock_wait = config.lock_wait if config.lock_wait is not None else (None if in_sweep else 0.0)
+        self._said: set[str] = set()
+
+    def say_once(self, warning: str) -> None:
+        """Warn of something that is met more than once in a run; not where the text is empty."""
+        if warning and warning not in self._said:
+            self._said.add(warning)
+            log.warning("%s", warning)
 
     # -- devices -------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from filelock import FileLock, Timeout
 from autoslim.errors import AutoslimError
 from autoslim.sealing import difference, fingerprint, sealed_json, unsealed
 from autoslim.stages.clock import elapsed, hardware
-from autoslim.writing import PART, flush_to_disk, sweep_parts, write_whole
+from autoslim.writing import PART, flush_to_disk, own_part, sweep_parts, write_whole
 
 log = logging.getLogger(__name__)
 
 RESULT = "result.json"
+OWNER = "owner"  # ends the name of the file that says who writes in a folder
 MODEL = "model.keras"  # of a stage that trains one network
 ELAPSED = "elapsed.json"  # seconds that a stage has taken so far, over all calls
 TRAJECTORY = "trajectory.json"  # of a search
@@ -190,19 +191,19 @@ class StageFolder:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(str(self.path / ".lock"))
-        owner = self.path / ".owner"
+        owner = own_part(self.path / OWNER)
         try:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 if wait == 0:
                     raise
-                log.info("%s is being written by %s: waiting for it.", self.path, _read_owner(owner))
+                log.info("%s is being written by %s: waiting for it.", self.path, _read_owner(self.path))
                 lock.acquire(timeout=-1 if wait is None else wait)
         except Timeout:
             raise AutoslimError(
-                f"{self.path} is being written by {_read_owner(owner)}. Let that finish, or wait for it with "
-                "lock_wait=SECONDS."
+                f"{self.path} is being written by {_read_owner(self.path)}. Let that finish, or wait for it "
+                "with lock_wait=SECONDS."
             ) from None
         try:
             sweep_parts(self.path)
@@ -268,8 +269,9 @@ def _unreadable(path: Path, error: OSError) -> AutoslimError:
     )
 
 
-def _read_owner(path: Path) -> str:
-    try:
-        return path.read_text() or "another process"
-    except OSError:
-        return "another process"
+def _read_owner(folder: Path) -> str:
+    """Who writes in a folder, in words."""
+    for path in folder.glob(f"{PART}*-{OWNER}"):
+        with suppress(OSError):
+            return path.read_text() or "another process"
+    return "another process"

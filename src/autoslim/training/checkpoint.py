@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError, first_line
-from autoslim.writing import write_whole
+from autoslim.writing import system_reason, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Checkpoints:
         try:
             self._manager.save()
         except (tf.errors.OpError, OSError) as error:
-            raise AutoslimError(self._unwritable(first_line(error, 160))) from error
+            raise AutoslimError(self._unwritable(system_reason(error) or first_line(error, 400))) from error
 
     def kept(self) -> str:
         """A sentence that says where the last checkpoint is, or nothing where there is none yet."""

@@ -13,13 +13,13 @@ import tensorflow as tf
 
 from autoslim.datasets import BatchSource
 from autoslim.errors import AutoslimError
+from autoslim.interruption import deferred_interruption
 from autoslim.training.averaging import averaged, use_averages
 from autoslim.training.checkpoint import Checkpoints
 from autoslim.training.compiling import Fused, choose_jit, failures_explained
 from autoslim.training.curves import Curves, Stopwatch
 from autoslim.training.distribution import is_chief, peers_watched, wait_for_all
 from autoslim.training.feed import batches_for, refusals_explained
-from autoslim.training.interruption import deferred_interruption
 from autoslim.training.progress import History, Progress
 from autoslim.training.steps import Step
 
