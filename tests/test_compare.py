@@ -128,3 +128,20 @@ def test_times_in_units_of_the_baseline() -> None:
     assert "can't be compared" in timed.about_time()
     assert Bill(stages, False, seconds).lines() == [f"{line}; time 1:40, - of the baseline's"]
     assert Bill(stages).lines() == [f"{line}; time -"]
+
+
+def test_a_stage_that_goes_on_in_another_environment_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    path = tmp_path / "elapsed.json"
+    for _ in range(2):
+        with elapsed(path):
+            pass
+    assert not caplog.messages
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with elapsed(path):
+        pass
+    assert caplog.messages == [
+        f"{tmp_path} was begun in another environment (variables {{}} before, {{'OMP_NUM_THREADS': '1'}} now): "
+        "its last digits may differ from those of one that is run through."
+    ]
+    assert json.loads(path.read_text())["environment"]["variables"] == {"OMP_NUM_THREADS": "1"}

@@ -4,17 +4,15 @@ TensorFlow is imported by the stages, after the configuration was found good. Ex
 or a job of a sweep failed, 130 interrupted, 1 anything else (with its traceback).
 """
 
-import dataclasses
 import io
 import logging
-import operator
 import os
 import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -37,6 +35,7 @@ from autoslim.messages import FAMILY, describe, one_line
 from autoslim.objective import objective
 from autoslim.schema import Config
 from autoslim.startup import import_tensorflow
+from autoslim.storage import files_needed
 from autoslim.streams import keep_streams
 from autoslim.writing import sweep_dead_parts, system_reason
 
@@ -76,9 +75,6 @@ KEYS = (
     "export.formats",
 )
 """The keys that ``--help`` explains."""
-
-INPUTS = ("dataset.path", "dataset.holdout_path", "arch.path", "arch.weights", "slim.channels")
-"""The keys that name files and folders of the user's, which are only read."""
 
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 """Hydra's own sweeper, which makes nothing of what jobs return."""
@@ -153,54 +149,6 @@ def _write_to_log_file(message: str) -> None:
             handler.handle(record)
 
 
-@contextmanager
-def _files_needed(output: str, config: Config | None = None) -> Iterator[None]:
-    """Turn a file that can't be read, and a folder that can't be written, into a message with the way out.
-
-    Args:
-        output: the folder that is written.
-        config: that names what is read.
-    """
-    try:
-        yield
-    except Exception as error:
-        reason = system_reason(error)
-        name = error.filename if isinstance(error, OSError) else None
-        if isinstance(error, OSError) and name is not None:
-            reason = error.strerror
-            for key in INPUTS if config is not None else ():
-                if _is_below(name, operator.attrgetter(key)(_Keys(config))):
-                    raise AutoslimError(
-                        f"{os.fsdecode(name)} can't be read: {reason}. Give leave to read it, or "
-                        f"correct {key}."
-                    ) from error
-        if reason is None:
-            raise
-        raise AutoslimError(
-            f"cannot write {os.fsdecode(name or output)}: {reason}. Make room or choose another folder with "
-            "output=FOLDER; the same command then goes on where it stopped."
-        ) from error
-
-
-class _Keys:
-    """A configuration's keys as attributes, None where there is none of that name."""
-
-    def __init__(self, section: Any) -> None:
-        self._section = section
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._section, name, None)
-        return _Keys(value) if dataclasses.is_dataclass(value) else value
-
-
-def _is_below(name: Any, folder: str | None) -> bool:
-    """Whether a file is a path of the user's, or lies below it."""
-    if not folder or not isinstance(name, str | bytes):
-        return False
-    path = os.path.abspath(os.fsdecode(name))
-    return path == os.path.abspath(folder) or path.startswith(os.path.abspath(folder).rstrip("/") + "/")
-
-
 def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> None:
     """The stages of one job; what came out goes into the record."""
     record.arch, record.dataset, record.seed = config.arch.name, config.dataset.name, config.seed
@@ -232,10 +180,10 @@ def job(cfg: DictConfig) -> float | list[float] | None:
     record.error = "the process died without reporting (killed, or out of memory)"
     logging.raiseExceptions = False  # a full disk is reported once, not by every line for the log file
     try:
-        with _files_needed(str(folder)):
+        with files_needed(str(folder)):
             record.write(folder)
             config = validate(cfg)
-            with _files_needed(config.output, config):
+            with files_needed(config.output, config):
                 _run(config, folder, in_sweep, record)
         value = objective(config.objective, record.rows, kind_of(config.slim.method)) if judged else None
         record.status, record.error = "done", None

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from autoslim.errors import AutoslimError
 from autoslim.sealing import difference, fingerprint, sealed_json, unsealed
-from autoslim.stages.clock import elapsed, hardware
+from autoslim.stages.clock import elapsed, environment, hardware
 from autoslim.writing import PART, flush_to_disk, own_part, sweep_parts, write_whole
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,12 @@ class StageFolder:
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Write the result, with the seconds it took and a seal of the stage's files: it is then done."""
         if self.clock is not None:
-            result = {**result, "seconds": round(self.clock(), 1), "hardware": hardware()}
+            result = {
+                **result,
+                "seconds": round(self.clock(), 1),
+                "hardware": hardware(),
+                "environment": environment(),
+            }
         if writes():
             files = [path for path in sorted(self.path.iterdir()) if _is_sealed(path)]
             for path in files:
