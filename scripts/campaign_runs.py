@@ -137,6 +137,8 @@ class Command:
 
     def wait(self, seconds: float = LIMIT) -> bool:
         """Wait until it ends, at most that long; whether it has."""
+        if hasattr(self, "_status"):
+            return True
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             pid, status = os.waitpid(self.pid, os.WNOHANG)

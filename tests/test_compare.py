@@ -141,7 +141,7 @@ def test_a_stage_that_goes_on_in_another_environment_says_so(tmp_path, monkeypat
     with elapsed(path):
         pass
     assert caplog.messages == [
-        f"{tmp_path} was begun in another environment (variables {{}} before, {{'OMP_NUM_THREADS': '1'}} now): "
-        "its last digits may differ from those of one that is run through."
+        f"{tmp_path} was begun in another environment (variables {{}} before, {{'OMP_NUM_THREADS': '1'}} "
+        "now): its last digits may differ from those of one that is run through."
     ]
     assert json.loads(path.read_text())["environment"]["variables"] == {"OMP_NUM_THREADS": "1"}

@@ -120,7 +120,7 @@ OUT_OF_RANGE = [
     ),
     (
         "arch.depth=21",
-        "arch.depth=21 is out of range: a residual network has 6n + 2 layers: 8, 14, 20, ... 56.",
+        "arch.depth=21 is out of range: a residual network has 6n + 2 layers: 8, 14, 20, ... 56, at most 2000.",
     ),
     ("arch.width=0", "arch.width=0 is out of range: a whole number of 1 or more."),
     (

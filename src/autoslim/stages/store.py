@@ -217,7 +217,8 @@ class StageFolder:
                 write_atomically(self.path / "config.yaml", yaml.safe_dump(self.key, sort_keys=False))
             yield self
         finally:
-            owner.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that can't be written any more; the next run sweeps it
+                owner.unlink(missing_ok=True)
             lock.release()
 
 
