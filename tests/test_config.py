@@ -120,9 +120,10 @@ OUT_OF_RANGE = [
     ),
     (
         "arch.depth=21",
-        "arch.depth=21 is out of range: a residual network has 6n + 2 layers: 8, 14, 20, ... 56, at most 2000.",
+        "arch.depth=21 is out of range: a residual network has 6n + 2 layers: 8, 14, 20, ... 56, at most "
+        "2000.",
     ),
-    ("arch.width=0", "arch.width=0 is out of range: a whole number of 1 or more."),
+    ("arch.width=0", "arch.width=0 is out of range: a whole number in [1, 4096]."),
     (
         "dataset.name=mnist",
         "unknown dataset.name 'mnist'. There are: digits, fashion_mnist, cifar10, cifar100.",
@@ -235,7 +236,11 @@ OUT_OF_RANGE = [
     ),
     ("retrain.learning_rate=0", "retrain.learning_rate=0.0 is out of range: a number above 0, or null."),
     ("baseline.label_smoothing=1", "baseline.label_smoothing=1.0 is out of range: a share in [0, 1)."),
-    ("supernet.arms=1", "supernet.arms=1 is out of range: at least 2, the largest and the smallest width."),
+    (
+        "supernet.arms=1",
+        "supernet.arms=1 is out of range: 2, the largest and the smallest width, to 1000: each is a training "
+        "step of its own.",
+    ),
     ("retrain.init=random", "unknown retrain.init 'random'. There are: supernet, scratch."),
     ("retrain.teacher=me", "unknown retrain.teacher 'me'. There are: none, given, baseline, supernet."),
     ("retrain.distill_weight=2", "retrain.distill_weight=2.0 is out of range: a share in [0, 1]."),
