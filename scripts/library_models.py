@@ -40,11 +40,13 @@ statistics are drawn.
   the largest output; and so do the graph at full width and the model.
 - **loads**: saved as `.keras` and loaded in a fresh process without autoslim and the library: "alone". A
   layer that stays whole is of its library's class: "with its library".
+- **commit**: of autoslim, when the model was run. A process that takes over {seconds:.0f} s or {memory} GiB
+  is ended, and its row says so.
 
 {summary}
 
-| model | true MACs (million) | can be slimmed | cost right | exact | loads | kept whole, or without a rule |
-| --- | --- | --- | --- | --- | --- | --- |
+| model | true MACs (million) | can be slimmed | cost right | exact | loads | kept whole, no rule | commit |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -80,13 +82,13 @@ def row(name: str, found: dict[str, Any]) -> str:
     """The line of the table for one model."""
     if "share" not in found:
         said = found.get("raised") or found.get("refused") or "-"
-        return f"| {name} | - | - | - | - | - | {said.replace('|', '/')} |"
+        return f"| {name} | - | - | - | - | - | {said.replace('|', '/')} | {found['commit']} |"
     kinds = sorted({reason.replace("|", "/") for reason in found["uncovered"].values()})
     more = f"; and {len(kinds) - 3} more kinds" if len(kinds) > 3 else ""
     return (
         f"| {name} | {found['macs'] / 1e6:,.1f} | {100 * found['share']:.2f} % "
         f"| {cost_is(found)} | {'yes' if is_exact(found) else 'NO'} | {found['loads']} "
-        f"| {'; '.join(kinds[:3]) or 'none'}{more} |"
+        f"| {'; '.join(kinds[:3]) or 'none'}{more} | {found['commit']} |"
     )
 
 
@@ -95,7 +97,9 @@ def write(results: dict[str, dict[str, Any]], path: Path) -> None:
     ordered = {name: results[name] for name in MODELS if name in results}
     path.write_text(json.dumps(ordered, indent=1) + "\n")
     versions = f" with Keras {version('keras')} and TensorFlow {version('tensorflow')}"
-    head = HEAD.format(versions=versions, tolerance=TOLERANCE, summary=summary(ordered))
+    head = HEAD.format(
+        versions=versions, tolerance=TOLERANCE, summary=summary(ordered), seconds=SECONDS, memory=MEMORY
+    )
     rows = [row(name, found) for name, found in ordered.items()]
     path.with_suffix(".md").write_text(head + "\n".join(rows) + "\n")
 
