@@ -1,4 +1,4 @@
-"""What a cheaper search costs and what it loses, beside the naive one, over seeds.
+"""What a cheaper search costs and what it loses, compared with the naive one, over seeds.
 
     python scripts/benchmark_search.py --dataset fashion_mnist --path /usr/share/datasets/fashion-mnist
     python scripts/benchmark_search.py --dataset digits --modes naive exact halving+lazy

@@ -59,7 +59,7 @@ def arguments(name: str) -> tuple[str, dict[str, Any]]:
         word, _, value = part.partition(":")
         if word not in WORDS or (place == 0) != (word in MODES):
             raise AutoslimError(
-                f"{name!r} is no way to search: expected one of {', '.join(MODES)}, then, each behind a +, "
+                f"{name!r} does not name a search: expected one of {', '.join(MODES)}, then, each after +, "
                 f"any of {', '.join(word for word in WORDS if word not in MODES)}; or one of "
                 f"{', '.join(RIVALS)}. For example halving+lazy."
             )
@@ -139,7 +139,7 @@ def steady_seconds(marks: Sequence[tuple[float, float]], skip: int = 2) -> float
 
 @dataclass(frozen=True)
 class Summary:
-    """A way to search beside naive, over the seeds that both were run with."""
+    """A way to search compared with naive, over the seeds that both were run with."""
 
     name: str
     seeds: int

@@ -25,7 +25,7 @@ Widths = dict[str, int]  # convolution -> output channels; those left out have a
 
 
 class Conv(nn.Module):
-    """Convolution and, unless told otherwise, batch norm of the channels that are active."""
+    """Convolution and, by default, batch norm of the channels that are active."""
 
     def __init__(
         self, name: str, inputs: int, outputs: int, kernel: int, stride: int = 1, **more: Any
@@ -288,7 +288,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             answer = side.answer(json.loads(line))
-        except Exception as error:  # told to the other side, which goes on without this figure
+        except Exception as error:  # reported to the other side, which goes on without this figure
             answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         print(json.dumps(answer), flush=True)
 

@@ -1,4 +1,4 @@
-"""What training costs beside what else one would run, everything with its rival in one run, as ratios.
+"""What training costs compared with its alternatives, everything with its rival in one run, as ratios.
 
     python scripts/benchmark_training.py                                   # all parts but PyTorch
     python scripts/benchmark_training.py --parts fit sandwich --arch resnet56 --rounds 9
@@ -6,14 +6,14 @@
 
 Parts:
 
-- fit: autoslim's loop beside Keras's `fit` and `train_on_batch`, same network, batch, optimizer and steps.
-- sandwich: the sandwich step beside a plain Keras step, and beside its floor, the sum of the arms' FLOPs.
+- fit: autoslim's loop against Keras's `fit` and `train_on_batch`, same network, batch, optimizer and steps.
+- sandwich: the sandwich step against a plain Keras step, and against its floor, the sum of the arms' FLOPs.
 - memory: peak memory of these two, each in a process of its own: what is resident above what the process held
   with the network and a batch in place; optimizer slots, gradients and the memory of tracing count.
-- input: the input pipeline alone beside the training step that it feeds, a batch each: digits and 28x28 grey
+- input: the input pipeline alone against the training step that it feeds, a batch each: digits and 28x28 grey
   images on resnet20, 224x224 crops of JPEG files on mobilenet_v2.
 - scaling: seconds of a plain and a sandwich step with batch, width and depth.
-- torch: our plain and sandwich steps beside PyTorch's on the same networks and the same arms, NCHW and
+- torch: our plain and sandwich steps against PyTorch's on the same networks and the same arms, NCHW and
   channels-last, eager and, with --compile, compiled. PyTorch runs in a process of its own, with the
   interpreter --torch-python; without it this part is left out.
 
@@ -58,7 +58,7 @@ def batch_of(name: str, options: Options) -> int:
 
 
 def measure_fit(options: Options, records: Records) -> list[Bar]:
-    """autoslim's loop beside Keras's."""
+    """autoslim's loop against Keras's."""
     rows, bars = [], []
     for name in options.arch:
         batch = batch_of(name, options)
@@ -78,7 +78,7 @@ def measure_fit(options: Options, records: Records) -> list[Bar]:
 
 
 def measure_sandwich(options: Options, records: Records) -> list[Bar]:
-    """The sandwich step beside a plain Keras step and the floor."""
+    """The sandwich step against a plain Keras step and the floor."""
     rows, bars = [], []
     for name in options.arch:
         batch = batch_of(name, options)
@@ -150,7 +150,7 @@ def _resident(field: str) -> float:
 
 
 def measure_input(options: Options, records: Records) -> list[Bar]:
-    """The input pipeline alone beside the training step."""
+    """The input pipeline alone against the training step."""
     rows, bars = [], []
     for name in options.cases:
 
@@ -216,7 +216,7 @@ def _scaling(depth: int, width: int, batch: int, options: Options) -> dict[str, 
 
 
 def measure_torch(options: Options, records: Records) -> list[Bar]:
-    """Our steps beside PyTorch's."""
+    """Our steps against PyTorch's."""
     if options.torch_python is None:
         print("\ntorch: left out; name an interpreter that has PyTorch with --torch-python.")
         return []

@@ -42,7 +42,7 @@ class Condition(NamedTuple):
         except ValueError:
             found = cls("")
         if found.kind not in ERRORS or (found.size > 0) != (found.kind != "perfect"):
-            raise AutoslimError(f"{name!r} is no condition: expected perfect, error:POINTS or bias:POINTS.")
+            raise AutoslimError(f"{name!r} is unknown: expected perfect, error:POINTS or bias:POINTS.")
         return found
 
 

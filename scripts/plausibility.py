@@ -326,14 +326,19 @@ def given_checks(work: Path, overrides: list[str], images: Images) -> Iterator[C
     yield from checks_of("own model", found, images)
 
 
-def main() -> int:
-    """Run all that was asked for and print the table."""
+def options() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, help="class folders: train/<class>/*, val/<class>/*")
     parser.add_argument("--cifar10", type=Path, help="CIFAR-10's binary files")
     parser.add_argument("--work", type=Path, required=True, help="folder for outputs")
     parser.add_argument("--per-class", type=int, default=100, help="training images of a class (100)")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run all that was asked for and print the table."""
+    given = options()
     introduce()
     given.work.mkdir(parents=True, exist_ok=True)
     checks: list[Check] = []

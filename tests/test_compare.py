@@ -123,11 +123,12 @@ def test_times_in_units_of_the_baseline() -> None:
     seconds = {"supernet": 50.0, "search": 20.0, "retrain 0.5": 30.0}
     stages = {"supernet": 0.3, "search": 0.1, "retrain 0.5": 0.25}
     line = "bill, retrain 0.5: 0.650 baseline trainings (supernet 0.300 + search 0.100 + retrain 0.5 0.250)"
-    timed = Bill(stages, False, seconds, 80.0, ("a, 2 CPU cores", "b, 4 CPU cores"))
+    slim = ("retrain 0.5",)
+    timed = Bill(stages, slim, False, seconds, 80.0, ("a, 2 CPU cores", "b, 4 CPU cores"))
     assert timed.lines() == [f"{line}; time 1:40, 1.250 of the baseline's"]
     assert "can't be compared" in timed.about_time()
-    assert Bill(stages, False, seconds).lines() == [f"{line}; time 1:40, - of the baseline's"]
-    assert Bill(stages).lines() == [f"{line}; time -"]
+    assert Bill(stages, slim, False, seconds).lines() == [f"{line}; time 1:40, - of the baseline's"]
+    assert Bill(stages, slim).lines() == [f"{line}; time -"]
 
 
 def test_a_stage_that_goes_on_in_another_environment_says_so(tmp_path, monkeypatch, caplog):

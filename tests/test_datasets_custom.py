@@ -10,6 +10,7 @@ from trees import read
 
 from autoslim.config import compose
 from autoslim.datasets import custom
+from autoslim.datasets.given_labels import LabelKinds
 from autoslim.errors import AutoslimError
 from autoslim.stages import run_stages
 
@@ -109,7 +110,7 @@ def test_arguments_grey_images_and_images_held_apart():
         ("soft", {}, "labels are float64 [30, 3] for 30 images: expected one whole number for each image"),
         (
             "wide",
-            {"classes": 3},
+            {"kinds": LabelKinds(classes=3)},
             "labels of train images go from 1 to 1099511627776, but there are 3 classes",
         ),
         ("fails", {}, "failed with OSError: no such disk It was called with () and should return"),

@@ -250,5 +250,5 @@ def test_tfds(tmp_path):
         "to one of them.",
         tfds, "own_animals", str(tmp_path / "tfds"), test="held",
     )  # fmt: skip
-    with pytest.raises(AutoslimError, match=r"^dataset\.name=no_such_set cannot be had from tensorflow-"):
+    with pytest.raises(AutoslimError, match=r"^dataset\.name=no_such_set could not be loaded by tensorflow-"):
         tfds("no_such_set", str(tmp_path))

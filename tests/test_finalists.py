@@ -11,7 +11,7 @@ from autoslim.config import compose
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.experiment import Experiment
 
-FINAL = {**TINY, "slim.finalists": 3, "slim.finalist_epochs": 1.0, "slim.levels": 4, "slimming": "random"}
+FINAL = {**TINY, "slim.finalists": 3, "slim.levels": 4, "slimming": "random"}
 
 
 def run(output: Path, stages: str = "[supernet,search]", **settings: object) -> Outcome:

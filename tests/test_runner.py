@@ -14,7 +14,7 @@ from autoslim.schema import STAGES
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.preflight import check_before
 from autoslim.stages.record import Look, Need, Piece, Stage, record
-from autoslim.stages.runner import Run
+from autoslim.stages.runner import Runner
 from autoslim.stages.warn import warned
 
 
@@ -38,7 +38,7 @@ def counting(name: str = "count", **fields) -> tuple[Stage, list[str]]:
 
 def test_a_stage_is_done_once_and_reused(experiment, capsys, caplog):
     stage, calls = counting()
-    first, second = Run(experiment, ["count"]), Run(experiment, ["count"])
+    first, second = Runner(experiment, ["count"]), Runner(experiment, ["count"])
     first.stage(stage)
     second.stage(stage)
     folder = stage.folder(experiment)
@@ -54,7 +54,7 @@ def test_another_key_is_another_folder(experiment, tmp_path):
     stage, calls = counting()
     other = Experiment(compose({**TINY, "output": tmp_path, "seed": 1}))
     for one in (experiment, other):
-        Run(one, []).stage(stage)
+        Runner(one, []).stage(stage)
     assert len(set(calls)) == 2
 
 
@@ -64,7 +64,7 @@ def test_a_folder_for_each_piece_of_work(experiment):
             yield Piece(stage, stage.folder(run.experiment, name), (name,), name)
 
     stage, calls = counting(pieces=pieces)
-    run = Run(experiment, [])
+    run = Runner(experiment, [])
     run.stage(stage)
     assert len(calls) == 2
     assert {label: result["what"] for label, result in run.finished.items()} == {
@@ -76,15 +76,15 @@ def test_a_folder_for_each_piece_of_work(experiment):
 def test_what_is_not_enough_is_done_again(experiment):
     stage, calls = counting(done=lambda experiment, folder: len(calls) > 1)
     for _ in range(3):
-        Run(experiment, []).stage(stage)
+        Runner(experiment, []).stage(stage)
     assert len(calls) == 2
 
 
 def test_a_result_that_lacks_a_field_is_refused(experiment):
     stage, _ = counting()
-    Run(experiment, []).stage(stage)
+    Runner(experiment, []).stage(stage)
     with pytest.raises(AutoslimError, match=r"is damaged \(no top1 in it\)"):
-        Run(experiment, []).stage(replace(stage, fields=("macs", "top1")))
+        Runner(experiment, []).stage(replace(stage, fields=("macs", "top1")))
 
 
 def needing(stage: Stage, **fields) -> Callable:
@@ -98,30 +98,30 @@ def test_what_is_needed_is_refused_or_run(experiment):
     with pytest.raises(AutoslimError, match=message):
         check_before(experiment, [second])
     with pytest.raises(AutoslimError, match=message):
-        Run(experiment, []).stage(second)
+        Runner(experiment, []).stage(second)
     check_before(experiment, [first, second])  # it will have run
     assert not calls and not first_calls
     implied = replace(first, implied=True)
     second = replace(second, needs=needing(implied))
     check_before(experiment, [second])
-    run = Run(experiment, [])
+    run = Runner(experiment, [])
     run.stage(second)
     assert list(run.finished) == ["first", "second"] and len(first_calls) == len(calls) == 1
-    Run(experiment, []).stage(second)
+    Runner(experiment, []).stage(second)
     assert len(first_calls) == len(calls) == 1
 
 
 def test_what_is_done_needs_nothing(experiment):
     lacking, _ = counting("first")
     stage, _ = counting("second")
-    Run(experiment, []).stage(stage)
+    Runner(experiment, []).stage(stage)
     check_before(experiment, [replace(stage, needs=needing(lacking))])
 
 
 def test_a_stage_with_nothing_to_do_says_why(experiment, caplog):
     stage, calls = counting(skip=lambda experiment: "not today")
     caplog.set_level("INFO")
-    run = Run(experiment, [])
+    run = Runner(experiment, [])
     run.stage(stage)
     assert not calls and not run.finished and "count: not today" in caplog.messages
 

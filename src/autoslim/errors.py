@@ -18,6 +18,16 @@ def first_line(error: BaseException, most: int = 200) -> str:
     return lines[0][:most]
 
 
+def either(names: Iterable[str]) -> str:
+    """Names as alternatives.
+
+    >>> either(["flops", "params", "memory"]), either(["flops"])
+    ('flops, params or memory', 'flops')
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def near(word: str, options: Iterable[str]) -> str:
     """A sentence that names the options closest to ``word``, or nothing.
 

@@ -9,6 +9,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from autoslim.errors import AutoslimError, near
+from autoslim.resources import RESOURCES
 from autoslim.schema.config import STAGES
 
 FAMILY = (
@@ -29,8 +30,7 @@ HINTS = {
     "model": "arch",
     "data": "dataset",
     "method": "slimming",
-    "flops": "slim.limits.flops",
-    "params": "slim.limits.params",
+    **{name: f"slim.limits.{name}" for name in RESOURCES},
 }
 """What people type by habit from other tools, and the key that they look for."""
 

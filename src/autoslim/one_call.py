@@ -18,6 +18,7 @@ from autoslim.datasets.divided import Divided, Division, divided, images_of
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.sorting import sort_channels
+from autoslim.kinds import METHODS
 from autoslim.reporting.network import NetworkResult
 from autoslim.reporting.slimmed import Slimmed
 from autoslim.reporting.statistics import guessing, near_chance, standard_error
@@ -28,7 +29,6 @@ from autoslim.scoring import images_in
 from autoslim.slimming.calibrate import calibrate
 from autoslim.slimming.importance import CRITERIA
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.methods import METHODS
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.scored import ScoreFile
@@ -132,9 +132,7 @@ def _result(
         target,
         metric=found.metric,
         loss=found.loss,
-        flops=cost.flops,
-        params=cost.params,
-        memory=cost.memory,
+        cost=cost,
         channels=channels,
         folder="",
         measure=found.measure,

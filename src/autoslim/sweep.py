@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 
 from autoslim.kinds import METHODS, place_of
 from autoslim.metrics import TOP1, Metric
+from autoslim.reporting import units
+from autoslim.resources import COUNTED, RESOURCES
 from autoslim.writing import write_whole
 
-MEASURES = ("metric", "flops", "params")
-"""What is averaged over seeds: the metric (top-1, for classes), multiply-accumulates, parameters."""
+MEASURES = ("metric", *COUNTED)
+"""What is averaged over seeds: the metric (top-1, for classes), and costs."""
 
 _SHARED = ("arch", "dataset", "seed", "slim.target")
 """Overrides that do not set groups apart by themselves: they stand in columns of their own."""
@@ -148,13 +150,17 @@ def summarise(folder: Path) -> Summary:
     return Summary(jobs, group_jobs(jobs))
 
 
-def _measured(group: Group, name: str, scale: float, digits: int) -> str:
+def _measured(group: Group, name: str) -> str:
     """Mean and deviation as people read them; ``-`` where nothing was measured."""
     if name not in group.mean:
         return "-"
-    std = group.std[name]
-    text = f"{group.mean[name] * scale:.{digits}f}"
-    return text if not std else f"{text} ± {std * scale:.{digits}f}"
+    mean, std = group.mean[name], group.std[name]
+    if name == "metric":
+        scale, digits = (100.0, 2) if group.measure.percent else (1.0, 4)
+        shown = [f"{value * scale:.{digits}f}" for value in (mean, std or 0.0)]
+    else:
+        shown = [units.amount(value, name) for value in (mean, std or 0.0)]
+    return " ± ".join(shown if std else shown[:1])
 
 
 def table_lines(summary: Summary) -> list[str]:
@@ -163,17 +169,12 @@ def table_lines(summary: Summary) -> list[str]:
         return ["No job has a result."]
     heads = {group.measure.head for group in summary.groups}
     title = heads.pop() if len(heads) == 1 else "metric"
-    head = ["arch", "dataset", "network", "target", "n", title, "MFLOPs", "params (k)", "settings"]
+    costs = [RESOURCES[name].head for name in COUNTED]
+    head = ["arch", "dataset", "network", "target", "n", title, *costs, "settings"]
     rows = [head]
     for g in summary.groups:
         target = "-" if g.target is None else f"{g.target:g}"
-        share = g.measure.percent
-        measures = (
-            ("metric", 100.0 if share else 1.0, 2 if share else 4),
-            ("flops", 1e-6, 2),
-            ("params", 1e-3, 1),
-        )
-        cells = [_measured(g, name, scale, digits) for name, scale, digits in measures]
+        cells = [_measured(g, name) for name in MEASURES]
         rows.append([g.arch, g.dataset, g.network, target, str(len(g.seeds)), *cells, g.settings])
     if not any(row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]

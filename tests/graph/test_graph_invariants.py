@@ -8,6 +8,7 @@ from cases import CASES, graph_of, images_for, random_widths
 from counting import count, peak_memory
 
 from autoslim.graph import ChannelGraph, rules
+from autoslim.resources import COUNTED
 
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -130,7 +131,7 @@ def test_cost_of_a_batch_of_widths_is_one_by_one_and_never_rises_when_a_group_na
         rows.append(narrow)
     for convention in ("macs", "with_norm", "all"):
         batch = graph.cost(np.stack(rows), convention)
-        for field in ("flops", "params", "memory"):
+        for field in COUNTED:
             values = batch.of(field)
             assert values.dtype == np.int64
             assert values.tolist() == [graph.cost(row, convention).of(field) for row in rows]

@@ -24,7 +24,7 @@ def test_costs_are_those_of_the_same_network_for_images_of_that_size():
         cost = graph.cost(widths, convention)
         small = ChannelGraph(fixed).materialize(widths)
         assert (cost.flops, cost.params) == count(small, convention)
-        assert cost.memory == peak_memory(small) == graph.live_memory(widths).max()
+        assert cost.memory == peak_memory(small) == graph.amounts("memory", widths).max()
     assert sum(row.flops for row in graph.layer_costs(widths)) == graph.cost(widths).flops
     assert Segments(graph).macs(widths).sum() == graph.cost(widths).flops
 

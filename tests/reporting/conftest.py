@@ -7,12 +7,15 @@ from autoslim.reporting.network import NetworkResult
 from autoslim.slimming.trajectory import Point, Trajectory
 
 GROUPS = (("stem", 8), ("block1|conv", 16), ("block2", 16), ("head", 32))
-FULL = Cost(40_000_000, 500_000, 262_144)
+FULL = Cost({"flops": 40_000_000, "params": 500_000, "memory": 262_144})
 
 
 def point(widths, group, share, loss, top1, macs):
-    flops, params, memory = (round(share * FULL.of(name)) for name in ("flops", "params", "memory"))
-    return Point(widths, group, flops, params, memory, share, loss, 0.02, top1, macs)
+    return Point(widths, group, costing(share), share, loss, 0.02, top1, macs)
+
+
+def costing(share):
+    return Cost({name: round(share * amount) for name, amount in FULL.items()})
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def trajectory():
         point((8, 8, 8, 16), 2, 0.48, 0.41, 0.87, 2 * per_pass),
     )
     names = tuple(name for name, _ in GROUPS)
-    return Trajectory(names, "flops", FULL.flops, FULL.params, FULL.memory, 200, points)
+    return Trajectory(names, "flops", FULL, 200, points)
 
 
 @pytest.fixture
@@ -44,10 +47,8 @@ def results(trajectory):
 
     def network(kind, target, top1, share, widths):
         files = {"model": f"outputs/{kind}/model.keras", "channels": f"outputs/{kind}/channels.yaml"}
-        costs = [round(share * FULL.of(name)) for name in ("flops", "params", "memory")]
-        return NetworkResult(
-            kind, target, top1, 0.3, *costs, dict(zip(names, widths, strict=True)), f"outputs/{kind}", files
-        )
+        channels = dict(zip(names, widths, strict=True))
+        return NetworkResult(kind, target, top1, 0.3, costing(share), channels, f"outputs/{kind}", files)
 
     return [
         network("uniform", 0.5, 0.94, 0.49, (6, 11, 11, 23)),

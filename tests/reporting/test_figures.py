@@ -11,6 +11,7 @@ import pytest
 
 from autoslim.reporting import figures
 from autoslim.reporting.network import NetworkResult
+from autoslim.resources import Cost
 
 
 def overlapping(texts, figure):
@@ -53,7 +54,7 @@ def test_the_loser_is_drawn_too(results):
 def test_channels_stay_readable(count, networks):
     groups = [(f"stage{i // 10}_block{i % 10}_conv1_expand", 2 ** (4 + i % 7)) for i in range(count)]
     results = [
-        NetworkResult(kind, target, 0.9, 0.3, 1, 1, 1, {n: max(1, int(s * target)) for n, s in groups}, "")
+        NetworkResult(kind, target, 0.9, 0.3, Cost({}), {n: max(1, int(s * target)) for n, s in groups}, "")
         for target in (0.7, 0.5, 0.3)
         for kind in ("autoslim", "uniform")
     ][:networks]

@@ -10,7 +10,7 @@ import pytest
 from autoslim.errors import AutoslimError
 from autoslim.reporting.bill import Bill
 from autoslim.reporting.headline import headlines
-from autoslim.reporting.markdown import report_markdown
+from autoslim.reporting.markdown import Facts, report_markdown
 from autoslim.reporting.statistics import interval, mcnemar
 from autoslim.slimming.trajectory import Exchange
 
@@ -55,22 +55,25 @@ def text(results, full, trajectory, groups):
     slim[:14] = False
     even[4:16] = False
     return report_markdown(
-        results,
-        full,
-        arch="resnet20",
-        dataset="digits",
-        seed=3,
-        test_images=200,
-        trajectory=trajectory,
-        values={"AutoSlim 0.5": slim, "uniform 0.5": even},
-        bill=Bill(
-            {"baseline": 1.0, "supernet": 0.5, "search": 0.1, "retrain 0.5": 0.25, "uniform 0.5": 0.25}
-        ),
-        groups=groups,
-        figures={"Accuracy against FLOPs": "outputs/report/accuracy flops.png"},
-        program=lambda file: f"FILE = {file}\n",
-        command="python -m autoslim seed=3",
-        folder="outputs/report",
+        Facts(
+            results,
+            full,
+            arch="resnet20",
+            dataset="digits",
+            seed=3,
+            test_images=200,
+            trajectory=trajectory,
+            values={"AutoSlim 0.5": slim, "uniform 0.5": even},
+            bill=Bill(
+                {"baseline": 1.0, "supernet": 0.5, "search": 0.1, "retrain 0.5": 0.25, "uniform 0.5": 0.25},
+                ("retrain 0.5",),
+            ),
+            groups=groups,
+            figures={"Accuracy against FLOPs": "outputs/report/accuracy flops.png"},
+            program=lambda file: f"FILE = {file}\n",
+            command="python -m autoslim seed=3",
+            folder="outputs/report",
+        )
     )
 
 
@@ -130,12 +133,12 @@ def test_the_search_says_how_many_steps_the_images_decided(results, full, trajec
     known = [dataclasses.replace(point, lead=lead) for point, lead in zip(steps, leads, strict=True)]
     facts = {"arch": "resnet20", "dataset": "digits", "seed": 0, "test_images": 200}
     path = dataclasses.replace(trajectory, points=(first, *known))
-    text = report_markdown(results, full, trajectory=path, **facts)
+    text = report_markdown(Facts(results, full, trajectory=path, **facts))
     assert "In 1 of 2 steps the group that was narrowed was ahead of every other one by 2 standard" in text
     assert "(median lead: 1.5)" in text
     assert (
         "standard errors"
-        not in report_markdown(results, full, trajectory=trajectory, **facts)
+        not in report_markdown(Facts(results, full, trajectory=trajectory, **facts))
         .split("## The search")[1]
         .split("##")[0]
     )
@@ -144,7 +147,7 @@ def test_the_search_says_how_many_steps_the_images_decided(results, full, trajec
 def test_a_search_that_looked_at_fewer_images_says_so(results, full, trajectory):
     def told(path):
         facts = {"arch": "resnet20", "dataset": "digits", "seed": 0, "test_images": 200}
-        return report_markdown(results, full, trajectory=path, **facts)
+        return report_markdown(Facts(results, full, trajectory=path, **facts))
 
     *points, last = trajectory.points
     fewer = dataclasses.replace(
@@ -169,12 +172,12 @@ def test_figures_by_relative_path_and_the_command(text):
 
 
 def test_what_is_unknown_is_left_out(results, full):
-    text = report_markdown(results[:1], full, arch="net", dataset="digits", seed=0, test_images=200)
+    text = report_markdown(Facts(results[:1], full, arch="net", dataset="digits", seed=0, test_images=200))
     assert re.findall("^## (.*)", text, re.M) == ["Results", "Loading a network"]
     assert row(text, "uniform 0.5")[4] == "-"
 
 
 def test_untested_differences_say_so(results, full):
-    text = report_markdown(results, full, arch="net", dataset="digits", seed=0, test_images=200)
+    text = report_markdown(Facts(results, full, arch="net", dataset="digits", seed=0, test_images=200))
     assert "(93.00 % against 94.00 %); not tested." in text
     assert row(text, "0.5")[5:] == ["-", "-", "-"]

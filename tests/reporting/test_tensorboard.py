@@ -5,9 +5,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from autoslim.reporting import figures
-from autoslim.reporting.tensorboard import LOSS, write_report
+from autoslim.reporting.tensorboard import write_report
 
-TOP1 = "accuracy/top1_by_kflops"
+TOP1, LOSS = "accuracy/top1_by_flops", "accuracy/loss_by_flops"
 
 
 def read(folder):
@@ -23,21 +23,21 @@ def curve(events):
     return [(step, pytest.approx(float(value))) for step, value in events]
 
 
-def test_curves_widths_and_images(tmp_path, results, trajectory):
+def test_curves_widths_and_images(tmp_path, results, full, trajectory):
     images = {"search": figures.search_curve(trajectory, [0.5])}
     for _ in range(2):  # a second report takes the place of the first
-        write_report(tmp_path, results, trajectory, images)
+        write_report(tmp_path, results, full, "flops", trajectory, images)
     supernet = read(tmp_path / "supernet")
     assert curve(supernet[TOP1]) == [
-        (19_200, 0.87),
-        (26_000, 0.90),
-        (32_000, 0.91),
-        (40_000, 0.92),
+        (480, 0.87),
+        (650, 0.90),
+        (800, 0.91),
+        (1000, 0.92),
     ]
-    assert curve(supernet[LOSS]) == [(19_200, 0.41), (26_000, 0.35), (32_000, 0.32), (40_000, 0.3)]
-    assert curve(read(tmp_path / "autoslim")[TOP1]) == [(19_200, 0.93), (26_000, 0.95)]
-    assert curve(read(tmp_path / "uniform")[TOP1]) == [(19_600, 0.94)]
-    assert curve(read(tmp_path / "baseline")[TOP1]) == [(40_000, 0.95)]
+    assert curve(supernet[LOSS]) == [(480, 0.41), (650, 0.35), (800, 0.32), (1000, 0.3)]
+    assert curve(read(tmp_path / "autoslim")[TOP1]) == [(480, 0.93), (650, 0.95)]
+    assert curve(read(tmp_path / "uniform")[TOP1]) == [(490, 0.94)]
+    assert curve(read(tmp_path / "baseline")[TOP1]) == [(1000, 0.95)]
     search = read(tmp_path / "search")
     assert curve(search["widths/block1|conv"]) == [(0, 16), (1, 16), (2, 8), (3, 8)]
     assert curve(search["search/share"]) == [(0, 1.0), (1, 0.8), (2, 0.65), (3, 0.48)]
@@ -45,6 +45,6 @@ def test_curves_widths_and_images(tmp_path, results, trajectory):
     assert shown[1][2].startswith(b"\x89PNG")
 
 
-def test_results_alone(tmp_path, results):
-    write_report(tmp_path / "new", results)
+def test_results_alone(tmp_path, results, full):
+    write_report(tmp_path / "new", results, full)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["autoslim", "baseline", "uniform"]

@@ -5,13 +5,13 @@ import logging
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from autoslim.reporting import terminal
 from autoslim.reporting.network import NetworkResult
+from autoslim.resources import Cost
 
 
 class Clock:
@@ -154,25 +154,21 @@ def test_log_records_go_above_the_bar(tty):
 
 
 def result(network, target, top1, flops):
-    return NetworkResult(network, target, top1, 0.3, flops, 270_000, 131_072, {"conv": 8}, "/out/x")
+    cost = Cost({"flops": flops, "params": 270_000, "memory": 131_072})
+    return NetworkResult(network, target, top1, 0.3, cost, {"conv": 8}, "/out/x")
 
 
-FULL = SimpleNamespace(flops=40_000_000, params=540_000, memory=262_144)
+FULL = Cost({"flops": 40_000_000, "params": 540_000, "memory": 262_144})
 
 
 def test_the_final_table(plain):
     results = [result("uniform", 0.5, 0.9, 19_990_000), result("autoslim", 0.5, 0.91234, 20_000_000)]
-    terminal.show(terminal.results_table([*results, result("baseline", None, 0.93, 40_000_000)], fake(FULL)))
+    terminal.show(terminal.results_table([*results, result("baseline", None, 0.93, 40_000_000)], FULL))
     rows = [line.split() for line in plain.file.getvalue().splitlines() if line.strip()]
     assert rows[0] == ["network", "top-1", "%", "FLOPs", "params", "memory", "FLOPs", "/", "full"]
     assert rows[2] == ["baseline", "93.00", "40", "M", "270", "k", "128", "KiB", "1.000"]
     assert rows[3] == ["AutoSlim", "0.5", "91.23", "20", "M", "270", "k", "128", "KiB", "0.500"]
     assert rows[4] == ["uniform", "0.5", "90.00", "20", "M", "270", "k", "128", "KiB", "0.500"]
-
-
-def fake(full):
-    full.of = lambda resource: getattr(full, resource)
-    return full
 
 
 def test_long_paths_stay_whole(plain):
@@ -184,7 +180,7 @@ def test_long_paths_stay_whole(plain):
 
 
 def test_a_row_has_what_a_sweep_gathers():
-    row = result("autoslim", 0.5, 0.9, 20_000_000).row(fake(FULL))
+    row = result("autoslim", 0.5, 0.9, 20_000_000).row(FULL)
     keys = ("network", "target", "metric", "flops", "params", "memory", "folder")
     assert [row[key] for key in keys] == ["autoslim", 0.5, 0.9, 20_000_000, 270_000, 131_072, "/out/x"]
     assert (row["flops_share"], row["params_share"], row["memory_share"]) == (0.5, 0.5, 0.5)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from autoslim.errors import AutoslimError
 from autoslim.reporting import figures
-from autoslim.reporting.markdown import report_markdown
+from autoslim.reporting.markdown import Facts, report_markdown
 from autoslim.reporting.side_by_side import side_by_side
 from autoslim.reporting.statistics import rank_correlation
 from autoslim.reporting.trust import Judged, trust
@@ -155,16 +155,18 @@ def test_another_method_in_front(methods, full):
 
 def test_the_report_names_the_methods(methods, full, trajectory, groups):
     text = report_markdown(
-        methods,
-        full,
-        arch="net",
-        dataset="digits",
-        seed=0,
-        test_images=200,
-        trajectory=trajectory,
-        kind="random",
-        judged=(networks(), 500),
-        groups=groups,
+        Facts(
+            methods,
+            full,
+            arch="net",
+            dataset="digits",
+            seed=0,
+            test_images=200,
+            trajectory=trajectory,
+            kind="random",
+            judged=(networks(), 500),
+            groups=groups,
+        )
     )
     order = re.findall(r"^\| (baseline|(?:AutoSlim|uniform|random|sensitivity) 0\.\d) +\|", text, re.M)[:6]
     assert order == [

@@ -48,9 +48,9 @@ def test_names_of_modes():
     [
         (
             "lazy",
-            "'lazy' is no way to search: expected one of naive, exact, halving, then, each behind a",
+            "'lazy' does not name a search: expected one of naive, exact, halving, then, each after +",
         ),
-        ("exact+naive", "'exact\\+naive' is no way to search: "),
+        ("exact+naive", "'exact\\+naive' does not name a search: "),
         ("exact:2", "^'exact:2': exact takes no value, and got '2'.$"),
         ("uniform:2", "^'uniform:2': uniform takes no value, and got '2'.$"),
         ("halving:x", "^'halving:x': expected a number behind halving:, got 'x'.$"),

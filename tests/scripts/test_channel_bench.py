@@ -99,7 +99,7 @@ def test_a_bias_is_of_a_group_and_grows_as_it_narrows(judge):
 
 @pytest.mark.parametrize("name", ["perfect:1", "error", "wrong:1", "error:x", "error:-1"])
 def test_wrong_conditions_are_refused(name):
-    with pytest.raises(AutoslimError, match=f"'{name}' is no condition"):
+    with pytest.raises(AutoslimError, match=f"'{name}' is unknown: expected"):
         Condition.named(name)
 
 

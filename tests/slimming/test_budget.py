@@ -17,7 +17,7 @@ def test_a_budget_is_met_when_all_limits_are():
     params = 0.6 * channels.cost().params
     both = search(channels, levels, batches(), target=[0.9], limits={"params": params})
     assert both.points[: len(alone.points)] == alone.points and len(both.points) > len(alone.points)
-    assert both.at(0.9, {"params": params}).params <= params < both.points[-2].params
+    assert both.at(0.9, {"params": params}).cost.params <= params < both.points[-2].cost.params
     assert not both.reaches(0.9, {"params": 1})
 
 

@@ -63,13 +63,13 @@ def levels(made):
 def begun(made, budget, widths):
     """A path whose only point beside the full network is at `widths`, within half of the FLOPs."""
     point = [
-        Point(tuple(int(x) for x in w), None, c.flops, c.params, c.memory, budget.share(c), 1, 0, 0, 1)
+        Point(tuple(int(x) for x in w), None, c, budget.share(c), 1, 0, 0, 1)
         for w in (made.full, np.array(widths, np.int32))
         for c in [budget.cost(w)]
     ]
     full = budget.full
     names = tuple(group.name for group in made.groups)
-    return Trajectory(names, "flops", full.flops, full.params, full.memory, IMAGES, tuple(point))
+    return Trajectory(names, "flops", full, IMAGES, tuple(point))
 
 
 def exchanged(made, levels, scorer, moves=9, target=0.5, start=None):

@@ -99,7 +99,7 @@ def test_a_step_saves_something_of_a_violated_budget(made, levels):
     limits = {"memory": 0.6 * made.cost().memory}
     path = search(made, levels, Additive(made, levels, 0), target=0.99, limits=limits)
     for before, point in itertools.pairwise(path.points):
-        now, then = (made.live_memory(np.array(p.widths)) for p in (before, point))
+        now, then = (made.amounts("memory", np.array(p.widths)) for p in (before, point))
         over_flops = before.share > 0.99
         assert over_flops or ((now > limits["memory"]) & (then < now)).any()
 

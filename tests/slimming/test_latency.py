@@ -120,8 +120,8 @@ def _measured(model):
 
 
 def test_search_and_uniform_meet_the_target_as_measured(channels, levels, model):
-    found = search(channels, levels, batches(), target=[0.5], resource="latency", latency=model)
     budget = Budget(channels, "latency", latency=model)
+    found = search(channels, levels, batches(), target=[0.5], budget=budget)
     full = blocked(channels.materialize(channels.full))
     for widths in (np.array(found.at(0.5).widths), uniform_widths(budget, levels, 0.5)):
         (share,) = model.learn([widths], 0.5)
@@ -155,9 +155,7 @@ def test_a_network_that_was_measured_above_the_target_is_not_chosen_again(channe
     budget = Budget(channels, "latency", latency=latency)
     trajectory, tried = None, []
     for _ in range(8):
-        trajectory = search(
-            channels, levels, batches(), target=[0.5], resource="latency", latency=latency, start=trajectory
-        )
+        trajectory = search(channels, levels, batches(), target=[0.5], budget=budget, start=trajectory)
         tried.append(trajectory.at(0.5).widths)
         (share,) = latency.learn([np.array(tried[-1])], 0.5)
         if share <= 0.5:
@@ -179,7 +177,14 @@ def test_the_curve_passes_through_what_was_measured_and_rises():
 
 
 def test_arithmetic_of_moves_that_are_taken_back_stays_on_the_bill(channels, levels, model):
-    found = search(channels, levels, batches(), target=[0.5], resource="latency", latency=model, exchange=1)
+    found = search(
+        channels,
+        levels,
+        batches(),
+        target=[0.5],
+        budget=Budget(channels, "latency", latency=model),
+        exchange=1,
+    )
     again = Budget(channels, "latency", latency=model).recounted(found)
     assert found.widenings and found.exchanges and not again.widenings and not again.exchanges
     assert again.macs == found.macs > sum(point.macs for point in again.points)

@@ -16,7 +16,7 @@ from autoslim.slimming.levels import Levels
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
-from autoslim.slimming.trial import Judging, Trial
+from autoslim.slimming.trial import Criterion, Trial
 from autoslim.tasks import objective_of
 
 L = keras.layers
@@ -171,10 +171,10 @@ def test_what_leaves_nothing_out_is_exact(made, levels, score, per_cost):
 def test_where_nothing_saves_the_plain_drop_decides(made, levels):
     scorer, now = Scorer(made, batches()), levels.largest
     groups, candidates = levels.one_narrower(now)
-    nothing, judging = np.zeros(len(groups)), Judging("loss", per_cost=True)
-    trial = Trial(scorer, now, candidates, nothing, judging)
+    nothing, criterion = np.zeros(len(groups)), Criterion("loss", per_cost=True)
+    trial = Trial(scorer, now, candidates, nothing, criterion)
     every = np.arange(len(groups))
-    plain = Trial(scorer, now, candidates, nothing, Judging("loss"), drops=True)
+    plain = Trial(scorer, now, candidates, nothing, Criterion("loss"), drops=True)
     np.testing.assert_array_equal(trial.badness(every, [0]), plain.differences(every, [0]))
 
 

@@ -140,8 +140,8 @@ def test_the_method_finds_the_best_of_all_networks_under_joint_limits(seed):
 def test_live_memory_is_linear_and_its_largest_is_the_peak():
     big = graph()
     widths = np.stack([big.full, big.uniform(0.5)])
-    live = big.live_memory(widths)
+    live = big.amounts("memory", widths)
     np.testing.assert_array_equal(live.max(-1), big.cost(widths).memory)
     steps = np.stack([big.full - k * (big.full > 4) * [not g.frozen for g in big.groups] for k in range(3)])
-    rows = big.live_memory(steps)
+    rows = big.amounts("memory", steps)
     np.testing.assert_array_equal(rows[0] - rows[1], rows[1] - rows[2])

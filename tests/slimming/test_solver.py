@@ -1,6 +1,7 @@
 """The exact solver against brute force, and tabulated costs against the costs themselves."""
 
 import itertools
+from functools import partial
 
 import keras
 import numpy as np
@@ -122,11 +123,11 @@ def test_memory_in_which_two_groups_multiply():
     y = keras.layers.Permute((2, 1))(y)
     graph = ChannelGraph(keras.Model(x, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(y))))
     levels = Levels.spaced(graph, 4, 0.25, 4)
-    rows = tabulate_rows(graph.live_memory, levels, "memory")
+    rows = tabulate_rows(partial(graph.amounts, "memory"), levels, "memory")
     networks = every_network(levels)
     widths = np.array([[w[i] for w, i in zip(levels.widths, row, strict=True)] for row in networks])
     np.testing.assert_allclose(
-        np.max([row(networks) for row in rows], axis=0), graph.live_memory(widths).max(-1), rtol=1e-12
+        np.max([row(networks) for row in rows], axis=0), graph.amounts("memory", widths).max(-1), rtol=1e-12
     )
-    np.testing.assert_array_equal(graph.live_memory(widths).max(-1), graph.cost(widths).memory)
+    np.testing.assert_array_equal(graph.amounts("memory", widths).max(-1), graph.cost(widths).memory)
     assert any(row.pairs for row in rows)

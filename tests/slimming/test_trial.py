@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoslim.slimming.trial import Judging, Trial
+from autoslim.slimming.trial import Criterion, Trial
 
 
 class Scores:
@@ -20,10 +20,10 @@ class Scores:
         return found, np.zeros_like(found)
 
 
-def trial(losses, saved=None, **judging):
+def trial(losses, saved=None, **criterion):
     widths = np.arange(len(losses))[:, None]  # a network's width is its place among the losses
     amounts = np.ones(len(losses) - 1) if saved is None else np.array(saved)
-    return Trial(Scores(losses), widths[-1], widths[:-1], amounts, Judging(**judging))
+    return Trial(Scores(losses), widths[-1], widths[:-1], amounts, Criterion(**criterion))
 
 
 def losses():

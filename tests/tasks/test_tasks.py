@@ -173,7 +173,7 @@ def test_a_loss_tells_its_task():
     assert given_task(None, keras.losses.SparseCategoricalCrossentropy()).metric == TOP1
     with pytest.raises(AutoslimError, match="does not tell what its labels are"):
         given_task(None, lambda y, p: p)
-    with pytest.raises(AutoslimError, match=r"task.loss=hubert is no loss of Keras. Did you mean"):
+    with pytest.raises(AutoslimError, match=r"task.loss=hubert is not a loss of Keras. Did you mean"):
         with_loss(TASKS["regression"], "hubert")
 
 

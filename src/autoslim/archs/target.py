@@ -24,7 +24,7 @@ def build(
         **args: further arguments of the function, by name.
 
     Raises:
-        AutoslimError: the path cannot be imported, is no function, does not take these arguments, fails, or
+        AutoslimError: not the path of a function, or the function does not take these arguments, fails, or
             returns something other than a functional model from [batch, *input_shape] to [batch, classes].
 
     >>> build("autoslim.archs.resnet", (32, 32, 3), 10, depth=8).output_shape

@@ -130,16 +130,8 @@ class TrainingBatches:
             uniform = tf.random.stateless_uniform([self._count, 3], tf.random.fold_in(epoch_seed, _SHIFT))
 
             def finish(step: tf.Tensor, x: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                a = self.augmentation
-                x = shifted_and_mirrored(x, tf.gather(uniform, place), a.pad, a.flip)
-                x = _normalise(x, self.mean, self.std)
-                size = self.batch_size
-                x = tf.ensure_shape(x, [size, *self.images.shape])
-                y = self._labels(labels, place, uniform)
-                if self.classes is None or not a.mixes:
-                    return x, y
                 seed = tf.random.fold_in(tf.random.fold_in(epoch_seed, _MIX), step)
-                return mixed(x, y, self.classes, a.mixup, a.cutmix, seed)
+                return self._varied(x, self._labels(labels, place, uniform), tf.gather(uniform, place), seed)
 
             def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 place = order[step * self.batch_size : (step + 1) * self.batch_size]
@@ -163,6 +155,15 @@ class TrainingBatches:
             return _map(tf.data.Dataset.zip((steps, batches)), lambda step, batch: finish(step, *batch))
 
         return tf.data.Dataset.range(start_epoch, epochs).flat_map(epoch_batches).prefetch(2)
+
+    def _varied(self, x: Any, y: Any, uniform: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """A batch shifted, mirrored, normalised and mixed; `uniform`: draws [B, 3] in [0, 1)."""
+        a = self.augmentation
+        x = _normalise(shifted_and_mirrored(x, uniform, a.pad, a.flip), self.mean, self.std)
+        x = tf.ensure_shape(x, [self.batch_size, *self.images.shape])
+        if self.classes is None or not a.mixes:
+            return x, y
+        return mixed(x, y, self.classes, a.mixup, a.cutmix, seed)
 
     def _labels(self, labels: Any, place: tf.Tensor, uniform: tf.Tensor) -> Any:
         """The labels of a batch; those of places are mirrored with their images."""

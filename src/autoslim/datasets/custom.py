@@ -35,7 +35,6 @@ def custom(
     *,
     name: str = "custom",
     shape: Sequence[int] | None = None,
-    classes: int | None = None,
     train_images: int | None = None,
     normalization: str = "dataset",
     eval_crop: float = 1.0,
@@ -48,17 +47,16 @@ def custom(
         args: its keyword arguments.
         name: of the data set.
         shape: (height, width, channels) that the images must have; None: any.
-        classes: labels lie in [0, classes); None: as many as the highest label says.
         train_images: use this number of training images, balanced over the classes; None: all.
         normalization, eval_crop: as in `Dataset`.
-        kinds: what the labels are; None: one class for each image.
+        kinds: what the labels are; None: one class for each image, as many as the highest label says.
 
     Raises:
         AutoslimError: the function can't be found or fails, or what it returns is not images and labels.
     """
     where = f"dataset._target_={target}"
     found = _called(function_at(target, "dataset._target_", "images and labels"), where, args or {})
-    kinds = kinds or LabelKinds(classes=classes)
+    kinds = kinds or LabelKinds()
     splits = {
         split: _arrays(given, f"{where}: {split}", kinds) for split, given in _splits(found, where).items()
     }

@@ -27,7 +27,7 @@ def batch_source(given: Any, batch_size: int = BATCH_SIZE, seed: int = 0) -> Bat
 
     Args:
         given: (images, labels) or (images, labels, weights) in a tuple, each an array or a structure of them:
-            they are shuffled anew in every epoch. Or a tf.data.Dataset of one epoch's batches, whose
+            they are shuffled again in every epoch. Or a tf.data.Dataset of one epoch's batches, whose
             number is known; a list of batches; a `BatchSource`, returned as it is.
         batch_size: of arrays; lowered to their number.
         seed: of the order of arrays.

@@ -1,6 +1,6 @@
 """RandAugment (Cubuk et al. 2020, "Practical automated data augmentation with a reduced search space").
 
-So many of fourteen operations, drawn for each image, at one common magnitude from 0 to 10; where an operation
+A number of 14 operations, drawn for each image, at one common magnitude from 0 to 10; where an operation
 has a direction, that is drawn too. At magnitude 10 they are as strong as in AutoAugment: 30 degrees, a shear
 of 0.3, a shift by 0.45 of the size, colours from a tenth to nearly twice.
 """

@@ -92,8 +92,8 @@ def _prepared(name: str, path: str | None) -> Any:
         builder.download_and_prepare()
     except Exception as error:  # it raises errors of every kind: unknown names, downloads, checksums
         raise AutoslimError(
-            f"dataset.name={name} cannot be had from tensorflow-datasets ({first_line(error)}). Expected a "
-            "name that it knows, and a network connection or a dataset.path where it is prepared. Correct "
+            f"dataset.name={name} could not be loaded by tensorflow-datasets ({first_line(error)}). Expected "
+            "a name that it knows, and a network connection or a dataset.path where it is prepared. Correct "
             "them."
         ) from error
     return builder

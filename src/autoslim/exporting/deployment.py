@@ -157,7 +157,7 @@ def fitted(image: np.ndarray, shape: tuple[int, int, int], share: float) -> np.n
         return np.asarray(resized(part, shape))
 
 
-def beside(path: Path, ending: str) -> Path:
+def with_ending(path: Path, ending: str) -> Path:
     """The file next to an exported one: `model.onnx.json` or `model.onnx.py`."""
     return path.with_name(path.name + ending)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from autoslim.errors import AutoslimError, first_line
 from autoslim.exporting.comparison import Comparison, compare, demand, logits_of
-from autoslim.exporting.deployment import Deployment, Images, beside
+from autoslim.exporting.deployment import Deployment, Images, with_ending
 from autoslim.exporting.formats import FORMATS, check_formats
 from autoslim.exporting.images import Inputs, check_inputs
 from autoslim.exporting.latency import latencies
@@ -73,7 +73,7 @@ def export(
             it. With `inside=True` files crop, resize and normalise: `calibration` and `images` are uint8
             [h, w, C] each then. None: nothing is known and nothing is written.
 
-        task: what the network answers, as in `fit`. What is written beside a file, by `deployment`, is for
+        task: what the network answers, as in `fit`. What `deployment` writes next to a file is for
             classifiers.
 
     Returns:
@@ -89,12 +89,7 @@ def export(
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise AutoslimError(f"{folder} is a file: expected the name of a folder to write the export to.")
-    reference = logits_of(call_keras(model), inputs.prepared)
-    if not np.isfinite(reference).all():
-        raise AutoslimError(
-            f"The outputs of model {model.name!r} are not all finite on these images: nothing can be "
-            "compared. Check its weights and the normalisation of the images."
-        )
+    reference = _reference(model, inputs.prepared)
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
@@ -127,6 +122,17 @@ def export(
     ]
 
 
+def _reference(model: keras.Model, images: Any) -> np.ndarray:
+    """The model's own outputs, which those of files are compared with."""
+    outputs = logits_of(call_keras(model), images)
+    if not np.isfinite(outputs).all():
+        raise AutoslimError(
+            f"The outputs of model {model.name!r} are not all finite on these images: nothing can be "
+            "compared. Check its weights and the normalisation of the images."
+        )
+    return outputs
+
+
 def size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return (
@@ -153,7 +159,7 @@ def _described(name: str, made: Path, deployment: Deployment, found: Comparison,
     metadata = deployment.metadata(name, classes, found.metric, found.images)
     if name in INTO:
         INTO[name](made, metadata)
-    about, program = beside(made, ".json"), beside(made, ".py")
+    about, program = with_ending(made, ".json"), with_ending(made, ".py")
     about.write_text(text_of(metadata), encoding="utf-8")
     file = f"str(Path(__file__).with_name({made.name!r}))"
     program.write_text(snippet(name, file, deployment, classes), encoding="utf-8")
@@ -161,7 +167,7 @@ def _described(name: str, made: Path, deployment: Deployment, found: Comparison,
 
 
 def _objective(task: AnyTask, model: keras.Model, labels: Any, deployment: Deployment | None) -> Objective:
-    """What the files' answers are judged by; labels, and what is to stand beside the files, are looked at."""
+    """What the files' answers are judged by; labels, and what is written next to the files, are checked."""
     import tensorflow as tf
 
     from autoslim.tasks import objective_of
@@ -169,7 +175,7 @@ def _objective(task: AnyTask, model: keras.Model, labels: Any, deployment: Deplo
     objective = objective_of(task, model)
     if deployment is not None and objective.main.task.name != "classification":
         raise AutoslimError(
-            f"What is written beside a file tells of classes, and the task is {objective.main.task.name}: "
+            f"What is written next to a file describes classes, and the task is {objective.main.task.name}: "
             "leave deployment out."
         )
     if labels is not None:

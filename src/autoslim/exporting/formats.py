@@ -56,7 +56,7 @@ INT8_LOSS = 0.02
 
 
 INT8_WORSE = 0.1
-"""Largest worsening of a quantised network's metric where that is no share: a tenth of it."""
+"""Largest worsening of a quantised network's metric where that is not a share: a tenth of it."""
 
 
 class Format(NamedTuple):

@@ -124,7 +124,7 @@ class NetworkClock:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What decides how long a network takes, beside the network."""
+        """What decides how long a network takes, other than the network."""
         versions = {name: _version(name) for name in PACKAGES[self.name]}
         return {"device": processor(), "threads": THREADS, "runtime": self.name, "versions": versions}
 

@@ -26,7 +26,7 @@ def open_keras(path: Path) -> Runtime:
 def call_keras(model: Any) -> Runtime:
     """A Keras model in memory, in inference, traced once as a graph for any number of images.
 
-    On the CPU also where there is an accelerator: its shortened arithmetic (TF32) is no reference.
+    On the CPU also where there is an accelerator: its shortened arithmetic (TF32) cannot serve as reference.
     """
     import tensorflow as tf
 

@@ -59,8 +59,8 @@ class Source:
         self.model.export(str(path), format="tf_saved_model", verbose=False)
         return path
 
-    def beside(self, name: str) -> Path:
-        """A path for what is needed on the way."""
+    def temporary(self, name: str) -> Path:
+        """A path for intermediate files."""
         return self._folder / name
 
 
@@ -123,7 +123,7 @@ def write_litert_int8(source: Source, path: Path) -> None:
         converter.representative_dataset = lambda: _one_by_one(source.calibration)
     else:
         model = with_preprocessing(source.network, source.deployment, quantised=True)
-        folder = source.beside("quantised")
+        folder = source.temporary("quantised")
         model.export(str(folder), format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
         converter.representative_dataset = lambda: _whole_range(source.calibration)

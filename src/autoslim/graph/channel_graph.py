@@ -9,12 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.graph.comparing import check_graph
-from autoslim.graph.cost import Cost, LayerCost, layer_costs, live_memory, total_cost
+from autoslim.graph.cost import LayerCost, amounts, layer_costs, total_cost
 from autoslim.graph.materialize import materialize
 from autoslim.graph.options import RunOptions
 from autoslim.graph.run import Replaced, Statistics, forward
 from autoslim.graph.structure import Structure
 from autoslim.graph.units import Units
+from autoslim.resources import Cost
 from autoslim.tabular import Tabular
 
 
@@ -109,7 +110,7 @@ class ChannelGraph(Structure, Tabular):
         return forward(self, images, widths, chosen, replaced)
 
     def cost(self, widths: Any = None, convention: str = "macs") -> Cost:
-        """Exact cost at widths int [..., G] (None: full): whole numbers, or int64 arrays [...].
+        """Exact cost at widths int [..., G] (None: full): a whole number for each resource, or int64 [...].
 
         A layer that no rule covers counts with the convolutions and matrix products of its own call, as a
         constant; `uncounted` names those that this fails for. FLOPs and memory are None where sizes inside
@@ -125,12 +126,21 @@ class ChannelGraph(Structure, Tabular):
         """
         return total_cost(self.counted, self.full if widths is None else self.check(widths), convention)
 
-    def live_memory(self, widths: Any = None) -> np.ndarray:
-        """Bytes of the activations alive at the input and each node, for one image: int64 [..., nodes + 1].
+    def amounts(self, resource: str, widths: Any = None, convention: str = "macs") -> np.ndarray:
+        """Amounts whose largest is the cost of a resource: int64 [..., M]; M is 1 for one that is not a peak.
 
-        Each is linear in the widths int [..., G] (None: full); `Cost.memory` is the largest.
+        Of memory, the bytes of the activations alive at the input and at each node, for one image.
+
+        Args:
+            resource: a name of `resources.COUNTED`.
+            widths: int [..., G]; None: full.
+            convention: as in `cost`.
+
+        Raises:
+            AutoslimError: if the resource is not counted, or sizes inside the network are not known.
         """
-        return live_memory(self.counted, self.full if widths is None else self.check(widths))
+        widths = self.full if widths is None else self.check(widths)
+        return amounts(self.counted, resource, widths, convention)
 
     def layer_costs(self, widths: Any = None, convention: str = "macs") -> list[LayerCost]:
         """Cost of each layer at widths int [G] (None: full), in topological order."""

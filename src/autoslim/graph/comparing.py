@@ -46,8 +46,8 @@ def stand_ins(traced: Trace, size: int = SIZES[0]) -> list[np.ndarray]:
 def _entries_known(traced: Trace, value: int, otherwise: int) -> int:
     """How many different integers the layers take that read a value, where they say so."""
     readers = [node.op for node in traced.nodes if value in node.inputs]
-    told = [getattr(op, name) for op in readers for name in ("input_dim", "num_tokens") if hasattr(op, name)]
-    return min([n for n in told if isinstance(n, int)], default=otherwise)
+    sizes = [getattr(op, name) for op in readers for name in ("input_dim", "num_tokens") if hasattr(op, name)]
+    return min([n for n in sizes if isinstance(n, int)], default=otherwise)
 
 
 def check_graph(graph: Structure) -> None:
@@ -192,10 +192,10 @@ def _name_where_it_parts(graph: Structure, inputs: Sequence[Any]) -> None:
     reached: list[Looked] = list(graph.trace.looked)
 
     def compare(node: Node, tensors: list[Any]) -> list[Any]:
-        told = {"training": False} if node.takes_training and node.training is None else {}
-        outputs = keras.tree.flatten(node.call(tensors, **told))
+        training = {"training": False} if node.takes_training and node.training is None else {}
+        outputs = keras.tree.flatten(node.call(tensors, **training))
         if not _agree(visit(node, tensors), outputs, tolerance):
-            again = keras.tree.flatten(node.call(tensors, **told))
+            again = keras.tree.flatten(node.call(tensors, **training))
             if _agree(again, outputs, tolerance):
                 raise AutoslimError(_rule_parts(node))
         values.update(zip(node.outputs, outputs, strict=True))

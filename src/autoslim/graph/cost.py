@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -16,38 +16,10 @@ from autoslim.graph.axes import Layout, entries
 from autoslim.graph.rules.base import weight_of
 from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node, UnknownSize
+from autoslim.resources import CONVENTIONS, COUNTED, RESOURCES, Cost, counting
 
-COUNTED = {
-    "macs": "FLOPs: multiply-accumulates of convolutions and dense layers, one image. "
-    "Parameters: trainable ones.",
-    "with_norm": "FLOPs: multiply-accumulates, and 4 an entry in batch, layer, RMS and group normalisation, "
-    "one image. Parameters: all weights.",
-    "all": "FLOPs: multiply-accumulates, 4 an entry in batch, layer, RMS and group normalisation, 1 an entry "
-    "for a bias and 1 for an activation, one image. Parameters: all weights.",
-}  # convention -> what it counts
-CONVENTIONS = tuple(COUNTED)
 BYTES_PER_ENTRY = 4  # float32
 NORM_FLOPS_PER_ENTRY = 4  # subtract, divide, scale, shift
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a network costs: whole numbers, or int64 arrays [...] for widths [..., G]."""
-
-    flops: Any  # multiply-accumulates for one image; None: not known, as sizes inside the network are not
-    params: Any  # weights
-    memory: Any  # bytes: peak of live activations for one image in float32; None likewise
-    latency: Any = None  # milliseconds for one image, where something measures it
-    unknown: Mapping[str, str] = field(default_factory=dict, compare=False)  # resource -> why it is None
-
-    def of(self, resource: str) -> Any:
-        """The cost named "flops", "params", "memory" or "latency"."""
-        if resource in self.unknown:
-            raise AutoslimError(f"{self.unknown[resource]} Parameters are known: resource=params.")
-        value = getattr(self, resource) if resource in ("flops", "params", "memory", "latency") else None
-        if value is None:
-            raise AutoslimError(f"resource={resource!r} is not counted: expected flops, params or memory.")
-        return value
 
 
 @dataclass(frozen=True)
@@ -64,26 +36,33 @@ class LayerCost:
 
 def total_cost(graph: Structure, widths: np.ndarray, convention: str) -> Cost:
     """See `ChannelGraph.cost`."""
-    _check_convention(convention)
-    widths = widths.astype(np.int64)
+    known: dict[str, Any] = {}
     unknown: dict[str, str] = {}
-
-    def of(resource: str, count: Callable[[], Any]) -> Any:
+    for name in COUNTED:
         try:
-            return int(count()) if widths.ndim == 1 else count()
+            total = amounts(graph, name, widths, convention).max(-1)
+            known[name] = int(total) if widths.ndim == 1 else total
         except UnknownSize as why:
-            unknown[resource] = str(why)
-            return None
+            unknown[name] = str(why)
+    return Cost(known, unknown)
 
-    def flops() -> Any:
-        return sum(_node_flops(graph, node, widths, convention) for node in graph.trace.nodes)
 
-    def params() -> Any:
-        counted: set[int] = set()
-        return sum(_node_params(graph, node, widths, convention, counted) for node in graph.trace.nodes)
+def amounts(graph: Structure, resource: str, widths: np.ndarray, convention: str) -> np.ndarray:
+    """See `ChannelGraph.amounts`."""
+    _check_convention(convention)
+    found = np.asarray(counting(resource)(graph, widths.astype(np.int64), convention))
+    return found if RESOURCES[resource].peak else found[..., None]
 
-    memory = of("memory", lambda: live_memory(graph, widths).max(-1))
-    return Cost(of("flops", flops), of("params", params), memory, unknown=unknown)
+
+def flops(graph: Structure, widths: np.ndarray, convention: str) -> Any:
+    """FLOPs of one image at widths int64 [..., G]: int64 [...]."""
+    return sum(_node_flops(graph, node, widths, convention) for node in graph.trace.nodes)
+
+
+def params(graph: Structure, widths: np.ndarray, convention: str) -> Any:
+    """Number of weights at widths int64 [..., G]: int64 [...]."""
+    seen: set[int] = set()
+    return sum(_node_params(graph, node, widths, convention, seen) for node in graph.trace.nodes)
 
 
 def layer_costs(graph: Structure, widths: np.ndarray, convention: str) -> list[LayerCost]:
@@ -93,7 +72,7 @@ def layer_costs(graph: Structure, widths: np.ndarray, convention: str) -> list[L
     rows = []
     counted: set[int] = set()
     for node in graph.trace.nodes:
-        params = int(_node_params(graph, node, widths, convention, counted))
+        weights = int(_node_params(graph, node, widths, convention, counted))
         layout = graph.output_layouts(node)[0]
         rows.append(
             LayerCost(
@@ -102,7 +81,7 @@ def layer_costs(graph: Structure, widths: np.ndarray, convention: str) -> list[L
                 shape=_shape_at(node.output_shapes[0], layout, widths),
                 groups=tuple(graph.groups[g].name for _, axis in layout.axes for g in axis.groups),
                 flops=_known_flops(graph, node, widths, convention),
-                params=params,
+                params=weights,
             )
         )
     return rows
@@ -166,7 +145,7 @@ def _node_flops(graph: Structure, node: Node, widths: np.ndarray, convention: st
     if per_entry:
         count = graph.output_layouts(node)[0].entries(widths)
         if count is None:
-            node.positions(node.output_shapes[0])  # tells what is not known
+            node.positions(node.output_shapes[0])  # raises, naming the axis that is not known
         flops = flops + per_entry * count
     return flops
 
@@ -198,9 +177,11 @@ def _node_params(graph: Structure, node: Node, widths: np.ndarray, convention: s
     return params
 
 
-def live_memory(graph: Structure, widths: np.ndarray) -> np.ndarray:
-    """See `ChannelGraph.live_memory`."""
-    widths = widths.astype(np.int64)
+def live_memory(graph: Structure, widths: np.ndarray, convention: str) -> np.ndarray:
+    """Bytes of the activations alive at the input and each node, for one image: int64 [..., nodes + 1].
+
+    Each is linear in the widths int64 [..., G].
+    """
     traced = graph.trace
     size: dict[int, Any] = {}
     for value, shape in zip(traced.inputs, traced.input_shapes, strict=True):

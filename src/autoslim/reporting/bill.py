@@ -18,14 +18,16 @@ UNIT = (
 class Bill:
     """What the stages of a run cost, in units of one baseline training.
 
-    >>> bill = Bill({"baseline": 1.0, "supernet": 0.3, "search": 0.1, "retrain 0.5": 0.25})
+    >>> costs = {"baseline": 1.0, "supernet": 0.3, "search": 0.1, "retrain 0.5": 0.25}
+    >>> bill = Bill(costs, ("retrain 0.5",))
     >>> bill.networks()
     {'retrain 0.5': ['supernet', 'search', 'retrain 0.5']}
     >>> round(bill.total(bill.networks()["retrain 0.5"]), 3)
     0.65
     """
 
-    stages: Mapping[str, float]  # label of the stage, such as "supernet" or "retrain 0.5" -> its cost
+    stages: Mapping[str, float]  # label of a piece of work, such as "supernet" or "retrain 0.5" -> its cost
+    slim: tuple[str, ...] = ()  # labels of those that trained a network which a method found
     joint: bool = False  # whether the networks were retrained as one, so that none has a cost of its own
     seconds: Mapping[str, float] = field(
         default_factory=dict
@@ -37,9 +39,9 @@ class Bill:
     def networks(self) -> dict[str, list[str]]:
         """For each slim network the stages that found and trained it; joint ones stand together."""
         finding = [label for label in self.finding if label in self.stages]
-        trained = [label for label in self.stages if label.partition(" ")[0] == "retrain"]
+        trained = [label for label in self.stages if label in self.slim]
         if self.joint and trained:
-            return {"retrain": finding + trained}
+            return {trained[0].partition(" ")[0]: finding + trained}
         return {label: [*finding, label] for label in trained}
 
     def total(self, labels: list[str]) -> float:
@@ -49,7 +51,7 @@ class Bill:
     def time(self, labels: list[str]) -> str:
         """What these stages took together, as "1:30, 0.45 of the baseline's time"; "-" where it is unknown.
 
-        >>> bill = Bill({"supernet": 0.3, "search": 0.1}, False, {"supernet": 80, "search": 10}, 200)
+        >>> bill = Bill({"supernet": 0.3, "search": 0.1}, (), False, {"supernet": 80, "search": 10}, 200)
         >>> bill.time(["supernet", "search"])
         "1:30, 0.450 of the baseline's"
         """
@@ -72,7 +74,7 @@ class Bill:
     def lines(self) -> list[str]:
         """A line for each slim network: what finding and training it cost, in arithmetic and in time.
 
-        >>> Bill({"supernet": 0.4, "retrain 0.5": 0.25}).lines()
+        >>> Bill({"supernet": 0.4, "retrain 0.5": 0.25}, ("retrain 0.5",)).lines()
         ['bill, retrain 0.5: 0.650 baseline trainings (supernet 0.400 + retrain 0.5 0.250); time -']
         """
         lines = []

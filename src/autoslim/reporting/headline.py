@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from autoslim.kinds import KINDS
 from autoslim.metrics import Metric
-from autoslim.reporting import units
 from autoslim.reporting.network import NetworkResult, in_order, reference
-
-if TYPE_CHECKING:
-    from autoslim.graph.cost import Cost
+from autoslim.resources import RESOURCES, SUMMARY, Cost
 
 _CALLED = {"given": "the given network", "baseline": "the baseline"}
 
@@ -25,7 +21,7 @@ def headlines(
         results: the trained networks of a run.
         full: what the full network costs.
         images: test images.
-        resource: what the targets limit; it is named where it is not among FLOPs and parameters.
+        resource: what the targets limit; it is named after those of `resources.SUMMARY`.
         kind: of the networks that the run is about, a key of `kinds.KINDS`.
     """
     ordered = in_order(list(results))
@@ -39,8 +35,8 @@ def headlines(
 def _sentence(
     result: NetworkResult, networks: Sequence[NetworkResult], full: Cost, images: int, resource: str
 ) -> str:
-    resources = dict.fromkeys(("flops", "params", resource))
-    saved = ", ".join(f"{units.RESOURCES[name]} {_less(result.share(name, full))}" for name in resources)
+    resources = dict.fromkeys((*SUMMARY, resource))
+    saved = ", ".join(f"{RESOURCES[name].label} {_less(result.share(name, full))}" for name in resources)
     text, other, measure = (
         f"{result.label}: {saved}, {result.measure.label}",
         reference(networks),
@@ -49,8 +45,8 @@ def _sentence(
     if other is None:
         return f"{text} {_reached(result)} on {images:,} test images."
     against = f"{_reached(result)} against {_reached(other)} of {_CALLED[other.kind]}, {images:,} test images"
-    beside = _uniform(result, networks, other, resource)
-    return f"{text} {_difference(measure, result, other)} ({against}){beside}."
+    uniform = _uniform(result, networks, other, resource)
+    return f"{text} {_difference(measure, result, other)} ({against}){uniform}."
 
 
 def _uniform(
@@ -61,7 +57,7 @@ def _uniform(
     if result.kind == "uniform" or not same:
         return ""
     lost = _difference(result.measure, same[0], other)
-    return f"; uniform within the same {units.RESOURCES[resource]}: {lost}"
+    return f"; uniform within the same {RESOURCES[resource].label}: {lost}"
 
 
 def _difference(measure: Metric, result: NetworkResult, other: NetworkResult) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoslim.graph.cost import COUNTED
 from autoslim.kinds import KINDS
 from autoslim.metrics import Metric
 from autoslim.reporting import units
@@ -21,84 +21,62 @@ from autoslim.reporting.markdown_table import table
 from autoslim.reporting.network import NetworkResult, in_order, measure_of, reference
 from autoslim.reporting.side_by_side import side_by_side
 from autoslim.reporting.trust import Judged, trust
+from autoslim.resources import COUNTED, RESOURCES, Cost, notes
 
 if TYPE_CHECKING:
-    from autoslim.graph.cost import Cost
     from autoslim.slimming.trajectory import Trajectory
 
 CLEAR = 2.0  # standard errors: a lead on all other candidates that is hardly chance
 
 
-def report_markdown(
-    results: Sequence[NetworkResult],
-    full: Cost,
-    *,
-    arch: str,
-    dataset: str,
-    seed: int,
-    test_images: int,
-    resource: str = "flops",
-    convention: str = "macs",
-    training: str = "",
-    trajectory: Trajectory | None = None,
-    kind: str = "autoslim",
-    passes: Mapping[str, float] | None = None,
-    judged: tuple[Sequence[Judged], int] = ((), 0),
-    latency: tuple[Sequence[LatencyRow], Mapping[str, Any]] = ((), {}),
-    values: Mapping[str, Any] | None = None,
-    bill: Bill | None = None,
-    warnings: Sequence[str] = (),
-    groups: Sequence[tuple[str, int]] = (),
-    not_known: Sequence[str] = (),
-    figures: Mapping[str, str | os.PathLike[str]] | None = None,
-    program: Callable[[str], str] | None = None,
-    command: str = "",
-    folder: str | os.PathLike[str] | None = None,
-) -> str:
-    """The text of report.md; parts that nothing is known about are left out.
+@dataclass(frozen=True)
+class Facts:
+    """What a report is about; parts that nothing is known about are left out of it."""
 
-    Args:
-        results: the trained networks.
-        full: what the full network costs.
-        arch, dataset, seed: what was trained on what.
-        test_images: how many images the metric was measured on.
-        resource: what the targets limit.
-        convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
-        training: sentences on how the networks were trained, where that differs.
-        trajectory: of the search.
-        kind: of the networks that it found, a key of `kinds.KINDS`.
-        passes: kind -> what its search spent, in full-network passes over the held-out images.
-        judged: networks retrained from the supernet, and how many held-out images it was judged on.
-        latency: networks measured together, and how the prediction came about, as `latency_section` takes
-            them.
-        values: label of a network ("AutoSlim 0.5") -> its metric on each test image, [test_images].
-        bill: of the stages.
-        warnings: of the stages.
-        groups: (name, channels at full width) in the network's order.
-        not_known: sentences on layers that stay whole, or that costs leave out.
-        figures: title -> path of a PNG file.
-        program: expression for the path of a network -> the program that runs it on image files.
-        command: the command line that made all this.
-        folder: of the report: figures are embedded by their path from there.
-    """
-    ordered = in_order(list(results))
+    results: Sequence[NetworkResult]  # the trained networks
+    full: Cost  # of the full network
+    arch: str
+    dataset: str
+    seed: int
+    test_images: int  # on which the metric was measured
+    resource: str = "flops"  # what the targets limit
+    convention: str = "macs"  # how FLOPs and parameters are counted, as in `ChannelGraph.cost`
+    training: str = ""  # sentences on how the networks were trained, where that differs
+    trajectory: Trajectory | None = None  # of the search
+    kind: str = "autoslim"  # of the networks that it found, a key of `kinds.KINDS`
+    passes: Mapping[str, float] = field(default_factory=dict)  # kind -> what its search spent, in full passes
+    judged: tuple[Sequence[Judged], int] = ((), 0)  # retrained from the supernet; its held-out images
+    latency: tuple[Sequence[LatencyRow], Mapping[str, Any]] = ((), {})  # as `latency_section` takes them
+    values: Mapping[str, Any] = field(default_factory=dict)  # label -> metric of each test image
+    bill: Bill = field(default_factory=lambda: Bill({}))  # of the stages
+    warnings: Sequence[str] = ()  # of the stages
+    groups: Sequence[tuple[str, int]] = ()  # (name, channels at full width) in the network's order
+    not_known: Sequence[str] = ()  # sentences on layers that stay whole, or that costs leave out
+    figures: Mapping[str, str | os.PathLike[str]] = field(default_factory=dict)  # title -> path of a PNG file
+    program: Callable[[str], str] | None = None  # expression for a network's path -> program that runs it
+    command: str = ""  # the command line that made all this
+    folder: str | os.PathLike[str] | None = None  # of the report, from which figures are embedded
+
+
+def report_markdown(facts: Facts) -> str:
+    """The text of report.md."""
+    f, ordered = facts, in_order(list(facts.results))
+    unknown = ["## Layers that are not known", "", *(f"- {line}" for line in f.not_known)]
     parts = [
-        "\n".join(headlines(ordered, full, test_images, resource, kind)),
-        _warnings(warnings),
-        f"# {arch} on {dataset}, seed {seed}",
-        _results(ordered, full, test_images, resource, convention, training),
-        side_by_side(ordered, full, resource, values or {}, kind, passes),
-        latency_section(*latency),
-        _figures(figures or {}, folder),
-        _search(trajectory, kind, measure_of(ordered)),
-        trust(judged[0], resource, judged[1], measure_of(ordered)),
-        _bill(bill or Bill({})),
-        _channels(groups, ordered),
-        "\n".join(
-            ["## Layers that are not known", "", *(f"- {line}" for line in not_known)] if not_known else []
-        ),
-        _loading(ordered, program, kind),
-        _command(command),
+        "\n".join(headlines(ordered, f.full, f.test_images, f.resource, f.kind)),
+        _warnings(f.warnings),
+        f"# {f.arch} on {f.dataset}, seed {f.seed}",
+        _results(f, ordered),
+        side_by_side(ordered, f.full, f.resource, f.values, f.kind, f.passes),
+        latency_section(*f.latency),
+        _figures(f.figures, f.folder),
+        _search(f.trajectory, f.kind, measure_of(ordered)),
+        trust(f.judged[0], f.resource, f.judged[1], measure_of(ordered)),
+        _bill(f.bill),
+        _channels(f.groups, ordered),
+        "\n".join(unknown if f.not_known else []),
+        _loading(ordered, f.program, f.kind),
+        _command(f.command),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -107,14 +85,8 @@ def _warnings(warnings: Sequence[str]) -> str:
     return "\n>\n".join(f"> **Warning**, {text}" for text in warnings)
 
 
-def _results(
-    results: Sequence[NetworkResult],
-    full: Cost,
-    images: int,
-    resource: str,
-    convention: str,
-    training: str,
-) -> str:
+def _results(facts: Facts, results: Sequence[NetworkResult]) -> str:
+    full, images, resource = facts.full, facts.test_images, facts.resource
     other, measure = reference(results), measure_of(results)
     rows = []
     for r in results:
@@ -126,12 +98,7 @@ def _results(
                 measure.number(r.metric),
                 f"{measure.number(low)} to {measure.number(high)}",
                 "-" if other is None or r is other else measure.difference(r.metric - other.metric),
-                units.exact(r.flops),
-                units.percent(r.share("flops", full)),
-                units.exact(r.params),
-                units.percent(r.share("params", full)),
-                units.memory(r.memory),
-                units.percent(r.share("memory", full)),
+                *(text for name in COUNTED for text in _amount_and_share(r, name, full)),
             ]
         )
     head = [
@@ -141,17 +108,22 @@ def _results(
         "95 % interval",
         measure.difference_head(f"minus {other.label if other else 'baseline'}"),
     ]
-    head += ["FLOPs", "of full", "parameters", "of full", "memory", "of full"]
-    notes = (
+    head += [text for name in COUNTED for text in (RESOURCES[name].label, "of full")]
+    about = (
         f"{measure.label[0].upper()}{measure.label[1:]} on {images:,} test images that neither training nor "
         f"search saw, with {_interval_of(measure)} for "
         "the choice of test images. All is of one seed: what another seed would change is not in the "
-        f"intervals. Target: the share of the full network's {units.RESOURCES[resource]} to keep at most. "
-        f"{COUNTED[convention]} "
-        "Memory: peak of live activations for one image in float32."
+        f"intervals. Target: the share of the full network's {RESOURCES[resource].label} to keep at most. "
+        f"{notes(facts.convention)}"
     )
-    told = f"\n\n{training}" if training else ""
-    return f"## Results\n\n{table(head, rows)}\n\n{notes}{told}"
+    training = f"\n\n{facts.training}" if facts.training else ""
+    return f"## Results\n\n{table(head, rows)}\n\n{about}{training}"
+
+
+def _amount_and_share(result: NetworkResult, resource: str, full: Cost) -> tuple[str, str]:
+    amount = result.cost.get(resource)
+    share = "-" if amount is None or not full.get(resource) else units.percent(result.share(resource, full))
+    return units.exact_amount(amount, resource), share
 
 
 def _interval_of(measure: Metric) -> str:
@@ -176,7 +148,7 @@ def _search(trajectory: Trajectory | None, kind: str, measure: Metric) -> str:
     return (
         "## The search\n\n"
         f"{KINDS[kind].label}: {steps:,} steps from the full network down to {units.percent(last.share)} of "
-        f"its {units.RESOURCES[trajectory.resource]}, candidates scored on "
+        f"its {RESOURCES[trajectory.resource].label}, candidates scored on "
         f"{'' if trajectory.on_all_images else 'at most '}{trajectory.images:,} "
         f"held-out training images. It computed as much as {trajectory.passes:,.1f} passes of the full "
         f"network over these images. With the supernet's own weights the held-out {measure.label} went from "
@@ -224,7 +196,7 @@ def _bill(bill: Bill) -> str:
     ]
     text = f"{UNIT} {bill.about_time()}"
     if found:
-        text += " To find and train a slim network, beside 1 for a baseline:\n\n" + "\n".join(found)
+        text += " To find and train a slim network; a baseline costs 1:\n\n" + "\n".join(found)
     return f"## The bill\n\n{table(['stage', 'baseline trainings', 'time'], rows)}\n\n{text}"
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from autoslim.kinds import KINDS, place_of
 from autoslim.metrics import TOP1, Metric
-
-if TYPE_CHECKING:
-    from autoslim.graph.cost import Cost
+from autoslim.resources import Cost
 
 
 @dataclass(frozen=True)
@@ -22,13 +20,10 @@ class NetworkResult:
     target: float | None  # share of the full network's resource that was asked for; None: the full network
     metric: float  # of the task, mean over the test images; of classification top-1
     loss: float  # mean over the test images
-    flops: int  # multiply-accumulates for one image
-    params: int
-    memory: int  # bytes: peak of live activations for one image
+    cost: Cost  # for one image; latency predicted, where it is limited
     channels: dict[str, int]  # group name -> width
     folder: str  # of the stage that trained it
     files: dict[str, str] = field(default_factory=dict)  # "model", "channels", ... -> path
-    latency: float | None = None  # predicted for one image, where latency is limited
     near_chance: bool = False  # whether its metric may be near what guessing reaches
     measure: Metric = TOP1  # what the metric is
     error: float | None = None  # standard error of the metric over the test images; None: not known
@@ -49,7 +44,7 @@ class NetworkResult:
         return self.measure.gain(self.metric, other.metric)
 
     def interval(self, images: int) -> tuple[float, float]:
-        """The ends of the metric's 95 % interval for the choice of so many test images.
+        """The ends of the metric's 95 % interval for the choice of the test images.
 
         Wilson's where an answer is correct or not, else the mean and 1.96 standard errors to either side.
         """
@@ -60,18 +55,9 @@ class NetworkResult:
         half = 1.96 * (self.error or 0.0)
         return self.metric - half, self.metric + half
 
-    def cost(self, resource: str) -> float:
-        """Its "flops", "params", "memory" or (predicted) "latency"."""
-        return {
-            "flops": self.flops,
-            "params": self.params,
-            "memory": self.memory,
-            "latency": self.latency if self.latency is not None else float("nan"),
-        }[resource]
-
     def share(self, resource: str, full: Cost) -> float:
         """Its cost as a share of the full network's."""
-        return float(self.cost(resource) / full.of(resource))
+        return float(self.cost.of(resource) / full.of(resource))
 
     def row(self, full: Cost) -> dict[str, Any]:
         """The figures that a sweep gathers over seeds, with the shares of the full network."""
@@ -81,11 +67,9 @@ class NetworkResult:
             "metric": self.metric,
             "measure": dataclasses.asdict(self.measure),
             "loss": self.loss,
-            "flops": self.flops,
-            "params": self.params,
-            "memory": self.memory,
+            **self.cost.row(),
             "folder": self.folder,
-            **{f"{name}_share": self.share(name, full) for name in ("flops", "params", "memory")},
+            **{f"{name}_share": self.share(name, full) for name in self.cost if name in full},
         }
 
 

@@ -31,7 +31,7 @@ def accuracy(result: Slimmed, resource: str = "flops", figure: Figure | None = N
 
     Args:
         result: of `autoslim.slim`.
-        resource: "flops", "params" or "memory": the horizontal axis.
+        resource: of the horizontal axis, a name of `resources.RESOURCES`.
         figure: to draw on; None: a new one.
     """
     drawn = accuracy_against_cost(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoslim.kinds import KINDS
 from autoslim.reporting import units
 from autoslim.reporting.markdown_table import table
 from autoslim.reporting.network import NetworkResult, measure_of
 from autoslim.reporting.statistics import Paired, mcnemar, paired
-
-if TYPE_CHECKING:
-    from autoslim.graph.cost import Cost
+from autoslim.resources import RESOURCES, Cost
 
 MCNEMAR = "exact two-sided McNemar test on the images that just one of the two answers correctly"
 PAIRED = "two-sided paired t-test over the images"
@@ -52,7 +50,7 @@ def side_by_side(
         sentences.append(_verdict(ours, other, found))
     if not rows:
         return ""
-    name, cost = KINDS[kind].label, units.RESOURCES[resource]
+    name, cost = KINDS[kind].label, RESOURCES[resource].label
     head = [
         "target",
         "other",

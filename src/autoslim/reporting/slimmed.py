@@ -10,6 +10,7 @@ from autoslim.reporting import plots, units
 from autoslim.reporting.headline import headlines
 from autoslim.reporting.markdown_table import table
 from autoslim.reporting.network import NetworkResult, in_order, measure_of
+from autoslim.resources import RESOURCES, SUMMARY, Cost
 from autoslim.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
 
-    from autoslim.graph.cost import Cost
     from autoslim.schema import SlimConfig
     from autoslim.slimming.trajectory import Trajectory
 
@@ -56,12 +56,13 @@ class Slimmed(Tabular):
     def _table(self) -> tuple[list[str], list[list[str]]]:
         """Titles and cells."""
         metric = measure_of(self.networks)
-        head = ["network", metric.head, "FLOPs", "parameters", "FLOPs / full", "parameters / full"]
+        labels = [RESOURCES[name].label for name in SUMMARY]
+        head = ["network", metric.head, *labels, *(f"{label} / full" for label in labels)]
         return head, [self._cells(one) for one in in_order(self.networks)]
 
     def _cells(self, one: NetworkResult) -> list[str]:
-        shares = [f"{one.share(name, self.full):.3f}" for name in ("flops", "params")]
-        costs = [units.amount(one.cost(name), name) for name in ("flops", "params")]
+        shares = [f"{one.share(name, self.full):.3f}" for name in SUMMARY]
+        costs = [units.amount(one.cost.of(name), name) for name in SUMMARY]
         return [one.label, one.measure.number(one.metric), *costs, *shares]
 
     def report(self) -> str:
@@ -83,7 +84,7 @@ class Slimmed(Tabular):
         )
 
     def plot(self, figure: matplotlib.figure.Figure | None = None) -> matplotlib.axes.Axes:
-        """The metric against FLOPs, as `autoslim.plots.accuracy`."""
+        """The metric against the resource that targets limit, as `autoslim.plots.accuracy`."""
         return plots.accuracy(self, figure=figure)
 
     def _repr_html_(self) -> str:

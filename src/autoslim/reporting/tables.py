@@ -10,8 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from autoslim.graph.cost import COUNTED
 from autoslim.reporting import units
+from autoslim.resources import COUNTED, RESOURCES, notes
 
 if TYPE_CHECKING:
     from autoslim.graph import ChannelGraph
@@ -40,7 +40,7 @@ def describe(
         _layers(graph, widths, convention),
         Text("Costs", "bold"),
         _totals(graph, widths, convention),
-        Text(f"{COUNTED[convention]}\nMemory: peak of live activations for one image in float32."),
+        Text(notes(convention)),
         *(Text(line) for line in not_known(graph)),
     ]
 
@@ -106,9 +106,10 @@ def _totals(graph: ChannelGraph, widths: Any, convention: str) -> Table:
     full, here = graph.cost(None, convention), graph.cost(widths, convention)
     narrowed = bool((widths != graph.full).any())
     rows = []
-    for resource, name in (("flops", "FLOPs"), ("params", "parameters"), ("memory", "memory, bytes")):
-        whole, part = getattr(full, resource), getattr(here, resource)
-        row = [name, _exact(whole)]
+    for name in COUNTED:
+        resource, whole, part = RESOURCES[name], full.get(name), here.get(name)
+        unit = "" if resource.form == "decimal" else f", {resource.unit}"
+        row = [f"{resource.label}{unit}", _exact(whole)]
         if narrowed:
             share = "" if whole is None else units.percent(part / whole if whole else 1.0, 2)
             row += [_exact(part), share]

@@ -1,8 +1,9 @@
-"""The report in TensorBoard: figures, accuracy against FLOPs, widths over the search.
+"""The report in TensorBoard: figures, accuracy against cost, widths over the search.
 
-TensorBoard's horizontal axis is a whole number, the step. Accuracy against FLOPs therefore uses thousands of
-FLOPs as steps: the axis reads 20k for 20 M. The supernet and each kind of network (`kinds.KINDS`) are runs
-of their own with the same tags, so that TensorBoard lays their curves over each other in one chart.
+TensorBoard's horizontal axis is a whole number, the step. Accuracy against cost therefore uses as steps the
+share of the full network's resource in ‰: 500 is half of its FLOPs. The supernet and each kind of network
+(`kinds.KINDS`) are runs of their own with the same tags, so that TensorBoard lays their curves over each
+other in one chart.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from autoslim.kinds import KINDS
 from autoslim.metrics import Metric
 from autoslim.reporting.figures import to_image
 from autoslim.reporting.network import NetworkResult, measure_of
+from autoslim.resources import RESOURCES, Cost
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
 
-LOSS = "accuracy/loss_by_kflops"
+STEPS = 1000  # of accuracy against cost, for the full network
 
 
 def write_report(
     folder: str | os.PathLike[str],
     results: Sequence[NetworkResult],
+    full: Cost,
+    resource: str = "flops",
     trajectory: Trajectory | None = None,
     figures: Mapping[str, Figure] | None = None,
 ) -> None:
@@ -42,6 +46,8 @@ def write_report(
             metric of another task),
             `search/loss`.
         results: the trained networks.
+        full: what the full network costs.
+        resource: against which the metric and the loss are shown: `accuracy/top1_by_<resource>`.
         trajectory: of the search.
         figures: name -> figure.
     """
@@ -56,11 +62,12 @@ def write_report(
     measure = measure_of(results)
     for kind in KINDS:
         chosen = [r for r in results if r.kind == kind]
-        _curve(root / kind, [(r.flops, r.metric, r.loss) for r in chosen], "test images", measure)
+        own = [(r.share(resource, full), r.metric, r.loss) for r in chosen]
+        _curve(root / kind, own, "test images", measure, resource)
     if trajectory is not None:
-        points = [(p.flops, p.metric, p.loss) for p in trajectory.points]
+        points = [(p.cost.of(resource) / full.of(resource), p.metric, p.loss) for p in trajectory.points]
         images = "held-out training images, the supernet's weights"
-        _curve(root / "supernet", points, images, measure)
+        _curve(root / "supernet", points, images, measure, resource)
         _search(root / "search", trajectory, measure)
 
 
@@ -75,18 +82,23 @@ def _writing(folder: Path) -> Iterator[None]:
         writer.close()
 
 
-def _curve(folder: Path, points: Iterable[tuple[int, float, float]], images: str, measure: Metric) -> None:
-    """(FLOPs, metric, loss) as two curves, from small to large."""
+def _curve(
+    folder: Path, points: Iterable[tuple[float, float, float]], images: str, measure: Metric, resource: str
+) -> None:
+    """(share of the full network's resource, metric, loss) as two curves, from small to large."""
     points = sorted(points)
     if not points:
         return
     with _writing(folder):
-        for flops, metric, loss in points:
-            step = round(flops / 1000)
-            text = f"{{}} against thousands of FLOPs (the step); {images}"
-            tag, title = f"accuracy/{measure.name}_by_kflops", measure.label[0].upper() + measure.label[1:]
-            tf.summary.scalar(tag, metric, step=step, description=text.format(title))
-            tf.summary.scalar(LOSS, loss, step=step, description=text.format("Loss"))
+        about = f"against ‰ of the full network's {RESOURCES[resource].label} (the step); {images}"
+        for share, metric, loss in points:
+            for name, label, value in (
+                (measure.name, measure.label, metric),
+                ("loss", "loss", loss),
+            ):
+                text = f"{label[0].upper()}{label[1:]} {about}"
+                tag = f"accuracy/{name}_by_{resource}"
+                tf.summary.scalar(tag, value, step=round(STEPS * share), description=text)
 
 
 def _search(folder: Path, trajectory: Trajectory, measure: Metric) -> None:

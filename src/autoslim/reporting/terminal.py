@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -25,9 +25,7 @@ from rich.text import Text
 
 from autoslim.reporting import units
 from autoslim.reporting.network import NetworkResult, in_order, measure_of
-
-if TYPE_CHECKING:
-    from autoslim.graph.cost import Cost
+from autoslim.resources import COUNTED, RESOURCES, Cost
 
 log = logging.getLogger("autoslim")
 
@@ -102,21 +100,14 @@ def results_table(results: Sequence[NetworkResult], full: Cost, resource: str = 
     """The final table: every network, its accuracy, its cost, and its share of the resource; for `show`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", no_wrap=True)
-    for title in (
-        measure_of(results).head,
-        "FLOPs",
-        "params",
-        "memory",
-        f"{units.RESOURCES[resource]} / full",
-    ):
+    heads = [RESOURCES[name].head for name in COUNTED]
+    for title in (measure_of(results).head, *heads, f"{RESOURCES[resource].label} / full"):
         table.add_column(title, justify="right", no_wrap=True)
     for result in in_order(list(results)):
         table.add_row(
             result.label,
             result.measure.number(result.metric),
-            units.quantity(result.flops),
-            units.quantity(result.params),
-            units.memory(result.memory),
+            *(units.amount(amount, name) for name, amount in result.cost.counted.items()),
             f"{result.share(resource, full):.3f}",
             style="bold" if result.kind == "autoslim" else "",
         )

@@ -9,6 +9,7 @@ from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
 from autoslim.reporting.markdown_table import table
 from autoslim.reporting.statistics import RankCorrelation, rank_correlation
+from autoslim.resources import RESOURCES
 
 FEWEST = 4  # networks: below, a rank correlation says nothing
 
@@ -52,7 +53,7 @@ def trust(networks: Sequence[Judged], resource: str, images: int, measure: Metri
         )
     ordered = sorted(networks, key=lambda network: (network.loss, network.name))
     rows = [[n.name, units.percent(n.share, 1), f"{n.loss:.4f}", measure.number(n.metric)] for n in ordered]
-    head = ["network", f"{units.RESOURCES[resource]} / full", "held-out loss", f"{measure.head} retrained"]
+    head = ["network", f"{RESOURCES[resource].label} / full", "held-out loss", f"{measure.head} retrained"]
     return f"{title}\n\n{_verdict(ordered, images, measure)}\n\n{table(head, rows)}"
 
 

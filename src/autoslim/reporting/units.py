@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-RESOURCES = {"flops": "FLOPs", "params": "parameters", "memory": "memory", "latency": "latency"}
-"""Resource -> its name in figures and tables."""
+from autoslim.resources import RESOURCES
 
 
 def quantity(value: float) -> str:
@@ -24,11 +23,29 @@ def memory(value: float) -> str:
     return _scaled(value, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB"))
 
 
-def amount(value: float, resource: str) -> str:
-    """A value of "flops", "params", "memory" or "latency"."""
-    if resource == "latency":
-        return f"{value:.3g} ms"
-    return memory(value) if resource == "memory" else quantity(value)
+def amount(value: float | None, resource: str) -> str:
+    """An amount of a resource in few digits; None: unknown.
+
+    >>> amount(20_440_320, "flops"), amount(1.4142, "latency"), amount(None, "flops")
+    ('20.4 M', '1.41 ms', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    row = RESOURCES[resource]
+    if row.form == "plain":
+        return f"{value:.3g} {row.unit}"
+    return memory(value) if row.form == "binary" else quantity(value)
+
+
+def exact_amount(value: float | None, resource: str) -> str:
+    """An amount of a resource with all digits, where these are of use; None: unknown.
+
+    >>> exact_amount(20_440_320, "flops"), exact_amount(131072, "memory")
+    ('20,440,320', '128 KiB')
+    """
+    if value is not None and RESOURCES[resource].form == "decimal":
+        return exact(int(value))
+    return amount(value, resource)
 
 
 def _scaled(value: float, base: float, prefixes: tuple[str, ...]) -> str:

@@ -19,14 +19,9 @@ from autoslim.schema.config import STAGES, UNASKED, Config
 from autoslim.schema.dataset import CROPS, DATASETS, NORMALIZATIONS, SOURCES, DatasetConfig
 from autoslim.schema.export import EXPORT_FORMATS, ExportConfig
 from autoslim.schema.slimming import (
-    RESOURCES,
-    DrawingOptions,
-    GreedyOptions,
     LimitsConfig,
-    PredictorOptions,
     SearchOptions,
     SlimConfig,
-    SolverOptions,
 )
 from autoslim.schema.task import TASKS, TaskConfig
 from autoslim.schema.training import (
@@ -47,10 +42,8 @@ __all__ = [
     "CustomArch",
     "DATASETS",
     "DatasetConfig",
-    "DrawingOptions",
     "EXPORT_FORMATS",
     "ExportConfig",
-    "GreedyOptions",
     "ImageNetArch",
     "KerasApplication",
     "KerasFile",
@@ -59,16 +52,13 @@ __all__ = [
     "METHODS",
     "NORMALIZATIONS",
     "OptimizerConfig",
-    "RESOURCES",
     "ResNet",
     "RetrainConfig",
     "SCHEDULES",
     "SOURCES",
-    "PredictorOptions",
     "SearchOptions",
     "STAGES",
     "SlimConfig",
-    "SolverOptions",
     "TASKS",
     "TaskConfig",
     "StageConfig",

@@ -2,27 +2,24 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, make_dataclass
 from typing import Any, ClassVar
 
 from omegaconf import ListConfig
 
-from autoslim.errors import AutoslimError
-from autoslim.kinds import METHODS
+from autoslim.errors import AutoslimError, either
+from autoslim.kinds import METHODS, methods_with
+from autoslim.resources import CONVENTIONS, RESOURCES
 from autoslim.schema.checks import Options, gather, group, is_number, key, need
 
-RESOURCES = ("flops", "params", "memory", "latency")
 RUNTIMES = ("litert", "keras", "onnx")
-CONVENTIONS = ("macs", "with_norm", "all")
-SOLVING = ("predictor", "taylor", "magnitude")  # methods that solve for the widths
-DRAWING = ("random", "evolution", "predictor")  # methods that score random networks
 
 
 BASE = "base"  # as a limit: what the network has that targets are shares of
 
 
 def _limit(doc: str) -> Any:
-    """A field for the largest amount of a resource."""
+    """A key for the largest amount of a resource."""
     return key(
         None,
         f"{doc}; base: what the full network has; null: no limit",
@@ -31,16 +28,16 @@ def _limit(doc: str) -> Any:
     )
 
 
+_LIMITS: Any = make_dataclass(
+    "_LIMITS", [(name, Any, _limit(row.limit)) for name, row in RESOURCES.items()], bases=(Options,)
+)
+
+
 @dataclass
-class LimitsConfig(Options):
+class LimitsConfig(_LIMITS):
     """Largest amounts of resources, in addition to the target: a budget is met when all are."""
 
     section: ClassVar[str] = "slim.limits"
-
-    flops: Any = _limit("largest number of multiply-accumulates an image")
-    params: Any = _limit("largest number of parameters")
-    memory: Any = _limit("largest peak of live activations, bytes")
-    latency: Any = _limit("longest latency of an image, ms in slim.runtime")
 
     @property
     def given(self) -> dict[str, Any]:
@@ -50,11 +47,32 @@ class LimitsConfig(Options):
 
 
 @dataclass
-class GreedyOptions(Options):
-    """How a step of the greedy search decides among its candidates, each one group a level narrower."""
+class SearchOptions(Options):
+    """What the networks may cost, what chooses them, and what they are compared by."""
 
     section: ClassVar[str] = "slim"
 
+    target: Any = key(
+        0.5,
+        "share of the full network's resource to keep, in (0, 1]; or a list of shares",
+        expected="a share of the full network's resource to keep, in (0, 1], or a list of such shares",
+    )
+    resource: str = key("flops", f"what the target limits: {either(RESOURCES)}", words=tuple(RESOURCES))
+    limits: LimitsConfig = group(LimitsConfig, "largest amounts in addition to the target")
+    convention: str = key(
+        "macs",
+        "what counts as flops: macs (conv and dense), with_norm (and 4 per normalised value), all",
+        words=tuple(CONVENTIONS),
+    )
+    allow_uncounted: bool = key(
+        False, "limit flops also where those of some layers could not be counted: these count as 0"
+    )
+    method: str = key("greedy", f"what chooses the channels: {', '.join(METHODS)}", words=tuple(METHODS))
+    score: str = key(
+        "loss",
+        "what networks are compared by on held-out images: loss, or the task's metric (top-1, mean IoU, ...)",
+        words=("loss", "metric"),
+    )
     search: str = key(
         "halving",
         "naive: every candidate whole on all batches; exact: the same path, cheaper; or halving",
@@ -81,65 +99,17 @@ class GreedyOptions(Options):
         least=0,
         unit="a number of moves",
     )
-
-
-@dataclass
-class DrawingOptions(Options):
-    """What methods that draw networks may spend."""
-
-    section: ClassVar[str] = "slim"
-
     passes: float = key(
-        100.0, f"full-network passes over the held-out images that {', '.join(DRAWING)} may spend in all"
+        100.0,
+        "full-network passes over the held-out images that "
+        f"{', '.join(methods_with('passes'))} may spend in all",
     )
-
-
-@dataclass
-class SolverOptions(Options):
-    """How methods that solve for the widths weigh what they believe."""
-
-    section: ClassVar[str] = "slim"
-
     trust: float = key(
         0.0,
-        f"{', '.join(SOLVING)}: weight of the belief that all groups matter alike, in [0, 1]",
+        f"{', '.join(methods_with('trust'))}: weight of the belief that all groups matter alike, in [0, 1]",
         least=0,
         most=1,
         unit="a share",
-    )
-
-
-@dataclass
-class PredictorOptions(DrawingOptions, SolverOptions):
-    """What the predictor may spend, and how far it is believed."""
-
-
-@dataclass
-class SearchOptions(GreedyOptions, PredictorOptions):
-    """What the networks may cost, what chooses them, and what they are compared by."""
-
-    section: ClassVar[str] = "slim"
-
-    target: Any = key(
-        0.5,
-        "share of the full network's resource to keep, in (0, 1]; or a list of shares",
-        expected="a share of the full network's resource to keep, in (0, 1], or a list of such shares",
-    )
-    resource: str = key("flops", "what the target limits: flops, params, memory or latency", words=RESOURCES)
-    limits: LimitsConfig = group(LimitsConfig, "largest amounts in addition to the target")
-    convention: str = key(
-        "macs",
-        "what counts as flops: macs (conv and dense), with_norm (and 4 per normalised value), all",
-        words=CONVENTIONS,
-    )
-    allow_uncounted: bool = key(
-        False, "limit flops also where those of some layers could not be counted: these count as 0"
-    )
-    method: str = key("greedy", f"what chooses the channels: {', '.join(METHODS)}", words=METHODS)
-    score: str = key(
-        "loss",
-        "what networks are compared by on held-out images: loss, or the task's metric (top-1, mean IoU, ...)",
-        words=("loss", "metric"),
     )
 
     def __post_init__(self) -> None:
@@ -150,7 +120,7 @@ class SearchOptions(GreedyOptions, PredictorOptions):
         super().__post_init__()
         least = 1 + len(self.targets)
         need(
-            least <= self.passes < math.inf or self.method not in DRAWING,
+            least <= self.passes < math.inf or self.method not in methods_with("passes"),
             "slim.passes",
             self.passes,
             f"at least {least}, one for the full network and one for each target",
@@ -215,12 +185,9 @@ class SlimConfig(SearchOptions):
     freeze: list[str] = key([], "layers that keep their full width: names or patterns such as stem*")
     finalists: int = key(
         1,
-        "networks for each target, from the one found to the uniform one, that are trained for a while; the "
-        "best on held-out images is taken; 1: the one found",
+        "networks for each target, from the one found to the uniform one, that are trained for a fifth of "
+        "retrain.epochs; the best on held-out images is taken; 1: the one found",
         least=1,
-    )
-    finalist_epochs: float = key(
-        0.2, "epochs of a finalist, as a share of retrain.epochs", above=0, most=1, unit="a share"
     )
     channels: str | None = key(None, "a channels.yaml to retrain in place of a search's result; null: search")
     runtime: str = key(

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.graph import ChannelGraph, Cost
+from autoslim.graph import ChannelGraph
+from autoslim.resources import RESOURCES, Cost
 from autoslim.schema.slimming import BASE
 from autoslim.slimming.trajectory import Trajectory
-
-RESOURCES = ("flops", "params", "memory", "latency")
-UNITS = {"flops": "multiply-accumulates", "params": "weights", "memory": "bytes", "latency": "ms"}
 
 
 class Budget:
@@ -22,10 +20,10 @@ class Budget:
 
     Args:
         graph: whose widths are judged.
-        resource: what targets are shares of: "flops", "params", "memory" or "latency".
+        resource: what targets are shares of, a name of `resources.RESOURCES`.
         convention: how FLOPs and parameters are counted, as in `ChannelGraph.cost`.
-        limits: {resource: largest amount}, in multiply-accumulates, weights, bytes, and what latency is
-            measured in: milliseconds; or "base": what the network has that targets are shares of.
+        limits: {resource: largest amount}, in the resource's unit, latency in what it is measured in; or
+            "base": what the network has that targets are shares of.
         latency: widths int [..., G] -> predicted latency [...] that falls with no width, such as a
             `LatencyModel` (`slimming.latency`); needed where latency is limited.
         allow_uncounted: limit FLOPs also where those of some layers could not be counted.
@@ -74,7 +72,7 @@ class Budget:
             return float(self.full.of(name))
         if isinstance(amount, str) or not amount > 0:
             raise AutoslimError(
-                f"slim.limits.{name}={amount} is out of range: {UNITS[name]}, above 0; or {BASE}."
+                f"slim.limits.{name}={amount} is out of range: {RESOURCES[name].unit}, above 0; or {BASE}."
             )
         return float(amount)
 
@@ -83,7 +81,8 @@ class Budget:
         cost = self.graph.cost(widths, self.convention)
         if self._latency is None:
             return cost
-        return dataclasses.replace(cost, latency=self._latency(widths))
+        latency = self._latency(widths)
+        return Cost({**cost, "latency": latency if np.ndim(latency) else float(latency)}, cost.unknown)
 
     def share(self, cost: Cost) -> Any:
         """Share of the resource of the network that targets are shares of: float, or float64 [...]."""
@@ -94,8 +93,7 @@ class Budget:
         points = []
         for point in trajectory.points:
             cost = self.cost(np.array(point.widths, np.int32))
-            share, latency = float(self.share(cost)), float(cost.of("latency"))
-            points.append(dataclasses.replace(point, share=share, latency=latency))
+            points.append(dataclasses.replace(point, share=float(self.share(cost)), cost=cost))
         return dataclasses.replace(trajectory.without_moves(), points=tuple(points))
 
     def within(self, widths: Any, target: float) -> Any:
@@ -116,12 +114,12 @@ class Budget:
     def amounts(self, widths: Any, target: float) -> list[tuple[str, float, np.ndarray]]:
         """What networks at widths [..., G] use of every budget: (resource, bound, amounts float64 [..., M]).
 
-        M is 1, and for memory, which is a maximum, the number of moments at which activations live.
+        M is 1, and for a peak the number of amounts of which it is the largest.
         """
         cost, found = self.cost(widths), []
         for name, bound in self.bounds(target).items():
-            if name == "memory":
-                amounts = self.graph.live_memory(widths).astype(float)
+            if RESOURCES[name].peak:
+                amounts = self.graph.amounts(name, widths, self.convention).astype(float)
             else:
                 amounts = np.asarray(cost.of(name), float)[..., None]
             found.append((name, bound, amounts))
@@ -131,7 +129,7 @@ class Budget:
         """How much nearer to a target and the limits each candidate is than the network it comes from.
 
         The sum over the violated budgets of what is saved there, each as a share of its bound and counted up
-        to the excess; of memory, the mean over the moments that are above its bound. With a target alone
+        to the excess; of a peak, the mean over the amounts that are above its bound. With a target alone
         nothing is cut off, so that the path down is the same for every target.
 
         Args:
@@ -174,8 +172,8 @@ class Budget:
 
     @property
     def steered(self) -> bool:
-        """Whether the way down depends on the target: with limits, and for memory, which is a maximum."""
-        return bool(self.limits) or self.resource == "memory"
+        """Whether the way down depends on the target: with limits, and for a peak."""
+        return bool(self.limits) or RESOURCES[self.resource].peak
 
     def refuse_unreachable(self, smallest: np.ndarray, target: float) -> None:
         """Refuse a target or limit below what the network costs at its `smallest` widths int32 [G].
@@ -187,7 +185,7 @@ class Budget:
         least = self.share(cost)
         lower = (self.graph.uniform(0.0) < smallest).any()
         way_out = "Lower slim.min_width or slim.divisor, or raise" if lower else "Raise"
-        found = "was measured at" if self.resource == "latency" else "still costs"
+        found = "was measured at" if RESOURCES[self.resource].measured else "still costs"
         if least > target:
             raise AutoslimError(
                 f"Cannot reach {self.resource} <= {target:g}: with every group at its smallest level the "
@@ -196,7 +194,8 @@ class Budget:
             )
         for name, amount in self.limits.items():
             if cost.of(name) > amount:
-                unit = getattr(self._latency, "unit", UNITS[name]) if name == "latency" else UNITS[name]
+                measure = self._latency if RESOURCES[name].measured else None
+                unit = getattr(measure, "unit", RESOURCES[name].unit)
                 raise AutoslimError(
                     f"Cannot reach slim.limits.{name}={amount:g}: with every group at its smallest level the "
                     f"network still has {cost.of(name):.6g} {unit}. {way_out} the limit."

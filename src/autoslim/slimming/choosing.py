@@ -12,7 +12,7 @@ from autoslim.slimming.points import as_point, score_of
 from autoslim.slimming.problem import Problem
 from autoslim.slimming.selection import everything, halving, refreshed
 from autoslim.slimming.trajectory import Point
-from autoslim.slimming.trial import Judging, Trial
+from autoslim.slimming.trial import Criterion, Trial
 
 Queue = tuple[float | None, ...]  # for each group the last known drop of the score by changing it; None: none
 
@@ -58,7 +58,7 @@ class Choice:
 def chosen_among(
     problem: Problem, now: np.ndarray, candidates: Candidates, queue: Queue, step: int, drops: bool = False
 ) -> Choice:
-    """The best candidate of a step, as `GreedyOptions` says.
+    """The best candidate of a step, as `SearchOptions` says.
 
     Args:
         problem: that is searched.
@@ -70,9 +70,9 @@ def chosen_among(
         drops: whether drops are asked for afterwards.
     """
     options, batches = problem.options, len(problem.scorer.sizes)
-    judging = Judging(options.score, options.per_cost, options.search != "naive", problem.metric)
+    criterion = Criterion(options.score, options.per_cost, options.search != "naive", problem.metric)
     trial = Trial(
-        problem.scorer, now, candidates.widths, candidates.saved, judging, drops=drops or options.lazy
+        problem.scorer, now, candidates.widths, candidates.saved, criterion, drops=drops or options.lazy
     )
     share = max(1, round(options.first * batches))
     order = [((step - 1) * share + i) % batches for i in range(batches)]

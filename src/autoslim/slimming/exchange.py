@@ -13,7 +13,7 @@ from autoslim.slimming.points import as_point, score_of
 from autoslim.slimming.problem import Problem
 from autoslim.slimming.selection import doubt, ranked
 from autoslim.slimming.trajectory import Exchange, Point, Trajectory
-from autoslim.slimming.trial import Judging, Trial
+from autoslim.slimming.trial import Criterion, Trial
 
 CHANCE = 0.05  # of keeping an exchange that is not better
 PAIRS = 4  # exchanges of the best sums of effects that are tried as pairs, before one is put to the test
@@ -59,7 +59,7 @@ class _Move:
 
     def __init__(self, problem: Problem, now: np.ndarray, target: float) -> None:
         levels, budget, scorer = problem.levels, problem.budget, problem.scorer
-        judging = Judging(
+        criterion = Criterion(
             problem.options.score, metric=problem.metric, cuts=problem.options.search != "naive"
         )
         ups = [(g, w) for g, width in enumerate(now) if (w := levels.wider(g, int(width))) is not None]
@@ -77,8 +77,8 @@ class _Move:
         self._count, self._batches = len(singles), len(scorer.sizes)
         if self._pairs:
             every = np.stack([*singles, *self._widths])
-            self._trial = Trial(scorer, now, every, np.ones(len(every)), judging, drops=True)
-        self._least = 1.0 if judging.score == "metric" and judging.metric.binary else 0.0
+            self._trial = Trial(scorer, now, every, np.ones(len(every)), criterion, drops=True)
+        self._least = 1.0 if criterion.score == "metric" and criterion.metric.binary else 0.0
 
     def tested(self, side: int, chance: float) -> Any:
         """An exchange that half `side` proposes and the other confirms: (widths, groups, scores), or None.

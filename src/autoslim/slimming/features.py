@@ -1,6 +1,6 @@
 """What a network's latency is made of: features of its layers, functions of the widths that never fall.
 
-Kernels compute channels in blocks, so that 17 outputs may cost as much as 32: beside a layer's
+Kernels compute channels in blocks, so that 17 outputs may cost as much as 32: next to a layer's
 multiply-accumulates there are those of its outputs rounded up to several block sizes. Which of them a
 runtime's kernels follow is left to the fit.
 """

@@ -82,15 +82,13 @@ def _first(problem: Problem) -> Trajectory:
 def _going_on(start: Trajectory, problem: Problem) -> Trajectory:
     """`start`, if it is of this network, these costs and as many images."""
     budget, images = problem.budget, problem.images
-    graph, full = budget.graph, budget.full
-    there = (start.resource, start.full_flops, start.full_params, start.full_memory, start.images)
-    here = (budget.resource, full.flops, full.params, full.memory, images)
-    if start.groups != tuple(group.name for group in graph.groups) or there != here:
+    groups = tuple(group.name for group in budget.graph.groups)
+    there = (start.groups, start.resource, start.full.counted, start.images)
+    if there != (groups, budget.resource, budget.full.counted, images):
         raise AutoslimError(
-            f"start= is of another search: it limits {there[0]} of a network of {len(start.groups)} channel "
-            f"groups, {there[1]:,} FLOPs and {there[2]:,} parameters on {there[4]} images; this one limits "
-            f"{here[0]} with {len(graph.groups)} groups, {here[1]:,} FLOPs and {here[2]:,} parameters on "
-            f"{here[4]} images. Search without start=."
+            f"start= is of another search: it limits {start.resource} of a network of {len(start.groups)} "
+            f"channel groups ({start.full}) on {start.images} images; this one limits {budget.resource} with "
+            f"{len(groups)} groups ({budget.full}) on {images} images. Search without start=."
         )
     return start
 
@@ -106,14 +104,14 @@ def _slim_one(problem: Problem, trajectory: Trajectory, candidates: Candidates) 
 
 
 def _ended_early(trajectory: Trajectory, targets: Sequence[float], limits: Mapping[str, float]) -> None:
-    """Tell which targets are not met although every group is at its smallest width; refuse if none is."""
+    """Say which targets are not met although every group is at its smallest width; refuse if none is."""
     missed = [target for target in sorted(targets) if not trajectory.reaches(target, limits)]
-    told = (
+    message = (
         f"The search ended at {trajectory.points[-1].share:.3f} of the full network's {trajectory.resource}, "
         f"with every group at its smallest level: {', '.join(f'{t:g}' for t in missed)} is not reached"
         f"{' within ' + ', '.join(limits) if limits else ''}. Lower slim.min_width or slim.divisor, or allow "
         "more."
     )
     if len(missed) == len(targets):
-        raise AutoslimError(told)
-    log.warning(told)
+        raise AutoslimError(message)
+    log.warning(message)

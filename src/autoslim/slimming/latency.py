@@ -22,13 +22,13 @@ from autoslim.slimming.features import Features
 from autoslim.slimming.latency_curve import Curve, curve_through
 from autoslim.slimming.latency_fit import Fit, fit
 from autoslim.slimming.latency_plan import first_networks, networks_near
-from autoslim.slimming.latency_table import LatencyTable, Measurement, network_hash, told
+from autoslim.slimming.latency_table import LatencyTable, Measurement, conditions, network_hash
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.own_measure import OwnMeasure
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 11  # networks of a session, beside the full one
+TOGETHER = 11  # networks of a session, not counting the full one
 NEAR = 8  # networks of a refinement near a target
 REFINEMENTS = 3  # at most, near a target
 CLOSE = 0.03  # median error near a target that needs no further refinement
@@ -44,7 +44,7 @@ class Meter(Protocol):
 
     @property
     def identity(self) -> dict[str, object]:
-        """All that decides what is measured, beside the network: JSON-able."""
+        """All that decides what is measured, other than the network: JSON-able."""
 
     def __call__(
         self, models: Iterable[keras.Model], on_ready: Callable[[], None] = ..., rounds: int = 1
@@ -185,7 +185,7 @@ class LatencyModel:
             "latency: predicted from %d measured networks (%s); cross-validated: median error %.1f %%, rank "
             "correlation %.3f",
             summary["networks"],
-            told(self.identity),
+            conditions(self.identity),
             100 * summary["error"],
             summary["rank_correlation"],
         )
@@ -237,7 +237,7 @@ class LatencyModel:
         lacking = self._table.lacking(networks, near, chosen)
         if not lacking:
             return
-        log.info("latency: measuring %d networks (%s)", len(lacking), told(self.identity))
+        log.info("latency: measuring %d networks (%s)", len(lacking), conditions(self.identity))
         sessions = []
         for start in range(0, len(lacking), TOGETHER):
             some = lacking[start : start + TOGETHER]

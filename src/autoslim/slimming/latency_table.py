@@ -159,7 +159,7 @@ class LatencyTable:
                 "latency: the measurements in %s are of another device, runtime or version than this one "
                 "(%s): it is measured here",
                 others[0],
-                told(self.identity),
+                conditions(self.identity),
             )
 
     def _write(self) -> None:
@@ -192,10 +192,10 @@ def network_hash(graph: ChannelGraph, levels: Levels) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def told(identity: Mapping[str, Any]) -> str:
+def conditions(identity: Mapping[str, Any]) -> str:
     """A meter's identity in words.
 
-    >>> told({"runtime": "litert", "threads": 1, "device": "a CPU", "versions": {"tensorflow": "2.21"}})
+    >>> conditions({"runtime": "litert", "threads": 1, "device": "a CPU", "versions": {"tensorflow": "2.21"}})
     'litert, threads 1, a CPU, tensorflow 2.21'
     """
     order = ("runtime", "measure", "threads", "device")

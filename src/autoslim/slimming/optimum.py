@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from autoslim.resources import RESOURCES
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.solver import Limit, PairwiseCost, solve, tabulate, tabulate_rows
@@ -55,14 +56,17 @@ class Optimum:
         bounds = self._budget.bounds(target)
         for name in bounds:
             if name not in self._costs:
-                if name == "memory":
-                    self._costs[name] = tabulate_rows(self._budget.graph.live_memory, self._levels, name)
+                if RESOURCES[name].peak:
+                    self._costs[name] = tabulate_rows(partial(self._rows, name), self._levels, name)
                 else:
                     self._costs[name] = [tabulate(partial(self._amount, name), self._levels, name)]
         return [Limit(name, self._costs[name], amount) for name, amount in bounds.items()]
 
     def _amount(self, name: str, widths: np.ndarray) -> Any:
         return self._budget.cost(widths).of(name)
+
+    def _rows(self, name: str, widths: np.ndarray) -> np.ndarray:
+        return self._budget.graph.amounts(name, widths, self._budget.convention)
 
 
 def shrunk(drops: Drops, levels: Levels, trust: float) -> list[np.ndarray]:

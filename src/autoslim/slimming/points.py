@@ -56,14 +56,11 @@ def as_point(
     return Point(
         widths=widths_key(widths),
         group=group,
-        flops=int(cost.flops),
-        params=int(cost.params),
-        memory=int(cost.memory),
+        cost=cost,
         share=float(budget.share(cost)),
         loss=score.loss,
         loss_error=score.loss_error,
         metric=score.metric,
-        latency=None if cost.latency is None else float(cost.latency),
         images=images,
         **spent,
     )
@@ -85,14 +82,10 @@ def path_from(budget: Budget, full: Point, images: int) -> Trajectory:
             "The full network's loss on the held-out images is NaN or infinite: there is nothing to compare "
             "candidates by. Train the supernet again, with a lower learning rate."
         )
-    cost = budget.full
     return Trajectory(
         groups=tuple(group.name for group in budget.graph.groups),
         resource=budget.resource,
-        full_flops=cost.flops,
-        full_params=cost.params,
-        full_memory=cost.memory,
+        full=budget.full,
         images=images,
         points=(full,),
-        full_latency=None if cost.latency is None else float(cost.latency),
     )

@@ -146,7 +146,7 @@ def fit_predictor(levels: Levels, places: np.ndarray, drops: np.ndarray) -> Pred
 def sampled_places(levels: Levels, seed: int) -> Iterator[np.ndarray]:
     """Random networks to fit a predictor to, as places of widths among the levels: int [G] each.
 
-    Groups are drawn independently of one another, so that what each does can be told apart. Draws lean
+    Groups are drawn independently of one another, so that what each does can be separated. Draws lean
     towards narrow levels, some not at all and some strongly: networks within a budget are narrow, and cost
     less to score.
     """

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
-import numpy as np
-
 from autoslim.graph import ChannelGraph
+from autoslim.kinds import METHODS
 from autoslim.schema import SearchOptions
 from autoslim.schema.checks import gather
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.methods import METHODS
 from autoslim.slimming.points import Score, Widths
-from autoslim.slimming.problem import Problem, ScoreSource
+from autoslim.slimming.problem import Problem, ScoreSource, follow
 from autoslim.slimming.scorer import Batch, Scorer
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.tasks import AnyTask
@@ -27,12 +26,11 @@ def search(
     options: SearchOptions | None = None,
     *,
     seed: int = 0,
-    latency: Callable[[Any], Any] | None = None,
+    budget: Budget | None = None,
     start: Trajectory | None = None,
     known: MutableMapping[Widths, Score] | None = None,
     on_point: Callable[[Trajectory], None] | None = None,
     task: AnyTask | Mapping[str, Any] | None = None,
-    reference: np.ndarray | None = None,
     **keys: Any,
 ) -> Trajectory:
     """Choose the channels for every target from a trained supernet, by its scores on held-out images.
@@ -46,14 +44,13 @@ def search(
             networks on them, such as a `Scorer`, which several searches may share.
         options: as the command line's `slim` (`autoslim.schema.SearchOptions`, where each is described).
         seed: of the draws of "random" and "evolution".
-        latency: widths int [..., G] -> latency, such as a `LatencyModel` (`slimming.latency`).
+        budget: what networks may cost, in place of what the options say: with a measure of latency, or
+            relative to another network than the full one.
         start: "greedy": a trajectory to go on with, from an earlier call with the same arguments.
         known: other methods: scores from an earlier call with the same arguments, with which they go on to
             the same result. The scores of further networks are put into it.
         on_point: called after every step with the trajectory so far.
         task: what answers are judged by, as in `fit`; a `Scorer` has its own.
-        reference: widths int32 [G] of the network that targets are shares of, where the supernet is a wider
-            one; None: the full network.
         keys: single options by name, over `options`.
 
     Returns:
@@ -64,15 +61,13 @@ def search(
             outputs are not finite, `start` is of another search, or an option is out of range.
     """
     (chosen,) = gather("search", [SearchOptions], [options] if options else [], keys)
-    budget = Budget(
-        graph,
-        chosen.resource,
-        chosen.convention,
-        chosen.limits.given,
-        latency,
-        chosen.allow_uncounted,
-        reference,
-    )
+    if budget is None:
+        limits = chosen.limits.given
+        budget = Budget(
+            graph, chosen.resource, chosen.convention, limits, allow_uncounted=chosen.allow_uncounted
+        )
     scorer = holdout if isinstance(holdout, ScoreSource) else Scorer(graph, holdout, task=task)
     problem = Problem(budget, levels, scorer, chosen, seed, known)
-    return METHODS[chosen.method].find(problem, start, on_point)
+    method = METHODS[chosen.method]
+    find = pkgutil.resolve_name(method.find)
+    return find(problem, start, on_point) if method.path else follow(problem, find(problem), on_point)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from autoslim.errors import AutoslimError
+from autoslim.resources import RESOURCES, SUMMARY, Cost
 from autoslim.tabular import Tabular
 
 
@@ -21,24 +22,32 @@ class Point:
 
     widths: tuple[int, ...]  # [G]
     group: int | None  # the group that was narrowed to come here; None: the full network
-    flops: int
-    params: int
-    memory: int  # bytes
+    cost: Cost  # whole numbers, and what was measured
     share: float  # of the full network's resource
     loss: float  # mean on the held-out images
     loss_error: float  # its standard error
     metric: float  # of the task, mean on the held-out images; of classification top-1
     macs: int  # multiply-accumulates spent on this step
-    latency: float | None = None  # predicted milliseconds for one image, where it was asked for
     images: int = 0  # held-out images that its own score is of; 0: all, in paths of earlier versions
     scored: int = 0  # images scored in this step, each as often as a network was scored on it
     naive_macs: int = 0  # multiply-accumulates of all candidates on all images: what naive search spends
     widened: int | None = None  # the group that was widened in exchange for the narrowed one
     lead: float | None = None  # on the other candidates of its step, in standard errors; None: not known
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON, with an entry for each resource."""
+        return dataclasses.asdict(self, dict_factory=_flat)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Point:
+        """From what `to_dict` returned."""
+        own = {name: value for name, value in data.items() if name not in RESOURCES}
+        return cls(**{**own, "widths": tuple(data["widths"]), "cost": Cost.read(data)})
+
 
 _HEAD = ("step", "widening", "exchange", "group", "widened")
-_FIGURES = tuple(f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group", "widened"))
+_SCORES = [f.name for f in dataclasses.fields(Point) if f.name not in ("widths", "group", "cost", "widened")]
+_FIGURES = (*RESOURCES, *_SCORES)
 """The columns of a point in tables: what changed, then costs, scores and spending."""
 
 
@@ -78,23 +87,16 @@ class Trajectory(Tabular):
 
     groups: tuple[str, ...]  # names of the channel groups [G]
     resource: str  # what the targets limit
-    full_flops: int
-    full_params: int
-    full_memory: int
+    full: Cost  # of the full network
     images: int  # held-out images
     points: tuple[Point, ...]  # the full network first
-    full_latency: float | None = None  # predicted milliseconds, where it was asked for
     queue: tuple[float | None, ...] = ()  # last known drop of the score by each group's next step
     widenings: tuple[Widening, ...] = ()  # one for each target whose budget was given back
     exchanges: tuple[Exchange, ...] = ()  # one for each target for which exchanges were tried
     finals: tuple[Final, ...] = ()  # one for each target whose candidates were trained
     undone_macs: int = 0  # multiply-accumulates of widenings and exchanges that were taken back
 
-    columns: ClassVar[tuple[str, ...]] = ("step", "group", "share", "flops", "params", "loss", "metric")
-
-    def full(self, resource: str) -> float:
-        """The full network's cost: "flops", "params", "memory" or "latency"."""
-        return getattr(self, f"full_{resource}")
+    columns: ClassVar[tuple[str, ...]] = ("step", "group", "share", *SUMMARY, "loss", "metric")
 
     def at(self, target: float, limits: Mapping[str, float] = MappingProxyType({})) -> Point:
         """The network for `target`, a share of the resource, within all `limits`.
@@ -213,7 +215,7 @@ class Trajectory(Tabular):
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self, dict_factory=_flat)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Trajectory:
@@ -223,7 +225,9 @@ class Trajectory(Tabular):
             {**w, "points": _points(w["points"]), "queue": tuple(w["queue"])}
             for w in data.get("widenings", ())
         ]
+        full = {f"full_{name}" for name in RESOURCES}
         changed = {
+            "full": Cost.read(data, "full_"),
             "groups": tuple(data["groups"]),
             "points": _points(data["points"]),
             "queue": tuple(data.get("queue", ())),
@@ -231,7 +235,7 @@ class Trajectory(Tabular):
             "exchanges": tuple(Exchange(**e) for e in exchanges),
             "finals": tuple(Final(**{**f, "points": _points(f["points"])}) for f in data.get("finals", ())),
         }
-        return cls(**{**data, **changed})
+        return cls(**{**{name: value for name, value in data.items() if name not in full}, **changed})
 
     def to_csv(self) -> str:
         """One row a point: step, groups changed, costs, scores, spending, and the width of every group.
@@ -266,13 +270,26 @@ class Trajectory(Tabular):
         for widening, exchange, first, points in parts:
             for step, point in enumerate(points, first):
                 changed = [None if g is None else self.groups[g] for g in (point.group, point.widened)]
-                amounts = [getattr(point, name) for name in _FIGURES]
+                values = point.to_dict()
+                amounts = [values.get(name) for name in _FIGURES]
                 yield [step, widening, exchange, *changed, *amounts, *point.widths]
 
 
 def _points(data: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
-    return tuple(Point(**{**point, "widths": tuple(point["widths"])}) for point in data)
+    return tuple(Point.from_dict(point) for point in data)
+
+
+def _flat(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Fields as plain data: the amounts of a cost stand among the others."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if isinstance(value, Cost):
+            prefix = "" if name == "cost" else f"{name}_"
+            found.update({prefix + resource: amount for resource, amount in value.row().items()})
+        else:
+            found[name] = value
+    return found
 
 
 def _within(point: Point, target: float, limits: Mapping[str, float]) -> bool:
-    return point.share <= target and all(getattr(point, name) <= limits[name] for name in limits)
+    return point.share <= target and all(point.cost.of(name) <= limits[name] for name in limits)

@@ -15,7 +15,7 @@ WORST = 1e9  # stands for a score that is not finite
 
 
 @dataclass(frozen=True)
-class Judging:
+class Criterion:
     """What a network's scores count for."""
 
     score: str = "loss"  # "loss", or the task's "metric"
@@ -38,7 +38,7 @@ class Trial:
         base: widths int32 [G] of the current network.
         widths: of the candidates, int32 [K, G].
         saved: share of the full network's resource that each saves, [K].
-        judging: what scores count for.
+        criterion: what scores count for.
         drops: whether drops against the base are asked for, so that it is scored wherever a candidate is.
     """
 
@@ -48,16 +48,16 @@ class Trial:
         base: np.ndarray,
         widths: np.ndarray,
         saved: np.ndarray,
-        judging: Judging,
+        criterion: Criterion,
         drops: bool = False,
     ) -> None:
-        self._scorer, self._base, self._judging = scorer, base, judging
+        self._scorer, self._base, self._judging = scorer, base, criterion
         self._all = np.concatenate([widths, base[None]])
-        self._against_base = drops or judging.per_cost
-        # What saves nothing would be worth anything: at least a hundredth of the most that one saves. Where
-        # none saves anything, as on a plateau of memory, the plain drop decides.
+        self._against_base = drops or criterion.per_cost
+        # Floor the saving at 1 % of the largest, to avoid dividing by about 0. Where no candidate saves
+        # anything, as on a plateau of memory, the plain drop decides.
         most = float(saved.max())
-        weighed = judging.per_cost and most > 0
+        weighed = criterion.per_cost and most > 0
         self.saved: np.ndarray = np.maximum(saved, most / 100) if weighed else np.ones(len(saved))
         self._scores: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -114,7 +114,7 @@ class Trial:
         """How far a candidate is ahead of the others, in standard errors of the difference; None: not known.
 
         The differences are paired, over the images that both were scored on. Of all other candidates the one
-        counts that is told apart from it least.
+        counts that differs from it least clearly.
         """
         leads = []
         for other in sorted({k for k, _ in self._scores} - {best, BASE}):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
@@ -13,16 +13,13 @@ from autoslim.slimming.calibrate import calibrate
 from autoslim.stages.bill import TRAINING, billed, trained_images
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
-from autoslim.stages.record import Piece, Stage
+from autoslim.stages.record import Piece, Run, Stage
 from autoslim.stages.store import MODEL, NETWORK_FIELDS, StageFolder
 from autoslim.stages.warn import failed
 from autoslim.training.distribution import is_chief
 from autoslim.training.evaluate import Evaluation, evaluate
 from autoslim.training.fit import fit
 from autoslim.training.progress import History
-
-if TYPE_CHECKING:
-    from autoslim.stages.runner import Run
 
 
 def baseline_key(experiment: Experiment) -> dict[str, Any]:
@@ -114,9 +111,7 @@ def evaluated_network(
         "loss": final.loss,
         "test_images": len(final.values),
         **final.measure.kept(final.values),
-        "flops": cost.flops,
-        "params": cost.params,
-        "memory": cost.memory,
+        **cost.row(),
         **billed(experiment, macs),
         "normalization": experiment.normalization(),
         **({"classes": list(classes)} if classes else {}),

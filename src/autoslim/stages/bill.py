@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from autoslim.kinds import KINDS
 from autoslim.reporting.bill import Bill
 from autoslim.stages.record import Stage, record
 
 if TYPE_CHECKING:
     from autoslim.datasets import BatchSource
     from autoslim.stages.experiment import Experiment
+    from autoslim.stages.network import Network
     from autoslim.stages.store import StageFolder
 
 TRAINING = 3  # a forward pass, and a backward one of twice its arithmetic
@@ -37,25 +39,36 @@ def billed(experiment: Experiment, macs: float) -> dict[str, Any]:
     return {"macs": int(macs), "bill": macs / one, "bill_unit": one}
 
 
-def bill(experiment: Experiment, finished: Mapping[str, Mapping[str, Any]]) -> Bill:
-    """The bill of these stages, label -> result.json, in units of this configuration's baseline training.
+def bill(
+    experiment: Experiment, trained: Sequence[Network], finished: Mapping[str, Mapping[str, Any]]
+) -> Bill:
+    """The bill of a run, in units of this configuration's baseline training.
 
-    Where a slim network was trained, what it came from is on its bill too, whenever that was run.
+    Where a network that a method found was trained, what it came from is on its bill too, whenever that was
+    run.
+
+    Args:
+        experiment: of the run.
+        trained: the networks that it trained.
+        finished: label of a piece of work -> its result.json.
     """
     one, reference = unit(experiment), record("baseline").folder(experiment)
     found: dict[str, StageFolder] = {}
-    if any(label.startswith("retrain") for label in finished):
+    slim = tuple(one.work for one in trained if one.kind != "uniform" and not KINDS[one.kind].full)
+    if slim:
         found = _came_from(record("retrain"), experiment)
     results: dict[str, Mapping[str, Any]] = {n: folder.result() for n, folder in found.items() if folder.done}
-    results |= {label: result for label, result in finished.items() if not label.startswith("joint")}
+    # A result that names networks is of several at once: each one's result has its share of the cost.
+    results |= {label: result for label, result in finished.items() if "networks" not in result}
     results = {label: result for label, result in results.items() if "macs" in result}
-    trained = results.get("baseline") or (reference.result() if reference.done else {})
-    timed = [result for result in (*results.values(), trained) if "seconds" in result]
+    full = results.get("baseline") or (reference.result() if reference.done else {})
+    timed = [result for result in (*results.values(), full) if "seconds" in result]
     return Bill(
         {label: result["macs"] / one for label, result in results.items()},
+        slim,
         experiment.retrain.joint,
         {label: float(result["seconds"]) for label, result in results.items() if "seconds" in result},
-        trained.get("seconds"),
+        full.get("seconds"),
         tuple(dict.fromkeys(str(result.get("hardware")) for result in timed)),
         tuple(found),
     )

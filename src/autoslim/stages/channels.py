@@ -22,8 +22,8 @@ def write_channels(experiment: Experiment, folder: StageFolder, target: float, p
     path = folder.path / f"channels_{target:g}.yaml"
     channels = experiment.plan.channels(list(point.widths))
     head = (
-        f"# {c.arch.name} on {c.dataset.name}: {c.slim.resource} at most {target:g} of the full network's, "
-        f"{point.flops:,} FLOPs, {point.params:,} parameters\n"
+        f"# {c.arch.name} on {c.dataset.name}: {c.slim.resource} at most {target:g} of the full network's\n"
+        f"# {point.cost}\n"
     )
     write_atomically(path, head + yaml.safe_dump(channels, sort_keys=False))
     return str(path)

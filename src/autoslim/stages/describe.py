@@ -19,7 +19,7 @@ def run_describe(experiment: Experiment, folder: Path | None = None) -> None:
     """Print the network's channel groups, layer table and costs; also of a network that cannot be slimmed.
 
     Args:
-        experiment: of the run; with `slim.channels` its network is described beside the full one.
+        experiment: of the run; with `slim.channels` its network is described next to the full one.
         folder: where `layers.csv` is written; None: nowhere.
     """
     config = experiment.config

@@ -21,14 +21,14 @@ from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph import ChannelGraph
 from autoslim.graph.widening import widen, wider_widths
+from autoslim.kinds import METHODS
 from autoslim.schema import BaselineConfig, Config, RetrainConfig, SupernetConfig
 from autoslim.schema.starts import filled
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyModel
 from autoslim.slimming.levels import Levels
-from autoslim.slimming.methods import METHODS
 from autoslim.stages.images import augmentation, dataset_key, open_dataset
-from autoslim.stages.latency import latency_model
+from autoslim.stages.latency_model import latency_model
 from autoslim.stages.start import FRESH, OURS, TRAINED, weights_of
 from autoslim.stages.store import StageFolder, make_room, stage_hash
 from autoslim.tasks import TASKS, Outputs
@@ -270,7 +270,7 @@ class Experiment:
                 "Latency can't be limited in a run of several workers: each would measure its own. Let them "
                 "train (stages=[supernet]), then search alone: train.strategy=single, the rest as it is."
             )
-        return latency_model(self)
+        return latency_model(self.plan, self.levels, s, Path(self.config.output) / "latency")
 
     @cached_property
     def budget(self) -> Budget:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,14 +28,11 @@ from autoslim.stages.baseline import full_network
 from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
-from autoslim.stages.record import Piece, Stage, train_networks
+from autoslim.stages.record import Piece, Run, Stage, train_networks
 from autoslim.stages.search import trajectory_if_done
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.wanted import uniform, wanted
 from autoslim.tasks import objective_of
-
-if TYPE_CHECKING:
-    from autoslim.stages.runner import Run
 
 FOLDER = "export"  # within the folder of each network; see `_files_folder`
 

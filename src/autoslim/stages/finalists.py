@@ -27,6 +27,7 @@ from autoslim.training.fit import fit
 log = logging.getLogger(__name__)
 
 SCORE = "score.json"  # of a candidate that is trained
+EPOCHS = 0.2  # of a candidate, as a share of those of retraining
 
 
 def with_finals(experiment: Experiment, folder: StageFolder, trajectory: Trajectory) -> Trajectory:
@@ -77,9 +78,9 @@ def _trained(experiment: Experiment, folder: Path, widths: np.ndarray) -> Point:
     """One candidate, trained for a share of the epochs and scored on the held-out images."""
     path = folder / SCORE
     if path.exists():
-        return Point(**{**(read := json.loads(path.read_text())), "widths": tuple(read["widths"])})
+        return Point.from_dict(json.loads(path.read_text()))
     point = _train(experiment, folder, widths)
-    write_atomically(path, json.dumps(dataclasses.asdict(point)))
+    write_atomically(path, json.dumps(point.to_dict()))
     return point
 
 
@@ -89,7 +90,7 @@ def _train(experiment: Experiment, folder: Path, widths: np.ndarray) -> Point:
     config, r = experiment.config, experiment.retrain
     model = initial_model(experiment, widths)
     batches = experiment.training_batches(experiment.split[0])
-    epochs = max(1, math.ceil(config.slim.finalist_epochs * r.length))
+    epochs = max(1, math.ceil(EPOCHS * r.length))
     folder.mkdir(parents=True, exist_ok=True)
     history = fit(
         model,

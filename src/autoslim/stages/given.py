@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,13 +14,10 @@ from autoslim.metrics import kept_values
 from autoslim.reporting.statistics import interval, standard_error
 from autoslim.stages.baseline import evaluated_network, full_network_pieces
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.record import Piece, Stage
+from autoslim.stages.record import Piece, Run, Stage
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder, reached
-from autoslim.stages.warn import chance_told, warned
+from autoslim.stages.warn import chance_warning, warned
 from autoslim.training.evaluate import Evaluation, evaluate
-
-if TYPE_CHECKING:
-    from autoslim.stages.runner import Run
 
 MOST_IMAGES = 2000  # held-out images on which normalisations are tried
 
@@ -36,7 +33,7 @@ def run_given(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     model = experiment.build()
     result = evaluated_network(experiment, folder, model, 0)
     tried = normalizations_tried(experiment, model)
-    warning = _told(experiment, result, tried)
+    warning = _warning(experiment, result, tried)
     means = {name: found.metric for name, found in tried.items()}
     return folder.finish({**result, **warned(warning), "normalizations": means, "history": []})
 
@@ -93,9 +90,9 @@ def _renormalized(images: Any, own: tuple[Any, Any], other: tuple[Any, Any]) -> 
     return (pixels - tf.constant(other[0], tf.float32)) / tf.constant(other[1], tf.float32)
 
 
-def _told(experiment: Experiment, result: Mapping[str, Any], tried: Mapping[str, Evaluation]) -> str:
+def _warning(experiment: Experiment, result: Mapping[str, Any], tried: Mapping[str, Evaluation]) -> str:
     """What is wrong with the given weights or their inputs; "" if nothing is."""
-    chance = chance_told(experiment, kept_values(result), experiment.data.test_labels, "test images")
+    chance = chance_warning(experiment, kept_values(result), experiment.data.test_labels, "test images")
     if not tried:
         return chance
     ranked = as_good_as_the_best(tried)

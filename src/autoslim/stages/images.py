@@ -24,7 +24,7 @@ def open_dataset(config: DatasetConfig, cache: Path, task: TaskConfig | None = N
     if config.source == "custom":
         assert config._target_ is not None
         kinds = label_kinds(task or TaskConfig(), config.classes)
-        names = ("name", "classes", "train_images", "normalization", "eval_crop")
+        names = ("name", "train_images", "normalization", "eval_crop")
         given = {name: getattr(config, name) for name in names}
         return datasets.custom(config._target_, config.args, shape=config.shape, kinds=kinds, **given)
     assert config.shape is not None

@@ -1,46 +1,24 @@
-"""Latency in a run: what predicts it, whether a search's networks keep to it, and the report's comparison."""
+"""Latency in a run: whether a search's networks keep to it, and the report's comparison."""
 
 from __future__ import annotations
 
 import logging
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.exporting.latency import NetworkClock
 from autoslim.reporting.latency import LatencyRow
 from autoslim.reporting.network import NetworkResult, in_order
-from autoslim.reporting.terminal import progress
-from autoslim.slimming.latency import LatencyModel, Meter
-from autoslim.slimming.latency_table import told
-from autoslim.slimming.own_measure import own_measure
+from autoslim.slimming.latency_table import conditions
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
-
-if TYPE_CHECKING:
-    from autoslim.stages.experiment import Experiment
+from autoslim.stages.experiment import Experiment
 
 log = logging.getLogger(__name__)
 
 OVER = 0.02  # how far measured may be above the target, as a share of it, without a warning
-
-
-def latency_model(experiment: Experiment) -> LatencyModel:
-    """What predicts latency by the run's configuration; it measures when it is first asked."""
-    s = experiment.config.slim
-    meter: Meter = own_measure(s.measure) if s.measure else NetworkClock(s.runtime)
-    return LatencyModel(
-        experiment.plan,
-        experiment.levels,
-        meter,
-        folder=Path(experiment.config.output) / "latency",
-        targets=s.targets if s.resource == "latency" else (),
-        limit=s.limits.latency,
-        progress=lambda what, count: progress(what, count, unit="network"),
-    )
 
 
 class Over(NamedTuple):
@@ -115,4 +93,4 @@ def measured_together(
         LatencyRow(label, float(latency(one)), found.time, found.spread, found.share)
         for label, one, found in zip(networks, widths, measured, strict=True)
     ]
-    return rows, {**latency.summary, "where": told(latency.identity)}
+    return rows, {**latency.summary, "where": conditions(latency.identity)}

@@ -32,6 +32,11 @@ class Network(NamedTuple):
         return f"{KINDS[self.kind].label} {self.name}".rstrip()
 
     @property
+    def work(self) -> str:
+        """The label of the work that trains it: "retrain 0.5"."""
+        return f"{self.trained_in.stage} {self.name}".rstrip()
+
+    @property
     def done(self) -> bool:
         """Whether it is trained."""
         return self.folder is not None and self.folder.done

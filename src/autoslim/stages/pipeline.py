@@ -18,10 +18,10 @@ from autoslim.stages.experiment import Experiment
 from autoslim.stages.given import STAGE as GIVEN
 from autoslim.stages.preflight import check_before
 from autoslim.stages.record import Look, Stage, record
-from autoslim.stages.runner import Run
+from autoslim.stages.runner import Runner
 from autoslim.stages.store import writing
 from autoslim.stages.trained import shown
-from autoslim.stages.warn import told
+from autoslim.stages.warn import labelled_warnings
 from autoslim.training.distribution import is_chief, peers_watched, wait_for_all
 
 
@@ -61,7 +61,7 @@ def _run_stages(experiment: Experiment, run_dir: Path | None) -> Outcome:
     if not stages:
         return Outcome()
     check_before(experiment, stages)
-    run = Run(experiment, [stage.name for stage in stages])
+    run = Runner(experiment, [stage.name for stage in stages])
     if any(stage.with_given for stage in stages):
         run.stage(GIVEN)
     for stage in stages:
@@ -71,7 +71,7 @@ def _run_stages(experiment: Experiment, run_dir: Path | None) -> Outcome:
     return outcome
 
 
-def _finish(run: Run) -> Outcome:
+def _finish(run: Runner) -> Outcome:
     """The final table, and where everything lies."""
     experiment, s, full = run.experiment, run.experiment.config.slim, run.experiment.budget.full
     results = [shown(experiment, network) for network in run.trained]
@@ -80,10 +80,10 @@ def _finish(run: Run) -> Outcome:
     if results:
         heading("results")
         show(results_table(results, full, s.resource))
-        show(*bill(experiment, run.finished).lines())
+        show(*bill(experiment, run.trained, run.finished).lines())
         images = run.trained[0].result["test_images"]
         head = headlines(results, full, images, s.resource, kind_of(s.method))
     where(folders)
     print(f"curves: tensorboard --logdir {experiment.config.output}")
-    last_lines(told(run.finished), head)
+    last_lines(labelled_warnings(run.finished), head)
     return Outcome([result.row(full) for result in results], folders)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from autoslim.errors import AutoslimError
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.network import Network
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from autoslim.stages.experiment import Experiment
-    from autoslim.stages.network import Network
-    from autoslim.stages.runner import Run
 
 
 class Piece(NamedTuple):
@@ -41,7 +37,7 @@ class Need(NamedTuple):
     why: str  # who needs it: "The search"
     check: Callable[[], Any] | None = None  # raises if the result does not serve; None: it must be done
     read: bool = True  # False: nothing of it is read, but what it cost is a part of what the networks cost
-    billed: bool = True  # False: a reference, trained for its own sake: its cost is no part of the networks'
+    billed: bool = True  # False: a reference, trained for its own sake: not a part of the networks' cost
 
     def met(self) -> None:
         """Make sure that the result is there and serves.
@@ -60,6 +56,17 @@ class Need(NamedTuple):
             )
         if self.folder.done:
             self.folder.result()  # is whole
+
+
+@dataclass
+class Run:
+    """One run through the stages, and what they have left so far."""
+
+    experiment: Experiment
+    stages: Sequence[str]  # names of those that are to run
+    trained: list[Network] = field(default_factory=list)
+    finished: dict[str, dict[str, Any]] = field(default_factory=dict)  # label of a piece -> its result.json
+    folders: dict[str, Path] = field(default_factory=dict)  # label of a piece -> its folder
 
 
 def one_piece(stage: Stage, run: Run) -> Iterator[Piece]:

@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -22,7 +22,7 @@ from autoslim.reporting.figures import (
     search_curve,
     supernet_against_retrained,
 )
-from autoslim.reporting.markdown import report_markdown
+from autoslim.reporting.markdown import Facts, report_markdown
 from autoslim.reporting.network import NetworkResult, in_order
 from autoslim.reporting.tables import not_known
 from autoslim.reporting.tensorboard import write_report
@@ -34,15 +34,12 @@ from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.latency import measured_together
 from autoslim.stages.network import Network
-from autoslim.stages.record import Piece, Stage, train_networks
+from autoslim.stages.record import Piece, Run, Stage, train_networks
 from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import shown
 from autoslim.stages.trust import judged
-from autoslim.stages.warn import told
-
-if TYPE_CHECKING:
-    from autoslim.stages.runner import Run
+from autoslim.stages.warn import labelled_warnings
 
 ALONE = (
     "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
@@ -105,7 +102,8 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
     # 3. Text and curves.
     text = _text(experiment, folder, material, compared, paths)
     write_atomically(folder.path / "report.md", text)
-    write_report(folder.path, results, material.trajectory, figures)
+    full, resource = experiment.budget.full, experiment.config.slim.resource
+    write_report(folder.path, results, full, resource, material.trajectory, figures)
     return folder.finish(
         {
             "networks": {r.label: Path(r.folder).name for r in results},
@@ -144,7 +142,7 @@ def _text(
     resource = config.slim.resource
     kind = _front(material.trained, kind_of(config.slim.method))
     passes = {rival.kind: rival.passes for rival in compared.rivals}
-    return report_markdown(
+    facts = Facts(
         compared.results,
         experiment.budget.full,
         arch=config.arch.name,
@@ -160,8 +158,8 @@ def _text(
         judged=(compared.judged, compared.judged_on),
         latency=measured_together(experiment, compared.results),
         values={n.label: kept_values(n.result) for n in compared.networks},
-        bill=bill(experiment, material.finished),
-        warnings=told(material.finished),
+        bill=bill(experiment, material.trained, material.finished),
+        warnings=labelled_warnings(material.finished),
         groups=_groups(experiment),
         not_known=not_known(experiment.plan),
         figures={CAPTIONS[name].format(resource=resource): path for name, path in figures.items()},
@@ -169,6 +167,7 @@ def _text(
         command=_command(),
         folder=folder.path,
     )
+    return report_markdown(facts)
 
 
 def _with_rivals(trained: list[Network], others: list[Rival]) -> list[Network]:

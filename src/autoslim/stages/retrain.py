@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,13 +19,10 @@ from autoslim.stages.joint import initial_full_model, joint_piece
 from autoslim.stages.network import Network
 from autoslim.stages.origin import origin
 from autoslim.stages.preflight import check_reachable
-from autoslim.stages.record import Need, Piece, Stage
+from autoslim.stages.record import Need, Piece, Run, Stage
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder
 from autoslim.stages.wanted import network_key, recipe_needs, wanted
 from autoslim.training.fit import fit
-
-if TYPE_CHECKING:
-    from autoslim.stages.runner import Run
 
 log = logging.getLogger(__name__)
 

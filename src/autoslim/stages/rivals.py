@@ -52,7 +52,7 @@ def rivals(experiment: Experiment) -> list[Rival]:
 
 
 def _comparable(own: StageFolder, path: Path, targets: Sequence[float]) -> str | None:
-    """The method of a search folder that may stand beside `own`; None: it may not, or is unreadable."""
+    """The method of a search folder that may be compared with `own`; None: it may not, or is unreadable."""
     try:
         key = yaml.safe_load((path / "config.yaml").read_text())
         theirs: Mapping[str, Any] = key["slim"]

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
 from autoslim.reporting.terminal import heading
-from autoslim.stages.experiment import Experiment
-from autoslim.stages.network import Network
-from autoslim.stages.record import Piece, Stage
+from autoslim.stages.record import Piece, Run, Stage
 from autoslim.stages.warn import warnings_of
 from autoslim.training.distribution import is_chief, is_multi_worker, wait_for_all
 
 log = logging.getLogger(__name__)
 
 
-class Run:
-    """One run through the stages, and what they have left so far."""
-
-    def __init__(self, experiment: Experiment, stages: list[str]) -> None:
-        self.experiment = experiment
-        self.stages = stages  # names of those that are to run
-        self.trained: list[Network] = []
-        self.finished: dict[
-            str, dict[str, Any]
-        ] = {}  # label of a piece of work, as "retrain 0.5" -> result.json
-        self.folders: dict[str, Path] = {}  # label -> folder
+class Runner(Run):
+    """Runs stages one after another."""
 
     def stage(self, stage: Stage) -> None:
         """Run a stage; a network that was trained under the same name before is not trained again."""

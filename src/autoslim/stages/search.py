@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
@@ -16,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError
+from autoslim.kinds import METHODS
 from autoslim.reporting.terminal import progress
 from autoslim.slimming.giving_back import budget_use
-from autoslim.slimming.methods import METHODS
 from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
@@ -27,7 +26,7 @@ from autoslim.stages import supernet
 from autoslim.stages.bill import billed
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.finalists import with_finals
+from autoslim.stages.finalists import EPOCHS, with_finals
 from autoslim.stages.latency import Over, over_budget
 from autoslim.stages.preflight import check_reachable, check_uniform
 from autoslim.stages.record import Need, Stage
@@ -46,19 +45,18 @@ def search_key(experiment: Experiment) -> dict[str, Any]:
     """What a method finds depends on; of one that narrows step by step, the same for all targets."""
     s = experiment.config.slim
     method = METHODS[s.method]
-    own = [item.name for item in dataclasses.fields(method.options)] if method.options else []
     names = ("resource", "convention", "score", "images", "batch_size", "method")
     key: dict[str, Any] = {
         "supernet": stage_hash(supernet.supernet_key(experiment)),
         "slim": {name: getattr(s, name) for name in names}
         | ({"limits": experiment.budget.limits} if experiment.budget.limits else {}),
-        "options": {name: getattr(s, name) for name in own},
+        "options": {name: getattr(s, name) for name in method.options},
     }
     if not method.path or experiment.budget.steered:
         key["targets"] = list(s.targets)
     if s.finalists > 1:
         recipe = stage_hash(recipe_key(experiment, False))
-        key["finalists"] = {"count": s.finalists, "epochs": s.finalist_epochs, "recipe": recipe}
+        key["finalists"] = {"count": s.finalists, "epochs": EPOCHS, "recipe": recipe}
     if experiment.latency is not None:
         key["measured"] = experiment.latency.identity
     return key
@@ -85,11 +83,10 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
                 ),
                 s,
                 seed=experiment.config.seed,
-                latency=experiment.latency,
+                budget=experiment.budget,
                 start=start,
                 known=keep,
                 on_point=keep.point,
-                reference=experiment.own_widths,
             )
             over = over_budget(experiment, trajectory)
             if not over:
@@ -189,8 +186,8 @@ def _log_point(writer: Any, trajectory: Trajectory, measure: str) -> None:
     point, step = trajectory.points[-1], len(trajectory.points) - 1
     with writer.as_default(step=step):
         tf.summary.scalar(f"search/{measure}", float(point.metric))
-        for name in ("loss", "share", "flops", "params"):
-            tf.summary.scalar(f"search/{name}", float(getattr(point, name)))
+        for name, value in {"loss": point.loss, "share": point.share, **point.cost}.items():
+            tf.summary.scalar(f"search/{name}", float(value))
     writer.flush()
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from autoslim.graph.sorting import sort_channels
+from autoslim.kinds import METHODS
 from autoslim.scoring import images_in
 from autoslim.slimming.importance import CRITERIA
-from autoslim.slimming.methods import METHODS
 from autoslim.stages import baseline
 from autoslim.stages.bill import TRAINING, billed
 from autoslim.stages.experiment import Experiment

@@ -18,6 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from autoslim.errors import AutoslimError
+from autoslim.resources import COUNTED
 from autoslim.sealing import difference, fingerprint, sealed_json, unsealed
 from autoslim.stages.clock import elapsed, environment, hardware
 from autoslim.writing import PART, flush_to_disk, own_part, sweep_parts, write_whole
@@ -40,9 +41,7 @@ NETWORK_FIELDS = (
     "metric",
     "loss",
     "test_images",
-    "flops",
-    "params",
-    "memory",
+    *COUNTED,
     "macs",
     "normalization",
 )

@@ -12,8 +12,8 @@ import numpy as np
 
 from autoslim.graph import ChannelGraph
 from autoslim.graph.sorting import sort_channels
+from autoslim.kinds import METHODS
 from autoslim.slimming.importance import by_magnitude
-from autoslim.slimming.methods import METHODS
 from autoslim.slimming.sandwich import arms_cost, draw_arms
 from autoslim.stages import baseline, pretrain
 from autoslim.stages.baseline import measured

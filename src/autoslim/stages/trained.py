@@ -5,6 +5,7 @@ from __future__ import annotations
 from autoslim.metrics import kept_values
 from autoslim.reporting.network import NetworkResult
 from autoslim.reporting.statistics import standard_error
+from autoslim.resources import Cost
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
 from autoslim.stages.store import CHANNELS, MODEL, reached
@@ -22,10 +23,10 @@ def shown(experiment: Experiment, network: Network) -> NetworkResult:
         channels=experiment.plan.channels(widths),
         folder=str(folder.path),
         files={name: str(path) for name, path in paths.items() if path.exists()},
-        latency=experiment.budget.cost(widths).latency,
         near_chance=is_near_chance(experiment, values, chance_of(experiment, experiment.data.test_labels)),
         metric=metric,
         measure=experiment.task.metric,
         error=standard_error(values),
-        **{name: result[name] for name in ("loss", "flops", "params", "memory")},
+        loss=result["loss"],
+        cost=Cost({**experiment.budget.cost(widths), **Cost.read(result)}),
     )

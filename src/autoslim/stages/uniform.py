@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.preflight import check_uniform
-from autoslim.stages.record import Need, Piece, Stage
+from autoslim.stages.record import Need, Piece, Run, Stage
 from autoslim.stages.retrain import check_teacher, network_pieces, run_retrain
 from autoslim.stages.store import NETWORK_FIELDS
 from autoslim.stages.wanted import network_key, recipe_needs, uniform
-
-if TYPE_CHECKING:
-    from autoslim.stages.runner import Run
 
 
 def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:

@@ -26,7 +26,7 @@ def warnings_of(result: dict[str, Any]) -> list[str]:
     return [str(text) for text in result.get(WARNINGS, ())]
 
 
-def told(finished: Mapping[str, dict[str, Any]]) -> list[str]:
+def labelled_warnings(finished: Mapping[str, dict[str, Any]]) -> list[str]:
     """The warnings of all stages, label -> result, each after its stage's label."""
     return [f"{label}: {text}" for label, result in finished.items() for text in warnings_of(result)]
 
@@ -39,18 +39,18 @@ def warned(*texts: str) -> dict[str, list[str]]:
 
 def failed(experiment: Experiment, stage: str, result: Mapping[str, Any]) -> dict[str, list[str]]:
     """The warning of a stage whose network is near chance on the test images; {} for one that is not."""
-    text = chance_told(experiment, kept_values(result), experiment.data.test_labels, "test images")
+    text = chance_warning(experiment, kept_values(result), experiment.data.test_labels, "test images")
     return warned(text and f"{text} {_way_out(experiment, stage)}")
 
 
 def failed_held_out(experiment: Experiment, stage: str, values: np.ndarray) -> str:
     """As `failed`, of a network's metric on each held-out image: the warning, or ""."""
     labels = taken(experiment.data.holdout_labels, experiment.holdout_index())
-    text = chance_told(experiment, values, labels, "held-out images, at full width,")
+    text = chance_warning(experiment, values, labels, "held-out images, at full width,")
     return text and f"{text} What is searched in it means nothing. {_way_out(experiment, stage)}"
 
 
-def chance_told(experiment: Experiment, values: np.ndarray, labels: Any, images: str) -> str:
+def chance_warning(experiment: Experiment, values: np.ndarray, labels: Any, images: str) -> str:
     """A sentence for a metric near chance; "" for one that is clearly above it.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the best constant answer reaches: a network that is no better has learnt nothing."""
+"""What the best constant answer reaches: a network that is not better has learnt nothing."""
 
 from __future__ import annotations
 

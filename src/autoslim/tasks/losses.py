@@ -49,8 +49,8 @@ def loss_at(loss: Any) -> Callable[[Any, Any], Any]:
             except ValueError:
                 known = [name for name in vars(keras.losses) if not name.startswith("_")]
                 raise AutoslimError(
-                    f"task.loss={loss} is no loss of Keras.{near(loss, known)} Give a name such as huber or "
-                    "MeanSquaredError, or a dotted path such as my.module.loss."
+                    f"task.loss={loss} is not a loss of Keras.{near(loss, known)} Give a name such as huber "
+                    "or MeanSquaredError, or a dotted path such as my.module.loss."
                 ) from None
         loss = found
     if inspect.isclass(loss) and issubclass(loss, keras.losses.Loss):
@@ -94,7 +94,7 @@ def with_loss(task: Task, loss: Any) -> Task:
     those called sparse whole numbers; their `reduction` plays no part, as batches are summed up here.
 
     Raises:
-        AutoslimError: for a loss that can't be had by image.
+        AutoslimError: for a loss that has no value for each image.
     """
     found = loss_at(loss)
     name = getattr(found, "__name__", type(found).__name__)

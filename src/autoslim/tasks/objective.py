@@ -202,7 +202,7 @@ class Objective:
         return float(np.mean((first > 0) == (second > 0)))
 
     def check(self, labels: Any) -> None:
-        """Refuse whole-number labels for which there is no output; a loss would take them for no class.
+        """Refuse whole-number labels for which there is no output; a loss would ignore them.
 
         Raises:
             AutoslimError: naming the first such label.

@@ -119,8 +119,8 @@ class Checkpoints:
     def restore(self) -> dict[str, Any] | None:
         """Read the newest checkpoint that is whole into model and optimizer.
 
-        What was not written to its end, or is damaged beside an older whole one, is named in the log and
-        removed.
+        What was not written to its end, or is damaged while an older whole one exists, is named in the log
+        and removed.
 
         Returns:
             Its progress, or None if there is none: nothing was saved, or the first one was not written to its

@@ -45,7 +45,7 @@ class Stopwatch:
             self._start += time.monotonic() - start
 
     def took(self, steps: int) -> None:
-        """So many steps were called."""
+        """Count calls of the step."""
         if self._start is None:
             self._start = time.monotonic()
         else:
@@ -115,7 +115,7 @@ def _forget_from(folder: Path, step: int) -> None:
     """Tell TensorBoard to drop what was written before of this step and later ones.
 
     TensorBoard reads files in the order of their names: this one stands before those of the same second. The
-    first start that it sees is no restart to it, so there are two.
+    first start that it sees does not count as a restart, so there are two.
     """
     name = f"events.out.tfevents.{int(time.time()):010d}.+from-step-{step}"
     restart = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)

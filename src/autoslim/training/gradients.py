@@ -19,7 +19,7 @@ from autoslim.training.losses import weight_losses
 
 
 @dataclass(frozen=True)
-class Found:
+class Pass:
     """What one pass forward and backward gave, within one replica."""
 
     loss: Any  # scalar, this replica's share
@@ -60,7 +60,7 @@ class Differentiation:
         widths: Any = None,
         weight_share: float = 0.0,
         replaced: Replaced | None = None,
-    ) -> Found:
+    ) -> Pass:
         """One pass, at full width or at `widths`.
 
         Args:
@@ -83,7 +83,7 @@ class Differentiation:
                     for one in (*(weight_losses(self._variables) if weight_share else ()), *(more or ()))
                 ]
                 scaled = self._optimizer.scale_loss(tf.add_n([loss, *added]))
-            values = [v.value for v in self._variables]  # a Keras variable is no source of zeros
+            values = [v.value for v in self._variables]  # zeros_like wants a tensor, not a Keras variable
             gradients = tape.gradient(scaled, values, unconnected_gradients="zero")
             layers[:] = [layer for layer, *_ in statistics]
             return loss, gradients, outputs, [moments for _, _, *moments in statistics]
@@ -92,7 +92,7 @@ class Differentiation:
             compute = tf.function(compute, autograph=False, jit_compile=True)
         loss, gradients, outputs, moments = compute()
         statistics = [(layer, *pair) for layer, pair in zip(layers, moments, strict=True)]
-        return Found(loss, gradients, outputs, statistics)
+        return Pass(loss, gradients, outputs, statistics)
 
 
 class GradientSums:

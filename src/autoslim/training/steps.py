@@ -31,8 +31,8 @@ from autoslim.tasks import AnyTask, Objective, objective_of
 from autoslim.training.distribution import Strategy, on_replicas, total
 from autoslim.training.gradients import (
     Differentiation,
-    Found,
     GradientSums,
+    Pass,
     apply,
     images_in_all,
     part_of,
@@ -194,7 +194,7 @@ class ArmsStep:
         _move_statistics(self._first_arm, found)
         return self._measured(found, labels, count)
 
-    def _measured(self, found: Found, labels: Any, count: Any) -> Any:
+    def _measured(self, found: Pass, labels: Any, count: Any) -> Any:
         """This replica's share of (loss, metric): float32 [2]."""
         metric = tf.reduce_sum(self._lesson.objective.scored(labels, found.outputs)) / count
         return tf.stack([found.loss, metric])
@@ -250,7 +250,7 @@ class ArmsStep:
         _move_statistics(arm, found)
         return self._measured(found, labels, count)
 
-    def full_pass(self, images: Any, labels: Any, count: Any) -> Found:
+    def full_pass(self, images: Any, labels: Any, count: Any) -> Pass:
         """The first arm, forward and backward on images of one replica, within it.
 
         Args:
@@ -336,7 +336,7 @@ def sandwich_step(
     return ArmsStep(graph, optimizer, arms, lesson, loop, draw=draw)
 
 
-def _move_statistics(arm: Arm, found: Found) -> None:
+def _move_statistics(arm: Arm, found: Pass) -> None:
     """Move the moving statistics of an arm's batch norms by what its pass found."""
     own = arm.norms
     if own is not None:

@@ -274,7 +274,7 @@ def register_rule(layer_class: type[keras.Layer], rule: LayerRule | type[keras.L
         rule: what holds for it; or another layer class, whose rule holds for it too.
 
     Raises:
-        AutoslimError: if `layer_class` is no layer class, or `rule` neither a rule nor a class that has one.
+        AutoslimError: if `layer_class` is not a layer class, or `rule` not a rule or a class with one.
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
         raise AutoslimError(f"layer_class={layer_class!r}: expected a subclass of keras.layers.Layer.")
@@ -293,7 +293,7 @@ def keep_whole(layer_class: type[keras.Layer]) -> None:
         layer_class: the class itself; its subclasses are looked into.
 
     Raises:
-        AutoslimError: if it is no layer class.
+        AutoslimError: if it is not a layer class.
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
         raise AutoslimError(f"layer_class={layer_class!r}: expected a subclass of keras.layers.Layer.")

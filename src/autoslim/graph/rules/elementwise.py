@@ -31,7 +31,7 @@ def merged(layouts: Sequence[Layout], node: Node, grouping: Grouping, apart: int
     Args:
         layouts: aligned at their last dimension.
         node: that joins them.
-        grouping: which is told of the ties.
+        grouping: to which the ties are added.
         apart: a dimension, counted from the end and negative, that is left alone: it is the first tensor's.
 
     Raises:

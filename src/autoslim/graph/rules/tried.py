@@ -65,9 +65,9 @@ def _weights_swapped(layer: Any, weights: Mapping[str, Any]) -> Iterator[None]:
 
 def _call(layer: Any, x: Any, weights: Mapping[str, Any], training: bool | None = None) -> Any:
     """The layer's `call` with other weights than its own."""
-    told = {"training": training} if "training" in layer.call_signature_parameters else {}
+    passed = {"training": training} if "training" in layer.call_signature_parameters else {}
     with _weights_swapped(layer, weights):
-        return layer.call(x, **told)
+        return layer.call(x, **passed)
 
 
 class _Trial:
@@ -132,9 +132,11 @@ class _Trial:
         return found[0]
 
     def _narrower(self, x: Any, count: int) -> bool | None:
-        """Whether the configuration is to be told the number of channels; None: it can't be made."""
-        for told in (False, True):
-            config = self._layer.get_config() | (_config(self._layer, self._shape[-1], count) if told else {})
+        """Whether the configuration needs the number of channels; None: no configuration works."""
+        for sized in (False, True):
+            config = self._layer.get_config() | (
+                _config(self._layer, self._shape[-1], count) if sized else {}
+            )
             try:
                 copy = type(self._layer).from_config(config)
                 copy.build((None, *self._layer.get_build_config()["input_shape"][1:-1], count))
@@ -146,14 +148,14 @@ class _Trial:
                     getattr(copy, name).assign(value)
                 given = tf.constant(x[..., :count])
                 if _close(np.asarray(copy(given)), np.asarray(self._result(given, range(count)))):
-                    return told
+                    return sized
         return None
 
-    def _made(self, told: bool, apart: bool) -> LayerRule:
+    def _made(self, sized: bool, apart: bool) -> LayerRule:
         """The rule.
 
         Args:
-            told: whether the configuration holds the number of channels.
+            sized: whether the configuration holds the number of channels.
             apart: whether channels that are zero change nothing in the others.
         """
         shapes = {name: value.shape for name, value in self._weights.items()}
@@ -177,7 +179,7 @@ class _Trial:
             return _of_active(op, inputs[0], values, places, call)
 
         def config(op: Any, count: Channels, inputs: list[Axis], outputs: list[Axis]) -> dict[str, Any]:
-            return _config(op, channels, count(inputs[0])) if told else {}
+            return _config(op, channels, count(inputs[0])) if sized else {}
 
         return LayerRule(weights=weights, run=run, config=config, keeps_zero=never)
 

@@ -17,6 +17,7 @@ from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
 from autoslim.reporting.figures.style import CURVE, PERCENT, sized, styled
 from autoslim.reporting.network import NetworkResult, measure_of
+from autoslim.resources import RESOURCES
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
@@ -43,7 +44,7 @@ def accuracy_against_cost(
     Args:
         results: networks of any kinds.
         trajectory: of the search; its metric is of held-out training images, with the supernet's weights.
-        resource: "flops", "params", "memory" or "latency": the horizontal axis.
+        resource: of the horizontal axis, a name of `resources.RESOURCES`.
         images: test images, for 95 % intervals; None: no intervals.
         shown_on: what the metric was measured on.
         figure: to draw on; None: a new one.
@@ -54,7 +55,7 @@ def accuracy_against_cost(
     curve = _supernet_curve(axes, results, trajectory, resource)
     present = [kind for kind in KINDS if any(result.kind == kind for result in results)]
     for place, kind in enumerate(present):
-        chosen = sorted((r for r in results if r.kind == kind), key=lambda r: r.cost(resource))
+        chosen = sorted((r for r in results if r.kind == kind), key=lambda r: r.cost.of(resource))
         _draw_kind(axes, chosen, resource, images, place)
     _label_points(axes, results, resource, images)
     _limit_accuracy(axes, results, curve, images)
@@ -63,7 +64,7 @@ def accuracy_against_cost(
     axes.set_ylabel(f"{measure.title} on {shown_on}")
     if measure.percent:
         axes.yaxis.set_major_formatter(PERCENT)
-    title = f"{_capital(measure)} against {units.RESOURCES[resource]}"
+    title = f"{_capital(measure)} against {RESOURCES[resource].label}"
     axes.set_title(title if images is None else f"{title}, with 95 % intervals")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
@@ -72,8 +73,8 @@ def accuracy_against_cost(
 def _full(results: Sequence[NetworkResult], trajectory: Trajectory | None, resource: str) -> float:
     """The full network's cost, or the largest that is known."""
     if trajectory is not None:
-        return trajectory.full(resource)
-    return max((result.cost(resource) for result in results), default=1)
+        return trajectory.full.of(resource)
+    return max((result.cost.of(resource) for result in results), default=1)
 
 
 def _supernet_curve(
@@ -82,8 +83,8 @@ def _supernet_curve(
     """Draw the search's path down to the smallest network in `results`; its metric's values."""
     if trajectory is None:
         return []
-    smallest = min((result.cost(resource) for result in results), default=0)
-    points = [(getattr(p, resource), p.metric) for p in trajectory.points]
+    smallest = min((result.cost.of(resource) for result in results), default=0)
+    points = [(p.cost.of(resource), p.metric) for p in trajectory.points]
     points = [point for point in points if point[0] >= 0.9 * smallest]
     costs = [cost for cost, _ in points]
     values = [value for _, value in points]
@@ -102,7 +103,7 @@ def _draw_kind(
 ) -> None:
     """The networks of one kind, from small to large; `place`: among the kinds that are drawn."""
     kind = KINDS[chosen[0].kind]
-    x = [r.cost(resource) for r in chosen]
+    x = [r.cost.of(resource) for r in chosen]
     y = np.array([r.metric for r in chosen])
     style: dict[str, Any] = {"color": kind.colour, "marker": kind.marker, "markersize": 8}
     line = "none" if kind.full else "-"
@@ -128,7 +129,7 @@ def _label_points(axes: Axes, results: Sequence[NetworkResult], resource: str, i
                 continue
             text = axes.annotate(
                 _short(result),
-                (result.cost(resource), _end(result, images, below)),
+                (result.cost.of(resource), _end(result, images, below)),
                 xytext=(0, -7 if below else 7),
                 textcoords="offset points",
                 ha="center",
@@ -172,11 +173,8 @@ def _limit_accuracy(
 
 def _cost_axis(axes: Axes, full: float, resource: str) -> None:
     """Readable units below, the share of the full network above."""
-    name = "FLOPs (multiply-accumulates an image)" if resource == "flops" else units.RESOURCES[resource]
-    if resource == "memory":
-        name = "memory (peak of live activations an image)"
     axes.set_xlim(0, 1.06 * full)
-    axes.set_xlabel(name)
+    axes.set_xlabel(RESOURCES[resource].axis)
     axes.xaxis.set_major_locator(_round_steps(full, resource))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.amount(x, resource)))
     top = axes.secondary_xaxis("top", functions=(_times(1 / full), _times(full)))
@@ -191,7 +189,7 @@ def _times(factor: float) -> Callable[[Any], Any]:
 
 
 def _round_steps(full: float, resource: str) -> Locator:
-    """Ticks at round numbers, of KiB or MiB for memory."""
-    if resource == "memory":
+    """Ticks at round numbers, of KiB or MiB where amounts are shown in these."""
+    if RESOURCES[resource].form == "binary":
         return MultipleLocator(2.0 ** math.floor(math.log2(max(full, 4) / 4)))
     return MaxNLocator(7, steps=[1, 2, 2.5, 5, 10])

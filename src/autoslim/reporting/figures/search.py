@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from autoslim.kinds import KINDS
 from autoslim.metrics import TOP1, Metric
-from autoslim.reporting import units
 from autoslim.reporting.figures.style import PERCENT, sized, styled
+from autoslim.resources import RESOURCES
 
 if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
@@ -58,7 +58,7 @@ def search_curve(
         upper.yaxis.set_major_formatter(PERCENT)
     upper.set_ylabel(f"held-out {measure.label}")
     lower.set_ylabel("held-out loss\n(band: 1 standard error)")
-    lower.set_xlabel(f"{units.RESOURCES[trajectory.resource]}, share of the full network")
+    lower.set_xlabel(f"{RESOURCES[trajectory.resource].label}, share of the full network")
     lower.xaxis.set_major_formatter(PERCENT)
     lower.set_xlim(max(0.0, shares.min() - 0.04), 1.02)
     upper.margins(y=0.12)
