@@ -12,6 +12,7 @@ from runs import TINY
 from autoslim.config import compose
 from autoslim.reporting.bill import Bill
 from autoslim.reporting.network import NetworkResult
+from autoslim.resources import Cost
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.clock import elapsed
 from autoslim.stages.report import trained_apart
@@ -63,7 +64,7 @@ def test_methods_that_trained_other_targets_together_have_no_recipe_in_common() 
     """Here the search missed 0.3, which uniform met: its kernels served three networks, not two."""
 
     def trained(kind: str, *targets: float) -> list[NetworkResult]:
-        return [NetworkResult(kind, t, 0.9, 0.3, 1, 1, 1, {}, f"{kind}-{t}") for t in targets]
+        return [NetworkResult(kind, t, 0.9, 0.3, Cost({}), {}, f"{kind}-{t}") for t in targets]
 
     ours = trained("autoslim", 0.7, 0.5)
     assert trained_apart([*ours, *trained("uniform", 0.5, 0.7)]) == ""
