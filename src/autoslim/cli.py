@@ -229,7 +229,7 @@ def _say(kind: str, message: str) -> None:
 
 
 def annotated(text: str, docs: Mapping[str, str]) -> str:
-    """A configuration in YAML with each key's line of documentation beside it.
+    """A configuration in YAML with each key's line of documentation next to it.
 
     >>> print(annotated("slim:\\n  target: 0.5\\n", {"slim": "budgets", "slim.target": "a share"}), end="")
     slim:  # budgets

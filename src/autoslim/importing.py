@@ -19,7 +19,7 @@ def function_at(path: str, key: str, returns: str) -> Callable[..., Any]:
         returns: what the function is expected to return, such as "a Keras functional model".
 
     Raises:
-        AutoslimError: if the path is none, its module can't be imported, or there is no such function in it.
+        AutoslimError: if the path is none, its module can't be imported, or it has no such function.
     """
     module_name, _, name = path.rpartition(".")
     if not module_name or not name:

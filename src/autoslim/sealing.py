@@ -52,7 +52,7 @@ def difference(path: Path, seal: dict[str, Any]) -> str | None:
     """What is wrong with a file, by the fingerprint that was taken of it; None: nothing.
 
     Raises:
-        OSError: if it is there and can't be read; that is no damage.
+        OSError: if it is there but unreadable, which is not damage.
     """
     try:
         found = fingerprint(path)

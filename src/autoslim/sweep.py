@@ -1,7 +1,7 @@
 """What the jobs of a sweep leave in their folders, and the summary over all of them.
 
 Each job, in whatever process, writes ``job.json`` into its run folder. When the launcher is through, the main
-process reads them and writes ``summary.md``, ``summary.csv`` and ``summary.json`` beside them.
+process reads them and writes ``summary.md``, ``summary.csv`` and ``summary.json`` next to them.
 """
 
 import contextlib

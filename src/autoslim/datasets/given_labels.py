@@ -19,7 +19,7 @@ class LabelKinds:
 
     Attributes:
         kinds: output -> name of its task, a key of `FORMS` or any other; or one for all outputs.
-        ignore: a mask's label that is no class; None: there is none.
+        ignore: a mask's label that stands for no class; None: none does.
         classes: number of classes, where it is known before.
     """
 

@@ -33,7 +33,7 @@ LAYOUT = (
 )
 IMAGE_KEY, LABEL_KEY = "image/encoded", "image/class/label"
 _KINDS = {"bytes_list": "bytes", "int64_list": "integer", "float_list": "float"}
-_FRAME = 16  # bytes of a record beside its content: length, and two check sums
+_FRAME = 16  # bytes of a record in addition to its content: length, and two check sums
 _BUFFER = 2**16
 _AT_ONCE = 4096
 _BUCKETS = 2**63 - 1  # of the hash of an image

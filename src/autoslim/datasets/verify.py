@@ -1,6 +1,6 @@
 """Find the images that cannot be decoded, once, before anything is trained.
 
-One pass decodes every image, in parallel and at an eighth of its size, and keeps what it found beside the
+One pass decodes every image, in parallel and at an eighth of its size, and keeps what it found next to the
 outputs. So the images that are left, their split and every batch are the same from the first step to the last
 and in every later run, which no handling of errors on the way could promise.
 """

@@ -108,26 +108,28 @@ class Structure:
             for node, rule in zip(self.trace.nodes, self._rules, strict=True)
             if self._weights[node.index] and rule is not None and not rule.measured
         }
-        told = []
+        uncovered = []
         for node in self.trace.nodes:
             layouts = [*self.input_layouts(node), *self.output_layouts(node)]
             axes = [axis for layout in layouts for _, axis in layout.axes]
             touched = {name for axis in axes for g in axis.groups for name in self.groups[g].layers}
             if node.name in self.uncovered and touched & weighted:
-                told.append(f"{node.name} ({self.uncovered[node.name]})")
-        told = list(dict.fromkeys(told))
+                uncovered.append(f"{node.name} ({self.uncovered[node.name]})")
+        uncovered = list(dict.fromkeys(uncovered))
         plain = [x.name for x in self.trace.looked if isinstance(x.layer, keras.layers.SpectralNormalization)]
         if plain:
             log.warning(
                 "These layers are trained without normalising their kernels: %s", ", ".join(plain[:NAMED])
             )
-        if told:
-            more = f" and {len(told) - NAMED} more, see graph.uncovered" if len(told) > NAMED else ""
+        if uncovered:
+            more = (
+                f" and {len(uncovered) - NAMED} more, see graph.uncovered" if len(uncovered) > NAMED else ""
+            )
             log.warning(
                 "No rule covers these layers; the channels they touch keep their full width: %s%s. "
                 "A rule (autoslim.register_rule) would say which channels each ties, where they stand in its "
                 "weights, and how it runs with fewer.",
-                ", ".join(told[:NAMED]),
+                ", ".join(uncovered[:NAMED]),
                 more,
             )
 
@@ -152,7 +154,7 @@ class Structure:
         return self._layouts[value]
 
     def given_to_rule(self, node: Node) -> tuple[list[Any], list[Any]]:
-        """What the node's rule is told of its inputs and outputs: their layouts, or their last axes."""
+        """What the node's rule receives about its inputs and outputs: their layouts, or their last axes."""
         rule = self._rules[node.index]
         if rule is not None and rule.arrange is not None:
             return self.input_layouts(node), self.output_layouts(node)
@@ -323,7 +325,7 @@ class Structure:
 
 
 def _marked(given: Any, by: int) -> Any:
-    """An axis, or the axes of a layout, with numbers of groups that are higher by so many."""
+    """An axis, or the axes of a layout, with numbers of groups raised by a number."""
     if isinstance(given, Layout):
         return given.map_axes(lambda axis: _marked(axis, by))
     return given.map_pieces(lambda p: p if p.group == FIXED else replace(p, group=p.group + by))

@@ -121,7 +121,7 @@ class Advance(Protocol):
     """What `progress` yields."""
 
     def __call__(self, n: int = 1, /, **info: Any) -> None:
-        """`n` more units are done; `info`: what to show beside, numbers or text."""
+        """`n` more units are done; `info`: what to show next to the bar, numbers or text."""
 
 
 class _Meter:

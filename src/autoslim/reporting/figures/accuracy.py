@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _CAP = 3.0  # points: how wide the ends of the first kind's intervals are
-_WIDER = 2.0  # points more for each further kind, so that intervals at the same cost are told apart
+_WIDER = 2.0  # points more for each further kind, so that intervals at the same cost can be distinguished
 
 
 @styled
