@@ -70,15 +70,6 @@ RESOURCES = {
             note="Memory: peak of live activations for one image in float32.",
         ),
         Resource(
-            name="activations",
-            label="activations",
-            head="activations",
-            unit="values",
-            axis="activations (values of all outputs of an image)",
-            limit="largest number of values in the outputs of all operations for an image",
-            count="autoslim.graph.cost:activations",
-        ),
-        Resource(
             name="latency",
             label="latency",
             head="latency",

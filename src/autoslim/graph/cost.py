@@ -177,14 +177,6 @@ def _node_params(graph: Structure, node: Node, widths: np.ndarray, convention: s
     return params
 
 
-def activations(graph: Structure, widths: np.ndarray, convention: str) -> Any:
-    """Number of values in the outputs of all nodes, one image, at widths int64 [..., G]: int64 [...]."""
-    values = [
-        pair for node in graph.trace.nodes for pair in zip(node.outputs, node.output_shapes, strict=True)
-    ]
-    return sum(_bytes(graph, value, shape, widths) for value, shape in values) // BYTES_PER_ENTRY
-
-
 def live_memory(graph: Structure, widths: np.ndarray, convention: str) -> np.ndarray:
     """Bytes of the activations alive at the input and each node, for one image: int64 [..., nodes + 1].
 
