@@ -74,7 +74,6 @@ KINDS = {
         "d",
         Method("magnitude", f"{_SEARCHES}.pruning:magnitude_steps", ("trust",), importance="magnitude"),
     ),
-    "deepest": Kind("deepest", "#AA4499", "<", Method("deepest", f"{_SEARCHES}.rivals.deepest:deepest_steps")),
     "channels": Kind("hand-made", "#56B4E9", "*"),
     "other": Kind("other", "#9AA5B1", "."),
 }
