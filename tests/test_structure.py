@@ -105,6 +105,23 @@ def test_modules_do_not_import_one_another_also_for_types():
     assert circle(links) is None
 
 
+def test_imports_point_one_way_between_packages():
+    """As the table of packages in docs/architecture.md has them, from the bottom up."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = text.split("## Packages")[1].split("\n## ")[0].splitlines()
+    cells = [row.split("|")[1] for row in rows if row.startswith("| `")]
+    rank = {name: place for place, cell in enumerate(cells) for name in re.findall(r"`(\w+)/?`", cell)}
+    wrong = set()
+    for path in SOURCES:
+        own = module_of(path).split(".") if "src" in path.parts and "conf" not in path.parts else []
+        for module, name in imports(path) if own[1:] and own[1] != "__main__" else ():
+            package, _, rest = module.partition(".")
+            other = rest.partition(".")[0] or name
+            if package == "autoslim" and other != "__version__" and rank[other] > rank[own[1]]:
+                wrong.add((module_of(path), module))
+    assert not wrong
+
+
 def test_the_checks_find_what_they_look_for():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autoslim.reporting import plots, units
+from autoslim.reporting import units
 from autoslim.reporting.headline import headlines
 from autoslim.reporting.markdown_table import table
 from autoslim.reporting.network import NetworkResult, in_order, measure_of
@@ -85,7 +85,9 @@ class Slimmed(Tabular):
 
     def plot(self, figure: matplotlib.figure.Figure | None = None) -> matplotlib.axes.Axes:
         """The metric against the resource that targets limit, as `autoslim.plots.accuracy`."""
-        return plots.accuracy(self, figure=figure)
+        from autoslim.reporting import plots  # here: its figures are of this class
+
+        return plots.accuracy(self, self.trajectory.resource, figure)
 
     def _repr_html_(self) -> str:
         return html_table(*self._table())
