@@ -185,7 +185,7 @@ class SandwichOptions(StageConfig):
     )
     distill: bool = key(True, "smaller arms learn from the largest arm's outputs")
     distill_ramp: float = key(
-        0.0,
+        0.5,
         "share of the training over which smaller arms turn from the labels to the largest arm's outputs, "
         "evenly; 0: they learn from its outputs from the first step",
         least=0,

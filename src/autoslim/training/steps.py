@@ -19,7 +19,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.replicas import strategy_of
 from autoslim.graph.run import Replaced
@@ -319,13 +318,11 @@ def sandwich_step(
         optimizer: built on the model's trainable variables here.
         options: `SandwichOptions`, `LoopOptions`; their keys may also be given as keywords.
         seed: of the random widths.
-        steps: of the whole training, of which `distill_ramp` is a share.
+        steps: of the whole training, of which `distill_ramp` is a share; None: not known, without a ramp.
         task: what is learnt, see `tasks.objective_of`.
         keys: of the options.
     """
     stage, loop = gather("sandwich_step", [SandwichOptions, LoopOptions], options, keys)
-    if stage.distill_ramp and steps is None:
-        raise AutoslimError("distill_ramp is a share of the training: give steps, how many it has.")
     arms = [Arm(name) for name in arm_names(stage.arms)]
 
     def draw(step: int) -> np.ndarray:

@@ -1,0 +1,115 @@
+"""AutoSlim against uniform slimming and other methods on photographs, cell by cell, over seeds.
+
+    python scripts/evidence.py --cells a b --seeds 0 1 --tiny50 /data/tiny50 --cifar10 /data/cifar10
+    python scripts/evidence.py --show --page docs/evidence.md
+
+The cells, and the recipe that all of them share, stand in scripts/evidence_cells.py. For each seed a baseline
+and a supernet are trained, every method chooses channels from the same supernet under the same budget, and
+what it finds is retrained by the same recipe, as is the uniform network; top-1 is of the last epoch, on all
+test images. Stages lie in --output and are reused, so what was stopped goes on; figures go to a JSON file,
+one network a record.
+
+The primary outcome is the top-1 of AutoSlim's default method less that of uniform slimming, seed by seed.
+Over all cells a seed counts once, by its mean over the cells (a t-test on seeds); cells are judged by Holm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import evidence_table as tables
+from benchmark_common import Records, introduce, run, show_bars
+from evidence_cells import CELLS, COMMON, METHODS, SOURCES
+
+from autoslim.config import compose
+from autoslim.errors import AutoslimError
+from autoslim.kinds import KINDS, kind_of
+from autoslim.stages import Outcome, run_stages
+
+PIPELINE = "[baseline,supernet,search,retrain,uniform]"
+RIVAL = "[supernet,search,retrain]"
+FIGURES = ("loss", "flops", "params", "memory", "target")
+
+
+def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Keys of the configuration for one run of a cell."""
+    chosen = CELLS[cell]
+    path = getattr(options, chosen.images)
+    if path is None:
+        raise AutoslimError(f"Cell {cell} needs images: give --{chosen.images} FOLDER.")
+    first = method == chosen.methods[0]
+    return {
+        **SOURCES[chosen.images],
+        "dataset.path": path,
+        **COMMON,
+        **chosen.settings,
+        "slimming": method,
+        "seed": seed,
+        "stages": PIPELINE if first else RIVAL,
+        "output": options.output / cell,
+        **dict(pair.split("=", 1) for pair in options.set),
+    }
+
+
+def measure(cell: str, seed: int, method: str, options: argparse.Namespace, records: Records) -> None:
+    """Run one method with one seed, and keep the figures of the networks that it gives."""
+    outcome = run_stages(compose(settings(cell, seed, method, options)))
+    for row in outcome.rows:
+        channels = json.loads((Path(row["folder"]) / "result.json").read_text()).get("channels")
+        figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
+        spent = _bill(outcome, row)
+        records.put(tables.key(cell, seed, row["network"]), {**figures, "bill": spent, "channels": channels})
+
+
+def _bill(outcome: Outcome, row: dict[str, Any]) -> float:
+    """What finding and training a network took, in baseline trainings."""
+    folders = [Path(row["folder"])]
+    if row["network"] != "baseline":
+        folders.append(Path(outcome.folders["supernet"]))
+    if row["network"] not in ("baseline", "uniform"):
+        folders.append(Path(outcome.folders["search"]))
+    return sum(json.loads((folder / "result.json").read_text()).get("bill", 0.0) for folder in folders)
+
+
+def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    add("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    for name in SOURCES:
+        add(f"--{name}", help=f"folder with the images of {name}")
+    add("--output", type=Path, default=Path("outputs/evidence"), help="folder of the stages")
+    add("--results", type=Path, default=Path("docs/evidence.json"), help="JSON file of the figures")
+    add("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other keys, to try the suite out")
+    add("--show", action="store_true", help="measure nothing; print what there is")
+    add("--page", type=Path, help="Markdown file to write the figures to, such as docs/evidence.md")
+    return parser.parse_args(command)
+
+
+def main(command: Sequence[str] | None = None) -> None:
+    options = parse(command)
+    introduce()
+    records = Records(options.results, {"common": COMMON, "images": SOURCES, "set": sorted(options.set)})
+    for cell in () if options.show else options.cells:
+        for seed in options.seeds:
+            for method in (m for m in CELLS[cell].methods if m in options.methods):
+                if tables.key(cell, seed, kind_of(method)) not in records.records:
+                    measure(cell, seed, method, options, records)
+    hardware = "; ".join(sorted({record["environment"] for record in records.records.values()}))
+    text = tables.page(records.records, list(KINDS), hardware)
+    print(f"\n{text}")
+    show_bars(tables.bars(records.records))
+    if options.page:
+        options.page.write_text(text)
+
+
+if __name__ == "__main__":
+    run(main)

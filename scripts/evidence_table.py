@@ -1,0 +1,166 @@
+"""What the evidence suite says: differences to uniform slimming by cell and seed, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from benchmark_common import Bar
+from evidence_cells import CELLS
+from scipy import stats
+
+from autoslim.reporting.markdown_table import table
+
+OURS, UNIFORM = "autoslim", "uniform"  # kinds of networks
+SURE = 0.01  # p of the pooled difference that the suite asks for
+Records = Mapping[str, Mapping[str, Any]]  # "CELL SEED KIND" -> figures of a network
+
+
+def key(cell: str, seed: int, kind: str) -> str:
+    """Under which the figures of a network stand."""
+    return f"{cell} {seed} {kind}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Top-1 of a kind of networks less that of uniform ones, in points."""
+
+    seeds: tuple[int, ...]
+    points: np.ndarray  # float64 [seeds]
+
+    @property
+    def mean(self) -> float:
+        return float(self.points.mean())
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation over the seeds; NaN: one seed."""
+        return float(self.points.std(ddof=1)) if len(self.points) > 1 else float("nan")
+
+    @property
+    def effect(self) -> float:
+        """Cohen's d of paired differences: the mean in standard deviations."""
+        return self.mean / self.deviation if self.deviation > 0 else float("nan")
+
+    @property
+    def p(self) -> float:
+        """Of Student's paired t-test, two-sided; NaN: fewer than two seeds, or no spread."""
+        return float(stats.ttest_1samp(self.points, 0.0).pvalue) if self.deviation > 0 else float("nan")
+
+
+def difference(records: Records, cell: str, kind: str = OURS) -> Difference | None:
+    """Over the seeds that have both networks; None: none has."""
+    seeds = sorted(
+        {int(name.split()[1]) for name in records if name.split()[0] == cell and name.split()[2] == kind}
+    )
+    both = [seed for seed in seeds if key(cell, seed, UNIFORM) in records]
+    if not both:
+        return None
+    points = [100 * (_top1(records, cell, s, kind) - _top1(records, cell, s, UNIFORM)) for s in both]
+    return Difference(tuple(both), np.array(points))
+
+
+def pooled(differences: Iterable[Difference]) -> Difference | None:
+    """The mean over cells of each seed that all of them have: one value a seed, so that seeds are blocks."""
+    cells = list(differences)
+    if not cells:
+        return None
+    seeds = sorted(set.intersection(*(set(d.seeds) for d in cells)))
+    if not seeds:
+        return None
+    points = [np.mean([d.points[d.seeds.index(seed)] for d in cells]) for seed in seeds]
+    return Difference(tuple(seeds), np.array(points))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Adjusted p values (Holm 1979); NaN stays.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = [i for i in np.argsort(values) if not np.isnan(values[i])]
+    found, largest = [float("nan")] * len(values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * values[i]))
+        found[i] = largest
+    return found
+
+
+def bars(records: Records) -> list[Bar]:
+    """What the suite asks for, measured or not."""
+    measured = {cell: d for cell in CELLS if (d := difference(records, cell)) is not None}
+    every = pooled(measured.values()) if len(measured) == len(CELLS) else None
+    below = sum(d.mean < 0 and p < 0.05 for d, p in zip(measured.values(), _adjusted(measured), strict=True))
+    return [
+        Bar("AutoSlim less uniform, all cells, points", every.mean if every else None, 0.0, True),
+        Bar("p of that difference", every.p if every else None, SURE),
+        Bar("cells in which it is below 0, p < 0.05 after Holm", float(below) if measured else None, 0.0),
+    ]
+
+
+def page(records: Records, kinds: Sequence[str], hardware: str) -> str:
+    """The table of every cell, and what the cells say together, in Markdown."""
+    measured = {cell: d for cell in CELLS if (d := difference(records, cell)) is not None}
+    rows = [
+        [
+            cell,
+            f"{d.mean:+.2f}",
+            _number(d.deviation),
+            _number(d.effect),
+            _number(d.p, 4),
+            _number(p, 4),
+            _each(d),
+        ]
+        for (cell, d), p in zip(measured.items(), _adjusted(measured), strict=True)
+    ]
+    if len(measured) > 1 and (every := pooled(measured.values())):
+        name = f"all {len(measured)}"
+        rows.append([name, f"{every.mean:+.2f}", _number(every.deviation), _number(every.effect)])
+        rows[-1] += [_number(every.p, 4), "", _each(every)]
+    titles = ("cell", "AutoSlim - uniform, points", "sd", "effect", "p", "p (Holm)", "seed: points")
+    parts = [table(titles, rows)] if rows else ["Nothing is measured yet."]
+    parts += [_cell(records, cell, kinds) for cell in measured]
+    return "\n\n".join([*parts, f"Measured on: {hardware}."]) + "\n"
+
+
+def _cell(records: Records, cell: str, kinds: Sequence[str]) -> str:
+    """Every kind of networks in a cell: means and standard deviations over its seeds."""
+    rows = []
+    for kind in kinds:
+        found = [figures for name, figures in records.items() if name.split()[::2] == [cell, kind]]
+        if found:
+            apart = difference(records, cell, kind)
+            shown = "" if kind == UNIFORM or apart is None else f"{apart.mean:+.2f} (p {_number(apart.p, 3)})"
+            figures = [
+                _spread([100 * f["top1"] for f in found]),
+                _spread([f["loss"] for f in found], 3),
+                shown,
+            ]
+            costs = [_spread([f[name] / 1e6 for f in found], 3) for name in ("flops", "params")]
+            rows.append([kind, str(len(found)), *figures, *costs, _spread([f["bill"] for f in found])])
+    titles = ("networks", "seeds", "top-1 %", "loss", "minus uniform", "MFLOPs", "parameters, M", "bill")
+    return f"**{cell}: {CELLS[cell].about}**\n\n{table(titles, rows)}"
+
+
+def _adjusted(measured: Mapping[str, Difference]) -> list[float]:
+    return holm([d.p for d in measured.values()])
+
+
+def _top1(records: Records, cell: str, seed: int, kind: str) -> float:
+    return float(records[key(cell, seed, kind)]["top1"])
+
+
+def _each(found: Difference) -> str:
+    return ", ".join(f"{seed}: {points:+.2f}" for seed, points in zip(found.seeds, found.points, strict=True))
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return "-" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def _spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean, and sample standard deviation where there are several."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

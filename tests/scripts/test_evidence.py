@@ -1,0 +1,77 @@
+"""The evidence suite: its cells compose, and its statistics are those of textbooks."""
+
+import numpy as np
+import pytest
+from evidence import parse, settings
+from evidence_cells import CELLS, vgg
+from evidence_table import bars, difference, holm, key, page, pooled
+from scipy import stats
+
+from autoslim.config import compose
+from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
+
+
+def figures(top1):
+    return {"top1": top1, "loss": 1.0, "flops": 1e6, "params": 1e5, "bill": 1.5}
+
+
+def made_up(points, cells=("a", "b")):
+    """Records in which AutoSlim is ahead of uniform by points[cell][seed]."""
+    records = {}
+    for cell, ahead in zip(cells, points, strict=True):
+        for seed, point in enumerate(ahead):
+            records[key(cell, seed, "uniform")] = figures(0.5)
+            records[key(cell, seed, "autoslim")] = figures(0.5 + point / 100)
+    return records
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_method_of_a_cell_composes(cell):
+    options = parse(["--tiny50", "/images", "--cifar10", "/images", "--set", "baseline.epochs=1"])
+    for method in CELLS[cell].methods:
+        config = compose(settings(cell, 3, method, options))
+        assert (config.slim.method, config.seed, config.baseline.epochs) == (method, 3, 1)
+        assert "baseline" in config.stages or method != CELLS[cell].methods[0]
+
+
+def test_a_cell_without_its_images_says_which_are_needed():
+    with pytest.raises(AutoslimError, match="Cell a needs images: give --tiny50 FOLDER"):
+        settings("a", 0, "greedy", parse([]))
+
+
+def test_the_plain_network_is_covered():
+    graph = ChannelGraph(vgg())
+    assert not graph.uncovered and graph.full.max() == 512
+
+
+def test_a_seed_counts_once_over_the_cells():
+    points = [[1.0, 2.0, 3.0], [3.0, 2.0, 2.5]]
+    records = made_up(points)
+    each = [difference(records, cell) for cell in "ab"]
+    assert each[0].mean == pytest.approx(2.0) and each[0].deviation == pytest.approx(1.0)
+    assert each[0].p == pytest.approx(stats.ttest_rel([1, 2, 3], [0, 0, 0]).pvalue)
+    every = pooled(each)
+    np.testing.assert_allclose(every.points, [2.0, 2.0, 2.75])
+    del records[key("b", 1, "uniform")]  # a seed that one cell lacks is left out
+    assert pooled(difference(records, cell) for cell in "ab").seeds == (0, 2)
+
+
+def test_what_is_not_measured_is_not_claimed():
+    assert [bar.verdict for bar in bars({})] == ["not measured"] * 3
+    one = made_up([[1.0]], cells="a")
+    assert np.isnan(difference(one, "a").p)
+    text = page(one, ["baseline", "autoslim", "uniform"], "a machine")
+    assert "| a    |" in text and "0: +1.00" in text and "resnet20, Tiny-50" in text
+
+
+def test_a_cell_that_is_clearly_worse_fails_its_bar():
+    records = made_up([[-1.0, -1.1, -0.9, -1.05], [1.0, 1.2, 0.9, 1.1]])
+    assert bars(records)[2].verdict == "FAIL"
+    assert bars(made_up([[0.1, -0.1, 0.2, 0.0], [1.0, 1.2, 0.9, 1.1]]))[2].verdict == "pass"
+
+
+def test_holm_is_monotone_and_keeps_what_is_not_known():
+    found = holm([0.01, float("nan"), 0.02, 0.9])
+    assert found[0] == pytest.approx(0.03) and found[2] == pytest.approx(0.04) and found[3] == 0.9
+    assert np.isnan(found[1])
