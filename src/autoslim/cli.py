@@ -307,7 +307,7 @@ def _summarise(folder: Path, cut_short: bool) -> int:
         return 0
     try:
         sweep.write_summary(summary, folder)
-        where = f"Summary: {folder / 'summary.md'} (also .csv and .json)"
+        where = f"Summary: {folder / 'summary.md'} (also .csv, .json, .png), every network: results.csv"
     except OSError as error:
         _say("error: ", f"cannot write the summary into {folder}: {error.strerror}.")
         where = ""

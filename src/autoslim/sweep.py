@@ -1,7 +1,7 @@
 """What the jobs of a sweep leave in their folders, and the summary over all of them.
 
 Each job, in whatever process, writes ``job.json`` into its run folder. When the launcher is through, the main
-process reads them and writes ``summary.md``, ``summary.csv`` and ``summary.json`` next to them.
+process reads them and writes ``summary.md`` and its companions next to them.
 """
 
 import contextlib
@@ -219,11 +219,29 @@ def _csv(summary: Summary) -> str:
     return text.getvalue()
 
 
+def _results_csv(summary: Summary) -> str:
+    """One line for each network of each job."""
+    text = io.StringIO()
+    rows = [
+        {"job": job.number, "arch": job.arch, "dataset": job.dataset, "seed": job.seed, **row}
+        for job in summary.jobs
+        for row in job.rows
+    ]
+    rows = [{**row, "measure": row.get("measure", {}).get("name")} for row in rows]
+    settings = _settings(summary.jobs)
+    rows = [{**row, "settings": settings[row["job"]]} for row in rows]
+    writer = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def write_summary(summary: Summary, folder: Path) -> None:
-    """Write ``summary.md``, ``summary.csv`` and ``summary.json`` into the sweep's folder."""
+    """Write ``summary.md``, ``.csv``, ``.json``, a figure and ``results.csv`` into the sweep's folder."""
     done = len(summary.jobs) - len(summary.failed)
     lines = ["# Summary of the sweep", "", f"{done} of {len(summary.jobs)} jobs are done.", ""]
     lines += table_lines(summary)
+    lines += ["", "![The metric against FLOPs](summary.png)"] if summary.groups else []
     lines += [
         "",
         "Mean ± sample standard deviation (n - 1) over n seeds; no deviation where it is 0 or n is 1.",
@@ -236,6 +254,11 @@ def write_summary(summary: Summary, folder: Path) -> None:
         lines += [f"  - {stage}: {path}" for stage, path in job.folders.items()]
     write_whole(folder / "summary.md", "\n".join(lines) + "\n")
     write_whole(folder / "summary.csv", _csv(summary))
+    write_whole(folder / "results.csv", _results_csv(summary))
+    if summary.groups:
+        from autoslim.reporting.figures import metric_over_seeds, save_figure  # here: a second to import
+
+        save_figure(metric_over_seeds(summary.groups), folder / "summary.png")
     data = {
         "jobs": [dataclasses.asdict(job) for job in summary.jobs],
         "groups": [

@@ -91,13 +91,15 @@ def test_pixels_and_files(trajectory, tmp_path):
     image = figures.to_image(figure)
     assert image.dtype == np.uint8 and image.ndim == 4 and image.shape[0] == 1 and image.shape[3] == 3
     assert image.min() < 100 and image.max() == 255
-    path = figures.save_png(figure, tmp_path / "curve.png")
-    assert [p.name for p in tmp_path.iterdir()] == ["curve.png"]
+    path = figures.save_figure(figure, tmp_path / "curve.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.pdf", "curve.png", "curve.svg"]
     read = matplotlib.image.imread(path)
     assert read.shape[:2] == image.shape[1:3]
     np.testing.assert_array_equal((read[..., :3] * 255).round().astype(np.uint8), image[0])
-    again = figures.save_png(figures.search_curve(trajectory, [0.5]), tmp_path / "again.png")
-    assert again.read_bytes() == path.read_bytes()
+    (tmp_path / "again").mkdir()
+    again = figures.save_figure(figures.search_curve(trajectory, [0.5]), tmp_path / "again" / "curve.png")
+    for suffix in (".png", ".pdf", ".svg"):
+        assert again.with_suffix(suffix).read_bytes() == path.with_suffix(suffix).read_bytes()
 
 
 def test_the_users_settings_stay(trajectory):

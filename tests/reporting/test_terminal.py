@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from autoslim.reporting import terminal
 from autoslim.reporting.network import NetworkResult
@@ -73,7 +74,7 @@ def test_the_rate_is_recent(clock, plain, caplog):
         for _ in range(200):
             clock.now += 1
             advance()
-    assert lines(caplog)[0] == "training: 1/1,000 steps (0%), 600 s/step, 166:30:00 left"
+    assert lines(caplog)[0] == "training: 1/1,000 steps (0%)"
     assert lines(caplog)[1] == "training: 11/1,000 steps (1%), 1 step/s, 16:29 left"
     assert lines(caplog)[-2] == "training: 201/1,000 steps (20%), 1 step/s, 13:19 left"
 
@@ -90,7 +91,7 @@ def test_without_a_total_and_slow(clock, plain, caplog):
         clock.now += 20
         advance(2)
     assert lines(caplog) == [
-        "search: 2 candidates, 10 s/candidate",
+        "search: 2 candidates",
         "search: 2 candidates in 0:20, 10 s/candidate",
     ]
 
@@ -192,3 +193,34 @@ def test_tensorflow_is_not_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_no_column_is_lost_in_a_narrow_terminal():
+    head = ["format", "network", *(f"figure {n} of many" for n in range(6))]
+    table = Table()
+    for place, title in enumerate(head):
+        table.add_column(title, justify="left" if place < 2 else "right", no_wrap=True)
+    rows = [["onnx", f"net{row}", *(f"{row}{n}00.25" for n in range(6))] for row in (1, 2)]
+    for row in rows:
+        table.add_row(*row)
+    held = io.StringIO()
+    narrow = Console(file=held, width=80, force_terminal=True, no_color=True)
+    parts = terminal.fitted(table, narrow)
+    narrow.print(*parts)
+    lines = held.getvalue().splitlines()
+    assert len(parts) > 1 and max(map(len, lines)) <= 80
+    for text in [*head, *(cell for row in rows for cell in row)]:
+        assert text in held.getvalue()
+    assert held.getvalue().count("net1") == len(parts)
+    assert terminal.fitted(table, Console(width=200, force_terminal=True)) == [table]
+
+
+def test_the_first_estimate_does_not_count_what_compiles(clock, plain, caplog):
+    with terminal.progress("training", total=100) as advance:
+        clock.now += 60
+        advance()
+        assert "1/100 steps (1%)" in caplog.text and "left" not in caplog.text
+        for _ in range(2):
+            clock.now += 10
+            advance()
+    assert "3/100 steps (3%), 10 s/step, 16:10 left" in caplog.text

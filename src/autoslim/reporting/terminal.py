@@ -7,7 +7,10 @@ line of the logger ``autoslim`` now and then. Nothing here imports TensorFlow.
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import html
+import itertools
 import logging
 import os
 import sys
@@ -20,7 +23,7 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from autoslim.reporting import units
@@ -53,15 +56,56 @@ def heading(stage: str, detail: str = "") -> None:
 
 
 def show(*renderables: RenderableType) -> None:
-    """Print tables; where the output is not a terminal, as wide as they need."""
+    """Print tables; where the output is not a terminal, as wide as they need, else in parts that fit."""
     width = console.width
-    for renderable in renderables:
+    for renderable in _fitting(renderables):
         if not console.is_terminal:
             needed = Measurement.get(console, console.options.update(max_width=10_000), renderable).maximum
             console.width = max(width, needed)
         console.print(renderable)
     if not console.is_terminal:
         console.width = width
+
+
+def _fitting(renderables: Sequence[RenderableType]) -> Iterator[RenderableType]:
+    """The same, with tables that are wider than the terminal cut between columns: none is lost."""
+    for one in renderables:
+        if console.is_terminal and isinstance(one, Table):
+            yield from fitted(one, console)
+        else:
+            yield one
+
+
+def fitted(table: Table, where: Console) -> list[Table]:
+    """A table in as many parts, one below the other, as a console's width asks for; each begins with names.
+
+    Args:
+        table: whose first columns, those that are not right-aligned, name its rows.
+        where: it is to be printed.
+    """
+    if _least(table, where) <= where.width:
+        return [table]
+    names = list(itertools.takewhile(lambda column: column.justify == "left", table.columns))[:2]
+    parts: list[list[Column]] = [[]]
+    for column in table.columns[len(names) :]:
+        if parts[-1] and _least(_of_columns(table, [*names, *parts[-1], column]), where) > where.width:
+            parts.append([])
+        parts[-1].append(column)
+    return [_of_columns(table, [*names, *part]) for part in parts]
+
+
+def _least(table: Table, where: Console) -> int:
+    """Columns of characters that a table needs."""
+    return Measurement.get(where, where.options.update(max_width=10_000), table).minimum
+
+
+def _of_columns(table: Table, columns: Sequence[Column]) -> Table:
+    """A table of some columns of another one."""
+    part = copy.copy(table)
+    part.columns = [dataclasses.replace(column, _index=place) for place, column in enumerate(columns)]
+    for new, old in zip(part.columns, columns, strict=True):
+        new._cells = old._cells
+    return part
 
 
 class TerminalHandler(logging.Handler):
@@ -148,10 +192,8 @@ class _Meter:
                 self._marks.popleft()
 
     def rate(self) -> float:
-        """Units a second, over the last minute; without the first, which compiles, once there are others."""
+        """Units a second, over the last minute; 0: not known yet. What compiles is left out."""
         then, done = self._marks[0] if self._marks else (self.begun, self.start)
-        if self.done == done:
-            then, done = self.begun, self.start
         passed = time.monotonic() - then
         return (self.done - done) / passed if passed > 0 else 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,11 +27,20 @@ class Judged(NamedTuple):
 
 def correlation(networks: Sequence[Judged], measure: Metric = TOP1) -> RankCorrelation | None:
     """Between the held-out score, minus the loss, and the metric; None: it is not defined."""
-    if len(networks) < FEWEST:
-        return None
+    return None if len(networks) < FEWEST else _correlation(tuple(networks), measure)
+
+
+@functools.lru_cache(maxsize=8)
+def _correlation(networks: tuple[Judged, ...], measure: Metric) -> RankCorrelation | None:
+    """The bootstrap is drawn once for the text and the figure."""
     return rank_correlation(
         [-network.loss for network in networks], [measure.gain(n.metric, 0.0) for n in networks]
     )
+
+
+def in_judged_order(networks: Sequence[Judged]) -> list[Judged]:
+    """The supernet's favourite first."""
+    return sorted(networks, key=lambda network: (network.loss, network.name))
 
 
 def trust(networks: Sequence[Judged], resource: str, images: int, measure: Metric = TOP1) -> str:
@@ -51,7 +61,7 @@ def trust(networks: Sequence[Judged], resource: str, images: int, measure: Metri
             f"{title}\n\n{count} {were} retrained from this supernet by this recipe: at least {FEWEST} are "
             "needed for a rank correlation."
         )
-    ordered = sorted(networks, key=lambda network: (network.loss, network.name))
+    ordered = in_judged_order(networks)
     rows = [[n.name, units.percent(n.share, 1), f"{n.loss:.4f}", measure.number(n.metric)] for n in ordered]
     head = ["network", f"{RESOURCES[resource].label} / full", "held-out loss", f"{measure.head} retrained"]
     return f"{title}\n\n{_verdict(ordered, images, measure)}\n\n{table(head, rows)}"

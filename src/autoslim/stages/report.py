@@ -1,4 +1,4 @@
-"""Stage `report`: the comparison as report.md, figures, and TensorBoard curves."""
+"""Stage `report`: the comparison as report.md and report.html, figures, and TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from autoslim.metrics import kept_values
 from autoslim.reporting.figures import (
     accuracy_against_cost,
     channels_before_after,
-    save_png,
+    save_figure,
     search_curve,
     supernet_against_retrained,
 )
 from autoslim.reporting.markdown import Facts, report_markdown
 from autoslim.reporting.network import NetworkResult, in_order
+from autoslim.reporting.page import report_page
 from autoslim.reporting.tables import not_known
 from autoslim.reporting.tensorboard import write_report
 from autoslim.reporting.trust import FEWEST, Judged
@@ -98,16 +99,17 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
     compared = Compared(networks, results, others, *judged(experiment, folder, known))
     # 2. Figures.
     figures = _figures(experiment, material, compared)
-    paths = {name: save_png(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
+    paths = {name: save_figure(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
     # 3. Text and curves.
     text = _text(experiment, folder, material, compared, paths)
     write_atomically(folder.path / "report.md", text)
+    write_atomically(folder.path / "report.html", report_page(text, folder.path))
     full, resource = experiment.budget.full, experiment.config.slim.resource
     write_report(folder.path, results, full, resource, material.trajectory, figures)
     return folder.finish(
         {
             "networks": {r.label: Path(r.folder).name for r in results},
-            "report": str(folder.path / "report.md"),
+            "report": str(folder.path / "report.html"),
         }
     )
 

@@ -79,11 +79,26 @@ def sized(figure: Figure | None, width: float, height: float) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure, whole or not at all; the same figure, the same bytes."""
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+"""Formats of figures, with what is left out of their files' metadata: it would differ from call to call."""
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as PNG, PDF and SVG, each whole or not at all; the same figure, the same bytes.
+
+    Args:
+        figure: to write.
+        path: of the PNG; the others stand beside it.
+    """
     path = Path(path)
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": path.stem, "pdf.fonttype": 42}):
+        for name, metadata in FORMATS.items():
+            with replacing(path.with_suffix(f".{name}")) as part:
+                figure.savefig(part, format=name, dpi=DPI, metadata=metadata)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
@@ -9,12 +10,12 @@ from matplotlib.figure import Figure
 from autoslim.kinds import KINDS
 from autoslim.metrics import TOP1, Metric
 from autoslim.reporting.figures.style import PERCENT, styled
-from autoslim.reporting.trust import Judged
+from autoslim.reporting.trust import Judged, correlation, in_judged_order
 
 
 @styled
 def supernet_against_retrained(networks: Sequence[Judged], measure: Metric = TOP1) -> Figure:
-    """A point for each network: held-out loss with the supernet's weights, metric once retrained.
+    """A point for each network, with its target: held-out loss in the supernet, metric once retrained.
 
     Args:
         networks: that were retrained from one supernet.
@@ -35,6 +36,15 @@ def supernet_against_retrained(networks: Sequence[Judged], measure: Metric = TOP
                 linestyle="none",
                 label=kind.label,
             )
+    for network in networks:
+        axes.annotate(
+            _target(network.name),
+            (network.loss, network.metric),
+            xytext=(6, 5),
+            textcoords="offset points",
+            fontsize=9,
+            color=KINDS[network.kind].colour,
+        )
     axes.invert_xaxis()
     axes.margins(0.12)
     if measure.percent:
@@ -43,6 +53,18 @@ def supernet_against_retrained(networks: Sequence[Judged], measure: Metric = TOP
         axes.invert_yaxis()
     axes.set_xlabel("held-out loss in the supernet (better to the right)")
     axes.set_ylabel(f"{measure.label} on test images, retrained")
-    axes.set_title(f"Supernet and retraining, {len(networks)} networks")
+    found = correlation(in_judged_order(networks), measure)
+    tau = "not defined" if found is None else f"{found.kendall:.2f}"
+    axes.set_title(f"Supernet and retraining, {len(networks)} networks: Kendall's tau {tau}")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def _target(name: str) -> str:
+    """The target in a network's label; "" in a folder's name.
+
+    >>> _target("AutoSlim 0.5"), _target("retrain-1a2b")
+    ('0.5', '')
+    """
+    found = re.search(r" ([\d.]+)$", name)
+    return found[1] if found else ""
