@@ -160,6 +160,10 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
 
     outcome = run_stages(config, run_dir=folder, sweep=in_sweep)
     record.rows, record.folders = list(outcome.rows), dict(outcome.folders)
+    if in_sweep:
+        from autoslim.reporting.tensorboard import write_hparams
+
+        write_hparams(folder, record.overrides, record.rows)
 
 
 def job(cfg: DictConfig) -> float | list[float] | None:

@@ -31,6 +31,8 @@ HINTS = {
     "data": "dataset",
     "method": "slimming",
     **{name: f"slim.limits.{name}" for name in RESOURCES},
+    "logger": "train.logger",
+    "callbacks": "train.callbacks",
 }
 """What people type by habit from other tools, and the key that they look for."""
 

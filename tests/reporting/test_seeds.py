@@ -16,10 +16,11 @@ def job(number, seed, method, top1, flops):
         "folder": f"{number}",
     }
     row |= {"measure": {"name": "top1", "label": "top-1", "title": "top-1 accuracy", "percent": True}}
-    overrides = [f"seed={seed}", f"slimming={method}"]
+    overrides = [f"seed={seed}", f"slimming={METHOD[method]}"]
     return Job(number, overrides, arch="net", dataset="digits", seed=seed, rows=[row])
 
 
+METHOD = {"autoslim": "greedy", "uniform": "uniform"}
 JOBS = [
     job(0, 0, "autoslim", 0.90, 100),
     job(1, 1, "autoslim", 0.94, 120),

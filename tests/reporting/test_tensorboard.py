@@ -2,10 +2,12 @@
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from autoslim.reporting import figures
-from autoslim.reporting.tensorboard import write_report
+from autoslim.reporting.tensorboard import write_hparams, write_report
 
 TOP1, LOSS = "accuracy/top1_by_flops", "accuracy/loss_by_flops"
 
@@ -38,13 +40,34 @@ def test_curves_widths_and_images(tmp_path, results, full, trajectory):
     assert curve(read(tmp_path / "autoslim")[TOP1]) == [(480, 0.93), (650, 0.95)]
     assert curve(read(tmp_path / "uniform")[TOP1]) == [(490, 0.94)]
     assert curve(read(tmp_path / "baseline")[TOP1]) == [(1000, 0.95)]
-    search = read(tmp_path / "search")
-    assert curve(search["widths/block1|conv"]) == [(0, 16), (1, 16), (2, 8), (3, 8)]
-    assert curve(search["search/share"]) == [(0, 1.0), (1, 0.8), (2, 0.65), (3, 0.48)]
+    assert not (tmp_path / "search").exists()  # the stage writes it, in its own folder
     (shown,) = read(tmp_path)["figures/search"]
     assert shown[1][2].startswith(b"\x89PNG")
 
 
 def test_results_alone(tmp_path, results, full):
     write_report(tmp_path / "new", results, full)
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["autoslim", "baseline", "uniform"]
+    runs = [path.name for path in (tmp_path / "new").iterdir() if path.is_dir()]
+    assert sorted(runs) == ["autoslim", "baseline", "uniform"]
+
+
+def test_accuracy_against_flops_is_one_chart(tmp_path, results, full, trajectory):
+    write_report(tmp_path, results, full, "flops", trajectory)
+    ((_, value),) = read(tmp_path)["custom_scalars__config__"]
+    layout = layout_pb2.Layout.FromString(value.item())
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts["top-1 against FLOPs (‰ of the full network)"] == [f"^{TOP1}$"]
+
+
+def test_hyperparameters_are_read_back(tmp_path, results, full):
+    rows = [result.row(full) for result in results[:2]]
+    write_hparams(tmp_path, ["seed=1", "slimming=greedy", "+recipe=economy"], rows)
+    accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    content = accumulator.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    info = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    given = {key: value.number_value or value.string_value for key, value in info.hparams.items()}
+    assert given == {"seed": 1.0, "slimming": "greedy", "recipe": "economy"}
+    found = read(tmp_path)
+    assert curve(found["top1/uniform 0.5"]) == [(0, 0.94)]
+    assert curve(found["FLOPs share/AutoSlim 0.5"]) == [(0, 0.48)]

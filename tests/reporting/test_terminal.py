@@ -204,7 +204,7 @@ def test_no_column_is_lost_in_a_narrow_terminal():
     for row in rows:
         table.add_row(*row)
     held = io.StringIO()
-    narrow = Console(file=held, width=80, force_terminal=True, no_color=True)
+    narrow = Console(file=held, width=80, force_terminal=True, color_system=None)
     parts = terminal.fitted(table, narrow)
     narrow.print(*parts)
     lines = held.getvalue().splitlines()

@@ -189,7 +189,8 @@ def test_partial_batches_are_trained_on():
 def test_scalars_for_tensorboard(tmp_path):
     step = sandwich()
     history = train(running(step, log_steps=2), given(48), 2, folder=tmp_path)
-    events = event_accumulator.EventAccumulator(str(tmp_path), size_guidance={event_accumulator.TENSORS: 0})
+    folder = str(tmp_path / "training")
+    events = event_accumulator.EventAccumulator(folder, size_guidance={event_accumulator.TENSORS: 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
     assert tags == {f"{a}/{m}" for a in step.arms for m in ("loss", "top1")} | {"learning_rate"} | SPEED

@@ -142,7 +142,8 @@ def test_sandwich_steps_are_taken_one_by_one():
 
 
 def curves(folder):
-    events = event_accumulator.EventAccumulator(str(folder), size_guidance={event_accumulator.TENSORS: 0})
+    folder = str(folder / "small")
+    events = event_accumulator.EventAccumulator(folder, size_guidance={event_accumulator.TENSORS: 0})
     events.Reload()
     return {
         tag: [(e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]

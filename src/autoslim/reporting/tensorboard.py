@@ -1,4 +1,4 @@
-"""The report in TensorBoard: figures, accuracy against cost, widths over the search.
+"""The report in TensorBoard: figures, accuracy against cost; hyperparameters of a sweep.
 
 TensorBoard's horizontal axis is a whole number, the step. Accuracy against cost therefore uses as steps the
 share of the full network's resource in ‰: 500 is half of its FLOPs. The supernet and each kind of network
@@ -12,10 +12,13 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from matplotlib.figure import Figure
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalar
+from tensorboard.plugins.hparams import api as hparams
 
 from autoslim.kinds import KINDS
 from autoslim.metrics import Metric
@@ -41,10 +44,8 @@ def write_report(
 
     Args:
         folder: of the event files: `figures/<name>` stand in it; its sub-folders are a run for each kind of
-            network, such as `baseline` and `autoslim` (test images), `supernet` (held-out images), and
-            `search`, whose step is the search's: `widths/<group>`, `search/share`, `search/top1` (or the
-            metric of another task),
-            `search/loss`.
+            network, such as `baseline` and `autoslim` (test images), and `supernet` (held-out images).
+            The search's own curves stand in its folder.
         results: the trained networks.
         full: what the full network costs.
         resource: against which the metric and the loss are shown: `accuracy/top1_by_<resource>`.
@@ -60,6 +61,7 @@ def write_report(
             for name, figure in figures.items():
                 tf.summary.image(f"figures/{name}", to_image(figure), step=0)
     measure = measure_of(results)
+    _charts(root, measure, resource)
     for kind in KINDS:
         chosen = [r for r in results if r.kind == kind]
         own = [(r.share(resource, full), r.metric, r.loss) for r in chosen]
@@ -68,7 +70,6 @@ def write_report(
         points = [(p.cost.of(resource) / full.of(resource), p.metric, p.loss) for p in trajectory.points]
         images = "held-out training images, the supernet's weights"
         _curve(root / "supernet", points, images, measure, resource)
-        _search(root / "search", trajectory, measure)
 
 
 @contextlib.contextmanager
@@ -101,11 +102,45 @@ def _curve(
                 tf.summary.scalar(tag, value, step=round(STEPS * share), description=text)
 
 
-def _search(folder: Path, trajectory: Trajectory, measure: Metric) -> None:
+def write_hparams(
+    folder: str | os.PathLike[str], overrides: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """What one job of a sweep was given, and what came out, for TensorBoard's table of hyperparameters.
+
+    Args:
+        folder: of the job.
+        overrides: "key=value", as typed.
+        rows: of its networks, as in a sweep's summary.
+    """
+    pairs = [text.lstrip("+").partition("=") for text in overrides]
+    given = {key: _number(value) for key, _, value in pairs}
+    with _writing(Path(folder)):
+        hparams.hparams(given, trial_id=" ".join(overrides) or "no overrides")
+        for row in rows:
+            label = KINDS[row["network"]].label + ("" if row["target"] is None else f" {row['target']:g}")
+            measure = row.get("measure", {}).get("name", "metric")
+            figures = {measure: row["metric"], "FLOPs share": row["flops_share"], "parameters": row["params"]}
+            for name, value in figures.items():
+                tf.summary.scalar(f"{name}/{label}", value, step=0)
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _charts(folder: Path, measure: Metric, resource: str) -> None:
+    """A page of custom scalars: all kinds of networks and the supernet in one chart against cost."""
+    charts = [
+        layout_pb2.Chart(
+            title=f"{title} against {RESOURCES[resource].label} (‰ of the full network)",
+            multiline=layout_pb2.MultilineChartContent(tag=[f"^accuracy/{name}_by_{resource}$"]),
+        )
+        for title, name in ((measure.label, measure.name), ("loss", "loss"))
+    ]
+    layout = layout_pb2.Layout(category=[layout_pb2.Category(title="networks", chart=charts)])
     with _writing(folder):
-        for step, point in enumerate(trajectory.points):
-            tf.summary.scalar("search/share", point.share, step=step)
-            tf.summary.scalar(f"search/{measure.name}", point.metric, step=step)
-            tf.summary.scalar("search/loss", point.loss, step=step)
-            for name, width in trajectory.channels(point).items():
-                tf.summary.scalar(f"widths/{name}", width, step=step)
+        serialized = custom_scalar.pb(layout).SerializeToString()
+        tf.summary.experimental.write_raw_pb(serialized, step=0)

@@ -95,8 +95,13 @@ def fitted(table: Table, where: Console) -> list[Table]:
 
 
 def _least(table: Table, where: Console) -> int:
-    """Columns of characters that a table needs."""
-    return Measurement.get(where, where.options.update(max_width=10_000), table).minimum
+    """Columns of characters that a table needs: all that it may have, less what its columns may wrap."""
+
+    def measured(one: Table) -> Measurement:
+        return Measurement.get(where, where.options.update(max_width=10_000), one)
+
+    loose = [measured(_of_columns(table, [column])) for column in table.columns if not column.no_wrap]
+    return measured(table).maximum - sum(column.maximum - column.minimum for column in loose)
 
 
 def _of_columns(table: Table, columns: Sequence[Column]) -> Table:

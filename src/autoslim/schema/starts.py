@@ -48,7 +48,8 @@ def length_of(stage: StageConfig) -> int:
 def rate_of(optimizer: OptimizerConfig, start: str = "fresh") -> float:
     """The peak learning rate of an optimizer; that of the recipe, where it is null."""
     rate = optimizer.learning_rate
-    return RECIPES[start].rates[optimizer.name] if rate is None else rate
+    name = optimizer.name if optimizer._target_ is None else "adamw"  # most others take such rates
+    return RECIPES[start].rates[name] if rate is None else rate
 
 
 def filled(stage: Stage, start: str, optimizer: OptimizerConfig) -> Stage:

@@ -1,7 +1,7 @@
 """How weights are trained."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from autoslim.schema.checks import Options, key, need
 
@@ -9,6 +9,7 @@ STRATEGIES = ("auto", "single", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 EXECUTIONS = ("slice", "mask")
 SCHEDULES = ("constant", "cosine", "step", "linear")
+LOGGERS = ("csv", "wandb", "mlflow")
 TEACHERS = ("none", "given", "baseline", "supernet")
 
 
@@ -19,6 +20,11 @@ class OptimizerConfig(Options):
     section: ClassVar[str] = "optimizer"
 
     name: str = key("sgd", "sgd or adamw", words=("sgd", "adamw"))
+    _target_: str | None = key(
+        None,
+        "dotted path of any Keras optimizer, in place of name, such as keras.optimizers.Lion; null: name",
+    )
+    args: dict[str, Any] = key({}, "keyword arguments of the optimizer of optimizer._target_")
     learning_rate: float | None = key(
         None,
         "peak learning rate, per batch of train.batch_size images; null: by the weights to start from",
@@ -83,9 +89,21 @@ class LoopOptions(Options):
     )
     evaluate_epochs: int | None = key(
         None,
-        "epochs between evaluations, held-out images (supernet) or test images, for the curves alone",
+        "epochs between evaluations, held-out images (supernet) or test images, for the curves alone; 0: "
+        "none; null: a tenth of the epochs, none in trainings of fewer than 10",
         affects_result=False,
-        least=1,
+        least=0,
+    )
+    logger: list[str] = key(
+        [],
+        "where curves go besides TensorBoard: csv (metrics.csv in the stage's folder), wandb, mlflow",
+        affects_result=False,
+        words=LOGGERS,
+    )
+    callbacks: dict[str, Any] = key(
+        {},
+        "Keras callbacks that watch trainings, by names of your own: {NAME: {_target_: my.module.Callback, "
+        "argument: value}}; called at the begin, at the ends of epochs, and at the end",
     )
     log_steps: int = key(20, "steps between points of the TensorBoard curves", affects_result=False, least=1)
 

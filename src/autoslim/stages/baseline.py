@@ -51,7 +51,7 @@ def trained_full(
         folder=folder.path,
         task=experiment.task,
         evaluate=lambda: evaluated(experiment, model),
-        description=folder.stage,
+        description=f"{folder.stage}, seed {experiment.config.seed}",
     )
     return model, history
 

@@ -46,6 +46,7 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Netwo
         names=[part.name for part in parts],
         task=experiment.task,
         folder=folder.path,
+        description=f"joint, seed {config.seed}",
         evaluate=lambda: _on_test_images(experiment, model, parts),
     )
     flops = [int(graph.cost(part.known_widths).flops) for part in parts]

@@ -70,7 +70,8 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     if folder.done:
         log.info("search: goes on to %g from where it stopped", min(s.targets))
     graph = experiment.graph_of(experiment.load_weights(supernet.STAGE.folder(experiment), supernet=True))
-    with _Keeper(folder, start, min(s.targets), experiment.task.metric.name).running() as keep:
+    run = f"{folder.stage} {s.method}, seed {experiment.config.seed}"
+    with _Keeper(folder, start, min(s.targets), experiment.task.metric.name, run).running() as keep:
         for _ in range(CORRECTIONS + 1):
             trajectory = search(
                 graph,
@@ -98,9 +99,12 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
 class _Keeper(UserDict[Widths, Score]):
     """Keeps and shows every step of a search, and every network that it scores (`search` puts it in)."""
 
-    def __init__(self, folder: StageFolder, start: Trajectory | None, target: float, measure: str) -> None:
+    def __init__(
+        self, folder: StageFolder, start: Trajectory | None, target: float, measure: str, run: str
+    ) -> None:
         super().__init__()
         self._measure = measure  # name of the metric
+        self._run = run  # name of TensorBoard's run
         self._file = ScoreFile(folder.path / SCORED)
         self.data = self._file.known
         self._folder = folder
@@ -114,7 +118,7 @@ class _Keeper(UserDict[Widths, Score]):
     @contextmanager
     def running(self) -> Iterator[_Keeper]:
         """Within the block a bar is shown, and TensorBoard's file is open."""
-        folder = str(self._folder.path)
+        folder = str(self._folder.path / self._run)
         self._writer = tf.summary.create_file_writer(folder) if writes() else tf.summary.create_noop_writer()
         try:
             with progress("search", self._total, self._done, "‰") as self._advance:
@@ -188,6 +192,8 @@ def _log_point(writer: Any, trajectory: Trajectory, measure: str) -> None:
         tf.summary.scalar(f"search/{measure}", float(point.metric))
         for name, value in {"loss": point.loss, "share": point.share, **point.cost}.items():
             tf.summary.scalar(f"search/{name}", float(value))
+        for name, width in trajectory.channels(point).items():
+            tf.summary.scalar(f"widths/{name}", width)
     writer.flush()
 
 

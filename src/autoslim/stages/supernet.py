@@ -147,6 +147,7 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         config.train,
         seed=config.seed,
         folder=folder.path,
+        description=f"supernet, seed {config.seed}",
         task=experiment.task,
         evaluate=lambda: on_held_out_images(experiment, graph),
     )

@@ -104,6 +104,7 @@ def train_supernet(
     seed: int = 0,
     folder: Path | str | None = None,
     evaluate: Evaluate | None = None,
+    description: str = "supernet",
     task: AnyTask | Mapping[str, Any] | None = None,
     loss: Any = None,
     loss_weights: Mapping[str, float] | None = None,
@@ -119,7 +120,7 @@ def train_supernet(
         options: `SandwichOptions`, `OptimizerConfig`, `LoopOptions`, as in `fit`.
         optimizer: as in `fit`.
         seed: of the random widths.
-        folder, evaluate: as in `train`.
+        folder, evaluate, description: as in `train`.
         task, loss, loss_weights, batch_size: as in `fit`.
         keys: of the options.
 
@@ -145,5 +146,5 @@ def train_supernet(
         folder=folder,
         evaluate=evaluate,
         progress=progress,
-        description="supernet",
+        description=description,
     )

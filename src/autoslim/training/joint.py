@@ -104,6 +104,7 @@ def train_joint(
     names: Sequence[str] | None = None,
     folder: Path | str | None = None,
     evaluate: Evaluate | None = None,
+    description: str = "joint",
     task: AnyTask | Mapping[str, Any] | None = None,
     **keys: Any,
 ) -> History:
@@ -115,7 +116,7 @@ def train_joint(
         options: `JointOptions`, `OptimizerConfig`, `LoopOptions`, as in `fit`.
         optimizer: as in `fit`.
         names: of the networks, for curves; None: network1, network2, ...
-        folder, evaluate: as in `train`.
+        folder, evaluate, description: as in `train`.
         task: what is learnt, see `tasks.objective_of`.
         keys: of the options.
 
@@ -136,7 +137,7 @@ def train_joint(
         folder=folder,
         evaluate=evaluate,
         progress=progress,
-        description="joint",
+        description=description,
     )
 
 

@@ -20,10 +20,13 @@ from autoslim.training.compiling import Fused, choose_jit, failures_explained
 from autoslim.training.curves import Curves, Stopwatch
 from autoslim.training.distribution import is_chief, peers_watched, wait_for_all
 from autoslim.training.feed import batches_for, refusals_explained
+from autoslim.training.observers import observers_for
 from autoslim.training.progress import History, Progress
 from autoslim.training.steps import Step
 
 log = logging.getLogger(__name__)
+
+CURVE_POINTS = 10  # evaluations in a training, unless train.evaluate_epochs says it
 
 Evaluate = Callable[[], dict[str, float]]
 Bar = Callable[[str, int, int], AbstractContextManager[Callable[..., None]]]
@@ -61,7 +64,7 @@ def train(
         evaluate: metrics to log every `evaluate_epochs` epochs; decides nothing.
         progress: (description, steps in all, steps done) -> a context that yields `advance(steps, **info)`,
             such as `reporting.terminal.progress`.
-        description: of the training, for the progress and the log.
+        description: of the training, for the progress, the log and the name of TensorBoard's run in `folder`.
 
     Returns:
         Mean metrics of every epoch.
@@ -71,7 +74,8 @@ def train(
             that is damaged or of another training, if the folder can't be written, or if another worker dies.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint written.
     """
-    run = _Training(step, batches, epochs, Path(folder) if folder is not None else None, evaluate)
+    place = None if folder is None else Path(folder)
+    run = _Training(step, batches, epochs, place, evaluate, description)
     done = run.progress
     try:
         with (
@@ -102,6 +106,7 @@ class _Training:
         epochs: int,
         folder: Path | None,
         evaluate: Evaluate | None,
+        description: str,
     ) -> None:
         self.step, self.batches, self.options = step, batches, step.options
         self.progress = Progress(batches.steps_per_epoch, epochs)
@@ -114,7 +119,9 @@ class _Training:
             self._checkpoints = Checkpoints(folder / "checkpoints", model, step.optimizer, writes=writes)
             self._resume(self._checkpoints.restore())
         wait_for_all(step.strategy)  # before anyone writes what another one may still be reading
-        self._curves = Curves(folder if writes and not self.progress.over else None, self.progress.done)
+        shown = folder if writes and not self.progress.over else None
+        self._curves = Curves(shown and shown / description, self.progress.done)
+        self._observers = observers_for(step, shown, description, self.progress.done)
         self._clock = Stopwatch(batches.batch_size if not self.progress.over else 0)
         self._saved_at = time.monotonic()
 
@@ -220,18 +227,25 @@ class _Training:
         if pending:
             values = {**self.progress.last, **self._clock.lap()}
             self._curves.write(self.progress.done, values, self.step.optimizer)
+            self._observers.write(self.progress.done, values)
         if ended:
             with self._clock.paused():
                 self._end_epoch()
 
     def _end_epoch(self) -> None:
+        self._evaluate_if_due()
+        self._observers.epoch_ended(self.progress.epoch, self.progress.history[-1])
+
+    def _evaluate_if_due(self) -> None:
         epoch, every = self.progress.epoch, self.options.evaluate_epochs
-        if self._evaluate is None or every is None or epoch % every:
+        every = self.progress.epochs // CURVE_POINTS if every is None else every
+        if self._evaluate is None or not every or epoch % every:
             return
         with averaged(self.step.model, self.step.optimizer):
             found = self._evaluate()
         self.progress.history[-1] |= found
         self._curves.write(self.progress.done, found)
+        self._observers.write(self.progress.done, found)
         log.info("epoch %d: %s", epoch, ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
 
     def _diverged(self, name: str) -> str:
@@ -258,6 +272,7 @@ class _Training:
     def close(self) -> None:
         """Close the event files."""
         self._curves.close()
+        self._observers.close()
 
     def finish(self, description: str) -> None:
         """Say how it went, and leave the network with the weights that it is to be used with.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from autoslim.errors import AutoslimError
+from autoslim.errors import AutoslimError, first_line
 from autoslim.graph.replicas import strategy_of
+from autoslim.importing import function_at
 from autoslim.schema.checks import gather
 from autoslim.schema.starts import filled, rate_of
 from autoslim.schema.training import OptimizerConfig, StageConfig
@@ -100,7 +101,9 @@ def make_optimizer(
     if how.ema is not None:
         common |= {"use_ema": True, "ema_momentum": how.ema}
     with strategy_of(model).scope():
-        if how.name == "adamw":
+        if how._target_ is not None:
+            optimizer = _named(how, common)
+        elif how.name == "adamw":
             optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": how.weight_decay})
         else:
             optimizer = keras.optimizers.SGD(momentum=how.momentum, nesterov=how.nesterov, **common)
@@ -108,6 +111,30 @@ def make_optimizer(
         if how.weight_decay and spared:
             optimizer.exclude_from_weight_decay(var_list=spared)
         return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+
+def _named(how: OptimizerConfig, common: Mapping[str, Any]) -> keras.optimizers.Optimizer:
+    """The Keras optimizer of `optimizer._target_`, with what all optimizers take.
+
+    Raises:
+        AutoslimError: if there is none, or it refuses its arguments.
+    """
+    assert how._target_ is not None
+    make = function_at(how._target_, "optimizer._target_", "a Keras optimizer")
+    given = {name: value for name, value in common.items() if value is not None} | how.args
+    try:
+        optimizer = make(**given)
+    except (TypeError, ValueError) as error:
+        raise AutoslimError(
+            f"optimizer._target_={how._target_} was called with {', '.join(given)} and refused: "
+            f"{first_line(error)}. Give its arguments as +optimizer.args.NAME=VALUE."
+        ) from error
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise AutoslimError(
+            f"optimizer._target_={how._target_} returned a {type(optimizer).__name__}: expected a Keras "
+            "optimizer."
+        )
+    return optimizer
 
 
 def stage_optimizer(
