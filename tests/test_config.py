@@ -223,7 +223,10 @@ OUT_OF_RANGE = [
         "train.steps_per_execution=0",
         "train.steps_per_execution=0 is out of range: a whole number of 1 or more.",
     ),
-    ("train.evaluate_epochs=0", "train.evaluate_epochs=0 is out of range: a whole number of 1 or more, or "),
+    (
+        "train.evaluate_epochs=-1",
+        "train.evaluate_epochs=-1 is out of range: a whole number of 1 or more, or ",
+    ),
     ("optimizer.ema=1", "optimizer.ema=1.0 is out of range: a number in (0, 1), or null."),
     ("baseline.epochs=0", "baseline.epochs=0 is out of range: a whole number of 1 or more."),
     (

@@ -87,8 +87,9 @@ def _missing_option(error: MissingConfigException) -> str:
     options = list(error.options or ())
     if not group or not options:
         return _without_details(error)
-    if group == "hydra/launcher" and name == "joblib":
-        return "hydra/launcher=joblib needs an extra package: pip install 'autoslim[joblib]'"
+    extra = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}.get(name)
+    if group == "hydra/launcher" and extra:
+        return f"hydra/launcher={name} needs an extra package: pip install 'autoslim[{extra}]'"
     return f"unknown {group} {name!r}.{near(name, options)} There are: {', '.join(options)}."
 
 

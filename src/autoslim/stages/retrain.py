@@ -48,7 +48,9 @@ def run_retrain(experiment: Experiment, folder: StageFolder, network: Network) -
         task=experiment.task,
         folder=folder.path,
         evaluate=lambda: on_test_images(experiment, model),
-        description=f"{folder.stage} {network.label}, seed {config.seed}",
+        description=f"{folder.stage} {network.label}, seed {config.seed}".replace(
+            "uniform uniform", "uniform"
+        ),
     )
     return finish_network(experiment, folder, model, history, _teacher_macs(experiment))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
         path: of the PNG; the others stand beside it.
     """
     path = Path(path)
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table of a PDF's font
     with matplotlib.rc_context({"svg.hashsalt": path.stem, "pdf.fonttype": 42}):
         for name, metadata in FORMATS.items():
             with replacing(path.with_suffix(f".{name}")) as part:
