@@ -225,7 +225,7 @@ OUT_OF_RANGE = [
     ),
     (
         "train.evaluate_epochs=-1",
-        "train.evaluate_epochs=-1 is out of range: a whole number of 1 or more, or ",
+        "train.evaluate_epochs=-1 is out of range: a whole number of 0 or more, or ",
     ),
     ("optimizer.ema=1", "optimizer.ema=1.0 is out of range: a number in (0, 1), or null."),
     ("baseline.epochs=0", "baseline.epochs=0 is out of range: a whole number of 1 or more."),
