@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from autoslim.reporting.figures import save_figure, search_curve
-from autoslim.reporting.markdown import report_markdown
+from autoslim.reporting.markdown import Facts, report_markdown
 from autoslim.reporting.page import report_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -38,7 +38,7 @@ addEventListener("load", () => {
 def page(results, full, trajectory, groups, tmp_path):
     path = save_figure(search_curve(trajectory, [0.5]), tmp_path / "a search.png")
     facts = {"arch": "resnet20", "dataset": "<digits>", "seed": 3, "test_images": 200, "folder": tmp_path}
-    text = report_markdown(results, full, groups=groups, figures={"The search": path}, **facts)
+    text = report_markdown(Facts(results, full, groups=groups, figures={"The search": path}, **facts))
     return report_page(text, tmp_path)
 
 
