@@ -27,7 +27,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made of something else, and leave the notebooks' own files away."""
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
         files.remove(notebook)
-        text = notebook_page(Path(notebook.abs_src_path), notebook.name)
+        text = notebook_page(Path(str(notebook.abs_src_path)), notebook.name)
         files.append(File.generated(config, notebook.src_uri.replace(".ipynb", ".md"), content=text))
     made = {"index.md": first_page((ROOT / "README.md").read_text(encoding="utf-8"))}
     made["configuration.md"] = reference()
