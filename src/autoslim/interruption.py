@@ -2,7 +2,7 @@
 
 The first signal interrupts, or within `deferred_interruption` asks for the end of the step, so that a
 checkpoint can be written first. The second one interrupts at once, and the third ends the process: what is on
-disk is whole at every moment. One that is raised in a destructor, where Python throws it away, comes again.
+disk is whole at every moment. An interruption that Python discards, in a destructor, is raised again.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def interruptible() -> Iterator[None]:
     sys.unraisablehook = _lost
     before = signal.signal(signal.SIGALRM, _again)
     try:
-        with _heard():
+        with _handling_signals():
             yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -88,14 +88,14 @@ def deferred_interruption() -> Iterator[Interruption]:
         return
     _handler.waiting.append(interruption)
     try:
-        with _heard():
+        with _handling_signals():
             yield interruption
     finally:
         _handler.waiting.remove(interruption)
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
+def _handling_signals() -> Iterator[None]:
     """Within the block the handler hears both signals; a first block begins to count them."""
     heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _handler) for number in heard}

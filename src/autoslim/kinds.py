@@ -13,7 +13,7 @@ class Method(NamedTuple):
 
     name: str
     find: str  # path of a function: problem -> networks of falling cost, each (widths int32 [G], group)
-    options: tuple[str, ...] = ()  # keys of section `slim` that it alone, or some methods, have
+    options: tuple[str, ...] = ()  # keys of section `slim` that not every method has
     path: bool = False  # `find` is (problem, start, on_point) -> trajectory, one path for every target
     importance: str | None = None  # by which it sorts a trained network's channels; None: it needs a supernet
 
@@ -35,7 +35,7 @@ _GREEDY = ("search", "per_cost", "first", "lazy", "refresh", "exchange")
 KINDS = {
     "given": Kind("given", "#6E7781", "X", full=True),
     "baseline": Kind("baseline", "#333333", "D", full=True),
-    "autoslim": Kind(
+    "autoslim": Kind(  # of slim.method=greedy, the paper's search
         "AutoSlim", "#0072B2", "o", Method("greedy", f"{_SEARCHES}.greedy:greedy", _GREEDY, path=True)
     ),
     "uniform": Kind(

@@ -17,7 +17,7 @@ from autoslim.errors import AutoslimError, either
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource of a network, for one image."""
+    """A cost of a network that can be limited; FLOPs, memory and latency are those of one image."""
 
     name: str  # in options and files
     label: str  # in sentences and tables
@@ -84,7 +84,7 @@ RESOURCES = {
 COUNTED = tuple(name for name, row in RESOURCES.items() if not row.measured)
 """Resources that follow from the network alone."""
 SUMMARY = ("flops", "params")
-"""What the shortest summaries name."""
+"""Resources that one-line summaries name."""
 
 CONVENTIONS = {
     "macs": "FLOPs: multiply-accumulates of convolutions and dense layers, one image. "
@@ -118,7 +118,7 @@ def notes(convention: str) -> str:
 class Cost(Mapping[str, Any]):
     """What a network costs, by resource: whole numbers, or int64 arrays [...] for widths [..., G].
 
-    It holds the amounts that are known; as an attribute, another one is None.
+    It holds the amounts that are known; attributes are None for those that are not.
 
     >>> cost = Cost({"flops": 20, "params": 4})
     >>> cost.flops, cost["params"], cost.memory, list(cost), str(cost)

@@ -39,7 +39,7 @@ class _Lasting:
 
 
 def keep_streams() -> None:
-    """Make sure that there are standard streams, and that no character and no lost reader ends the run.
+    """Make sure that standard streams exist; unencodable characters and closed pipes do not end the run.
 
     A stream that the process was started without is opened on nothing: else the next file that is opened
     would get its number, and what C libraries print would be written into that file.

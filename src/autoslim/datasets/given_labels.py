@@ -98,7 +98,7 @@ class LabelKinds:
 
 
 def _classes(labels: np.ndarray, where: str) -> np.ndarray:
-    """int32 [N] of integers [N] or [N, 1], or one-hot rows."""
+    """Class numbers, int64 [N], of integers [N] or [N, 1], or of one-hot rows."""
     count = len(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

@@ -26,11 +26,13 @@ pre { background: var(--soft); padding: .8rem; overflow-x: auto; border-radius: 
 blockquote { margin: 1rem 0; padding: .4rem 1rem; border-left: 4px solid #d55e00; background: var(--soft); }
 """
 
-# Cells are compared as amounts ("1.5 MiB", "-2.00", "48.0 %") where they are, else as text; sums stay last.
+# Cells are compared as amounts ("1.5 MiB", "-2.00", "48.0 %") where they are, else as text. Rows
+# whose first cell is bold, totals, stay last.
 _SCRIPT = """
-const UNITS = {k: 1e3, M: 1e6, G: 1e9, KiB: 1024, MiB: 1048576, GiB: 1073741824};
+const UNITS = {k: 1e3, M: 1e6, G: 1e9, T: 1e12, P: 1e15,
+  KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40, PiB: 2 ** 50};
 const amount = (text) => {
-  const found = text.replace(/,/g, "").match(/^([-+]?[\\d.]+(?:e[-+]?\\d+)?)\\s*([kMG]i?B?)?/);
+  const found = text.replace(/,/g, "").match(/^([-+]?[\\d.]+(?:e[-+]?\\d+)?)\\s*([kKMGTP]i?B?|B)?/);
   return found ? parseFloat(found[1]) * (UNITS[found[2]] || 1) : NaN;
 };
 const compare = (a, b, way) => {
@@ -77,6 +79,6 @@ def report_page(text: str, folder: Path) -> str:
 def _inline(source: str, folder: Path) -> str:
     """An image as a data URI."""
     path = folder / urllib.parse.unquote(html.unescape(source))
-    drawn = path.with_suffix(".svg")
-    kind, file = ("svg+xml", drawn) if drawn.exists() else ("png", path)
+    svg = path.with_suffix(".svg")
+    kind, file = ("svg+xml", svg) if svg.exists() else ("png", path)
     return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

@@ -106,7 +106,7 @@ class SearchOptions(Options):
     )
     trust: float = key(
         0.0,
-        f"{', '.join(methods_with('trust'))}: weight of the belief that all groups matter alike, in [0, 1]",
+        f"{', '.join(methods_with('trust'))}: 0: a group's own drops count, 1: their mean over the groups",
         least=0,
         most=1,
         unit="a share",

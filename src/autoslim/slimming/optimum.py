@@ -16,8 +16,8 @@ from autoslim.slimming.solver import Limit, PairwiseCost, solve, tabulate, tabul
 
 log = logging.getLogger(__name__)
 
-TIE = 1e-6  # of the largest total drop: by it channels that cost nothing are kept where the budget allows
-GAP = 1e-4  # of a solution's proven bound, above which the log says that it may not be the best
+TIE = 1e-6  # share of the largest total drop that breaks ties: among equal losses the wider network wins
+GAP = 1e-4  # largest gap to the proven bound that is accepted without a warning
 
 Drops = Sequence[np.ndarray]  # [G], float64 [levels of g]: what a width costs in loss; 0 at full width
 
@@ -28,7 +28,7 @@ class Optimum:
     Args:
         budget: what networks may cost; its costs are tabulated once.
         levels: the widths that each group may take.
-        trust: weight in [0, 1] of the belief that all groups matter alike, see `shrunk`.
+        trust: in [0, 1]; 0: each group's own drops count, 1: their mean over the groups, see `shrunk`.
         name: of what finds the drops, for the log.
     """
 
@@ -42,7 +42,7 @@ class Optimum:
         Raises:
             AutoslimError: if no network is within the budget.
         """
-        value = PairwiseCost(0.0, tuple(_wide_rather(self._believed(drops), self._levels)), {})
+        value = PairwiseCost(0.0, tuple(_prefer_wide(self._believed(drops), self._levels)), {})
         found = solve(self._levels, value, self._limits(target))
         if found.gap > GAP:
             log.warning("%s: the network for %g is within %.2g of the best", self._name, target, found.gap)
@@ -91,7 +91,7 @@ def shrunk(drops: Drops, levels: Levels, trust: float) -> list[np.ndarray]:
     return pulled
 
 
-def _wide_rather(drops: Drops, levels: Levels) -> list[np.ndarray]:
+def _prefer_wide(drops: Drops, levels: Levels) -> list[np.ndarray]:
     """The drops, with a trifle for being narrow: of widths that cost the same loss the largest is taken."""
     trifle = TIE * (sum(float(np.max(drop)) for drop in drops) or 1.0) / len(drops)
     return [

@@ -28,7 +28,7 @@ from autoslim.stages.baseline import full_network
 from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.network import Network
-from autoslim.stages.record import Piece, Run, Stage, train_networks
+from autoslim.stages.record import Piece, Run, Stage, any_trains_networks
 from autoslim.stages.search import trajectory_if_done
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.wanted import uniform, wanted
@@ -71,7 +71,7 @@ def check_export(experiment: Experiment, stages: Sequence[str]) -> None:
     names = check_formats(config.formats)
     if config.preprocessing == "inside" and config.input_size is None:
         check_sizes(names, "export.input_size")
-    if not train_networks(stages) and not done_networks(experiment):
+    if not any_trains_networks(stages) and not done_networks(experiment):
         raise AutoslimError(NOTHING)
 
 

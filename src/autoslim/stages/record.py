@@ -34,7 +34,7 @@ class Need(NamedTuple):
 
     stage: Stage
     folder: StageFolder
-    why: str  # who needs it: "The search"
+    needed_by: str  # in a message: "The search"
     check: Callable[[], Any] | None = None  # raises if the result does not serve; None: it must be done
     read: bool = True  # False: nothing of it is read, but what it cost is a part of what the networks cost
     billed: bool = True  # False: a reference, trained for its own sake: not a part of the networks' cost
@@ -51,8 +51,8 @@ class Need(NamedTuple):
             self.check()
         elif not self.folder.done:
             raise AutoslimError(
-                f"{self.why} needs the result of stage {self.folder.stage}, and {self.folder.path} has none: "
-                f"run it first, or together with this one: stages=[{self.folder.stage},...]."
+                f"{self.needed_by} needs the result of stage {self.folder.stage}, and {self.folder.path} has "
+                f"none: run it first, or together with this one: stages=[{self.folder.stage},...]."
             )
         if self.folder.done:
             self.folder.result()  # is whole
@@ -100,9 +100,8 @@ class Stage:
     alone: bool = False  # whether the first of several workers runs it, and the others do not
     resumes: bool = True  # whether its work goes on from what it left; else it is done again as a whole
     implied: bool = False  # whether stages that need it run it themselves
-    with_given: bool = (
-        True  # whether a given network with trained weights is evaluated first, to compare with
-    )
+    with_given: bool = True
+    """Whether a given network with trained weights is evaluated first, to compare with."""
     show: Callable[[Experiment, dict[str, Any]], None] = lambda experiment, result: None
     """Says what stands in the result, new or reused."""
 
@@ -137,6 +136,6 @@ def record(name: str) -> Any:
     return importlib.import_module(f"autoslim.stages.{name}").STAGE
 
 
-def train_networks(stages: Sequence[str]) -> bool:
+def any_trains_networks(stages: Sequence[str]) -> bool:
     """Whether any of these stages trains, or brings, networks."""
     return any(record(name).trains_networks for name in stages)

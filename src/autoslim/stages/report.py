@@ -35,7 +35,7 @@ from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.latency import measured_together
 from autoslim.stages.network import Network
-from autoslim.stages.record import Piece, Run, Stage, train_networks
+from autoslim.stages.record import Piece, Run, Stage, any_trains_networks
 from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import shown
@@ -255,7 +255,7 @@ def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    if not train_networks(stages):
+    if not any_trains_networks(stages):
         raise AutoslimError(ALONE)
 
 

@@ -18,7 +18,7 @@ class Runner(Run):
     """Runs stages one after another."""
 
     def stage(self, stage: Stage) -> None:
-        """Run a stage; a network that was trained under the same name before is not trained again."""
+        """Run a stage; a network of a kind and target that this run has trained is not trained again."""
         if reason := stage.skip(self.experiment):
             log.info("%s: %s", stage.name, reason)
             return
@@ -32,16 +32,16 @@ class Runner(Run):
                 self.trained.append(piece.network)
 
     def _do(self, piece: Piece) -> None:
-        """Reuse what a piece of work left, or do its work: what it needs is done before."""
+        """Reuse what a piece of work left, or do it: implied needs are run first, others must be done."""
         stage, folder, experiment = piece.stage, piece.folder, self.experiment
         together = is_multi_worker(experiment.strategy) and not stage.alone
-        if not (self._all_see(piece) if together else self._enough(piece)):
+        if not (self._is_done_for_all(piece) if together else self._is_done(piece)):
             for need in stage.needs(experiment):
                 if need.stage.implied:
                     self.stage(need.stage)
                 need.met()
             with folder.locked(experiment.lock_wait):
-                if together or not self._enough(piece):  # another process may have done it
+                if together or not self._is_done(piece):  # another process may have done it
                     heading(piece.label, str(folder.path))
                     start = time.monotonic()
                     if damaged := folder.damaged():
@@ -53,11 +53,11 @@ class Runner(Run):
                     log.info("%s took %.0f s", piece.label, time.monotonic() - start)
                     if together:
                         wait_for_all(experiment.strategy)  # all that the next stage reads is written
-                    return self._keep(piece, result)
+                    return self._recorded(piece, result)
         heading(piece.label, f"done before, reused: {folder.path}")
-        return self._keep(piece, folder.result(stage.fields))
+        return self._recorded(piece, folder.result(stage.fields))
 
-    def _enough(self, piece: Piece) -> bool:
+    def _is_done(self, piece: Piece) -> bool:
         whole = not piece.folder.damaged()
         return whole and piece.stage.done(self.experiment, piece.folder, *piece.what)
 
@@ -67,14 +67,14 @@ class Runner(Run):
             log.warning("%s %s: %s makes it again.", piece.folder.path / name, what, piece.label)
         piece.folder.remove(damaged)
 
-    def _all_see(self, piece: Piece) -> bool:
+    def _is_done_for_all(self, piece: Piece) -> bool:
         """Whether it is done, asked when no worker is writing, so that all get the same answer."""
         wait_for_all(self.experiment.strategy)
-        answer = self._enough(piece)
+        answer = self._is_done(piece)
         wait_for_all(self.experiment.strategy)
         return answer
 
-    def _keep(self, piece: Piece, result: dict[str, Any]) -> None:
+    def _recorded(self, piece: Piece, result: dict[str, Any]) -> None:
         self.folders[piece.label] = piece.folder.path
         self.finished[piece.label] = result
         for text in warnings_of(result):

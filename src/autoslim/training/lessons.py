@@ -52,7 +52,8 @@ class Lesson:
         """Loss of each image for an arm but the first, float32 [B].
 
         Args:
-            taught: what the first arm gives to learn from, and its share of the loss; None: all of it.
+            taught: (targets, share): the first arm's softened outputs, or label targets without `distill`;
+                and the outputs' share of the loss, None: all of it.
             labels: of the images.
             outputs: of the arm.
         """
