@@ -10,13 +10,12 @@ from counting import count, peak_memory
 
 from autoslim.graph import ChannelGraph
 
-# name -> height and width of the images: small, to be quick. One or two of each family: deeper ones repeat
+# name -> height and width of the images: small, to be quick. One of each family: deeper ones repeat
 # their blocks. All of them: scripts/applications_table.py.
 FAST = {"MobileNetV2": 32, "MobileNetV3Small": 32, "ConvNeXtTiny": 32}
 SLOW = {
-    **dict.fromkeys(("VGG16", "ResNet50", "ResNet50V2", "MobileNet", "MobileNetV3Large"), 32),
-    **dict.fromkeys(("EfficientNetB0", "EfficientNetV2B0", "DenseNet121", "NASNetMobile"), 32),
-    **dict.fromkeys(("InceptionV3", "InceptionResNetV2"), 75),
+    **dict.fromkeys(("VGG16", "ResNet50", "MobileNet", "EfficientNetB0", "DenseNet121", "NASNetMobile"), 32),
+    "InceptionV3": 75,
     "Xception": 71,
 }
 

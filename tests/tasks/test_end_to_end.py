@@ -45,7 +45,6 @@ RUNS = {  # data and network of `task_cases`, metric, keys
             "+task.weights.ink": 0.5,
         },
     ),
-    "sequential": ("classes", "sequential", "top1", {}),
 }
 
 
