@@ -2,6 +2,7 @@
 # make run ARGS="arch=resnet56 slim.target=0.3"
 # make test                    environment, installation, lint, all tests
 # make fast                    the same without the slow tests
+# make long                    the tests that the others leave out: each takes most of a minute
 # make lint                    ruff and mypy alone
 # make docs                    the documentation as a site, into build/site
 # make format                  let ruff lay out the code
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 READY = $(VENV)/.ready
 
-.PHONY: run test fast lint docs format clean
+.PHONY: run test fast long lint docs format clean
 .DEFAULT_GOAL = run
 
 $(BIN)/python:
@@ -36,10 +37,13 @@ test: lint
 	$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
 fast: lint
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not long" $(ARGS)
 
 docs: $(READY)
 	PYTHONPATH=scripts $(BIN)/python -m mkdocs build --strict
+
+long: lint
+	$(BIN)/python -m pytest -q $(PARALLEL) -m long $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -191,6 +191,8 @@ class Campaign:
         environment = lambda: os.environ.update(given.environment)  # noqa: E731
         done = Command(given.arguments, place, user=user, before=environment).ended()
         lines = done.err.strip().splitlines()
+        if lines and lines[0].startswith("usage: "):  # argparse's, before its message
+            lines = lines[-1:]
         good = done.status == 2 and len(lines) == 1 and lines[0].startswith("autoslim: error: ")
         if given.taken:
             good |= done.status == 0

@@ -352,7 +352,8 @@ def test_other_formats_are_read_as_pillow_reads_them(tmp_path, kind, mode):
     (tmp_path / "val" / "ant" / "0.jpg").unlink()
     for channels, wanted in ((3, "RGB"), (1, "L")):
         [(x, _)] = read(opened(tmp_path, (16, 16, channels), eval_crop=1.0).test(6))
-        whole = np.asarray(Image.open(path).convert(wanted)).reshape(16, 16, channels)
+        with Image.open(path) as opened_image:
+            whole = np.asarray(opened_image.convert(wanted)).reshape(16, 16, channels)
         np.testing.assert_allclose(x[0], whole, atol=1e-3)
 
 

@@ -362,6 +362,7 @@ def test_a_failed_training_says_so_and_the_run_repeats_it(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0])
 def test_the_default_recipe_trains_a_deep_network(seed: int, tmp_path: Path) -> None:
     settings = {"arch": "resnet56", "seed": seed, "output": tmp_path, "stages": "[baseline]"}

@@ -71,6 +71,7 @@ def test_small_networks(name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", SLOW)
 def test_networks(name):
     keras.backend.clear_session()

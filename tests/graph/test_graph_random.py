@@ -178,6 +178,7 @@ def test_random_graphs(data, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @settings(quietly, max_examples=40, print_blob=True)
 @given(st.data(), st.integers(0, 1000))
 def test_many_random_graphs(data, seed):

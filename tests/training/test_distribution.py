@@ -164,6 +164,7 @@ def test_two_workers_equal_one_process_and_outlive_a_lost_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_first_worker_reports_and_exports_while_the_other_one_waits(tmp_path):
     settings = {
         "arch.depth": 8,

@@ -119,9 +119,10 @@ def write_hparams(
         for row in rows:
             label = KINDS[row["network"]].label + ("" if row["target"] is None else f" {row['target']:g}")
             measure = row.get("measure", {}).get("name", "metric")
-            figures = {measure: row["metric"], "FLOPs share": row["flops_share"], "parameters": row["params"]}
-            for name, value in figures.items():
-                tf.summary.scalar(f"{name}/{label}", value, step=0)
+            figures = {measure: "metric", "FLOPs share": "flops_share", "parameters": "params"}
+            for name, figure in figures.items():
+                if figure in row:
+                    tf.summary.scalar(f"{name}/{label}", row[figure], step=0)
 
 
 def _number(text: str) -> float | str:
