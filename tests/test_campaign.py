@@ -12,7 +12,6 @@ ASKED = {"kills": 3, "aimed": 2, "full": 1, "signals": 2, "flips": 12, "inputs":
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_everything_holds(tmp_path: Path) -> None:
     faults = [part for kind, count in ASKED.items() for part in (f"--{kind}", str(count))]

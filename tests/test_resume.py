@@ -84,7 +84,7 @@ def whole(tmp_path_factory) -> Path:
     return output
 
 
-@pytest.mark.slow
+@pytest.mark.long  # tests/test_campaign.py does the same with a few random kills
 def test_killed_in_every_stage(whole, tmp_path):
     """Stopped soon after every few marks of progress, in whatever stage that is, and started again."""
     stopped_in = set()

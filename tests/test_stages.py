@@ -370,7 +370,7 @@ CHANNELS = [
     ),
     ("logits: 5\n", "slim.channels=FILE: Width 5 of group 'logits' is not possible: "),
     ("- stem_conv\n", "slim.channels=FILE holds list; expected lines 'group: width'."),
-    ("", "slim.channels=FILE holds NoneType; expected lines 'group: width'."),
+    ("", "slim.channels=FILE holds nothing; expected lines 'group: width'."),
     ("a: [\n", "slim.channels=FILE is not valid YAML: "),
     ("\udcff\udcfe", "slim.channels=FILE is not valid YAML: "),
     (
