@@ -142,7 +142,7 @@ def test_sandwich_steps_are_taken_one_by_one():
 
 
 def curves(folder):
-    folder = str(folder / "training")
+    folder = str(next(folder.rglob("events.*")).parent)
     events = event_accumulator.EventAccumulator(folder, size_guidance={event_accumulator.TENSORS: 0})
     events.Reload()
     return {
