@@ -12,7 +12,7 @@ from trees import CLASSES, write_tree
 
 from autoslim.config import compose
 from autoslim.datasets import image_folder
-from autoslim.datasets.verify import lost_images_told
+from autoslim.datasets.verify import lost_images_reported
 from autoslim.errors import AutoslimError
 from autoslim.stages.pipeline import run_stages
 
@@ -73,7 +73,7 @@ def test_an_image_that_breaks_after_it_was_looked_at(tmp_path, harm, several, re
             images, _ = next(iterator)
         return images
 
-    with pytest.raises(AutoslimError) as caught, lost_images_told("animals"):
+    with pytest.raises(AutoslimError) as caught, lost_images_reported("animals"):
         batches = iter(data.dataset(1))
         for _ in range(3):
             take(batches) if several > 1 else next(batches)
@@ -86,7 +86,7 @@ def test_an_image_that_breaks_after_it_was_looked_at(tmp_path, harm, several, re
 
 
 def test_errors_of_other_origin_are_left_alone():
-    with pytest.raises(tf.errors.InvalidArgumentError), lost_images_told("animals"):
+    with pytest.raises(tf.errors.InvalidArgumentError), lost_images_reported("animals"):
         tf.io.decode_jpeg(b"no image")
 
 

@@ -89,16 +89,18 @@ def test_the_given_accuracy_is_in_the_table_and_the_reference(whole: Outcome, tr
     assert "minus given, points" in report
     first = report.splitlines()[0]
     found = re.fullmatch(
-        r"AutoSlim 0\.5: FLOPs -(\d+) %, parameters [+-]\d+ %, top-1 ([\d.]+) % on 360 test images, "
-        r"([\d.]+) points (above|below) the given network \(([\d.]+) %\)\.",
+        r"AutoSlim 0\.5: FLOPs -(\d+) %, parameters [+-]\d+ %, top-1 ([+-][\d.]+) points "
+        r"\(([\d.]+) % against ([\d.]+) % of the given network, 360 test images\); "
+        r"uniform within the same FLOPs: ([+-][\d.]+) points\.",
         first,
     )
     assert found, first
-    saved, slim, apart, side, given = found.groups()
+    saved, apart, slim, given, uniform = found.groups()
     assert float(given) == pytest.approx(100 * top1, abs=0.005) and int(saved) >= 49
     difference = 100 * (rows["autoslim"]["metric"] - top1)
     assert float(slim) == pytest.approx(100 * rows["autoslim"]["metric"], abs=0.005)
-    assert float(apart) * (1 if side == "above" else -1) == pytest.approx(difference, abs=0.005)
+    assert float(apart) == pytest.approx(difference, abs=0.005)
+    assert float(uniform) == pytest.approx(100 * (rows["uniform"]["metric"] - top1), abs=0.005)
 
 
 def test_the_given_weights_stay_as_they_are(whole: Outcome, trained: Path) -> None:

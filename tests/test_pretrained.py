@@ -68,7 +68,7 @@ def test_missing_file():
 
 def test_damaged_file(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"no zip")
-    with pytest.raises(AutoslimError, match=r"arch\.path=.*model\.keras can't be loaded: "):
+    with pytest.raises(AutoslimError, match=r"arch\.path=.*model\.keras is damaged, or no model: "):
         archs.keras_file((8, 8, 3), 4, str(tmp_path / "model.keras"))
 
 

@@ -92,7 +92,7 @@ def test_no_function_is_long(measure, most):
         for function in functions(parsed(path))
         if (size := measure(function)) > most
     }
-    assert set(found) <= set(WIDE if measure is arguments else ("cli.py:job",))
+    assert set(found) <= set(WIDE if measure is arguments else ())
 
 
 def test_modules_do_not_import_one_another_also_for_types():

@@ -11,8 +11,8 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -187,7 +187,7 @@ def job(cfg: DictConfig) -> float | list[float] | None:
         with files_needed(str(folder)):
             record.write(folder)
             config = validate(cfg)
-            with files_needed(config.output, config):
+            with files_needed(config.output, config), _exits_refused():
                 _run(config, folder, in_sweep, record)
         value = objective(config.objective, record.rows, kind_of(config.slim.method)) if judged else None
         record.status, record.error = "done", None
@@ -204,11 +204,6 @@ def job(cfg: DictConfig) -> float | list[float] | None:
         else:
             _call.error = error
             _write_to_log_file(record.error)
-    except SystemExit as end:  # a function of the user's own: it would end all without a word
-        record.error = f"the run was ended by sys.exit({end.code!r}) in {_place(end)}: take that out."
-        if judged or not in_sweep:
-            raise AutoslimError(record.error) from end
-        log.error("job %d failed: %s", record.number, record.error)
     except Exception as error:
         record.error = f"{type(error).__name__}: {one_line(error)}"
         if judged or not in_sweep:
@@ -219,10 +214,17 @@ def job(cfg: DictConfig) -> float | list[float] | None:
     return None
 
 
-def _place(error: BaseException) -> str:
-    """File and line where an exception was raised."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}, line {last.lineno}"
+@contextmanager
+def _exits_refused() -> Iterator[None]:
+    """Within the block, sys.exit in a function of the user's own is an error like others, with its place."""
+    try:
+        yield
+    except SystemExit as end:
+        last = traceback.extract_tb(end.__traceback__)[-1]
+        raise AutoslimError(
+            f"the run was ended by sys.exit({end.code!r}) in {last.filename}, line {last.lineno}: "
+            "take that out."
+        ) from end
 
 
 app = hydra.main(version_base="1.3", config_path="pkg://autoslim.conf", config_name="config")(job)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,12 +18,12 @@ from autoslim.interruption import deferred_interruption
 
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog"
-    r"|I\d{4} "  # information: the processor, a graphics card that is not there
+    r"|[IW]\d{4} "  # the processor, a graphics card that is not there, what a converter leaves out
     r"|To enable the following instructions: "
     r"|INFO: Created TensorFlow Lite XNNPACK delegate"
     r"|fully_quantize: \d, inference_type: "
 )
-"""Lines that say nothing about a user's command; TensorFlow and LiteRT print them whatever is set."""
+"""Lines that say nothing about a user's command; ``TF_CPP_MIN_LOG_LEVEL=0`` in the environment shows them."""
 
 KERAS_SETTINGS = {"floatx": "float32", "image_data_format": "channels_last"}
 """Global settings of Keras that decide what a network computes, and the only values that are taken."""
@@ -35,6 +35,9 @@ NO_DRIVER = re.compile(r"E\d{4} .*cuda")
 @contextmanager
 def _filtered_errors() -> Iterator[None]:
     """Hold back what is written to the standard error stream, by C++ too, and pass it on without `NOISE`."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -147,9 +150,9 @@ def import_tensorflow() -> None:
 
 
 def _import_tensorflow() -> None:
-    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _filtered_errors() if level != "0" else nullcontext():
+        with _filtered_errors():
             import tensorflow
 
             tensorflow.config.list_physical_devices("GPU")  # CUDA complains here, and not later

@@ -291,5 +291,5 @@ def test_teacher_of_other_classes():
 @pytest.mark.parametrize("arms", [1, 0])
 def test_too_few_arms(arms):
     graph = ChannelGraph(network())
-    with pytest.raises(AutoslimError, match="at least 2, the largest and the smallest"):
+    with pytest.raises(AutoslimError, match="is out of range: 2, the largest and the smallest width, to"):
         sandwich_step(graph, Levels.spaced(graph), sgd(), arms=arms)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 TEST_NAMES = ("val", "validation", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-NO_IMAGES = (".txt", ".csv", ".json", ".xml", ".md", ".yaml", ".html", ".db", ".ini", ".py")
+OTHER_SUFFIXES = (".txt", ".csv", ".json", ".xml", ".md", ".yaml", ".html", ".db", ".ini", ".py")
 """Files that stand beside images, and are left out without a word."""
 KINDS = f"({', '.join(SUFFIXES)})"
 LAYOUT = f"expected train/<class>/* {KINDS} and val/<class>/* (or test/<class>/*)"
@@ -282,7 +282,7 @@ def _files(root: Path, classes: Sequence[str]) -> Files:
             sizes.append(status.st_size)
             times.append(status.st_mtime_ns)
             labels.append(label)
-    _name_others(root, [other for other in others if not other.lower().endswith(NO_IMAGES)])
+    _name_others(root, [other for other in others if not other.lower().endswith(OTHER_SUFFIXES)])
     return Files(
         str(root), names, np.array(sizes, np.int64), np.array(times, np.int64), np.array(labels, np.int32)
     )

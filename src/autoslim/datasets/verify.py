@@ -87,7 +87,7 @@ def check_broken(broken: dict[int, str], images: EncodedImages, what: str, limit
 
 
 @contextmanager
-def lost_images_told(name: str) -> Iterator[None]:
+def lost_images_reported(name: str) -> Iterator[None]:
     """Within the block, turn what TensorFlow raises for an image that broke meanwhile into a message.
 
     Args:

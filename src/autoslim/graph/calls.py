@@ -34,7 +34,7 @@ class Call:
 
     op: keras.Operation
     arguments: Any  # Keras's own record of the call's arguments
-    training: bool | None  # what the layer's author passed; None: nothing, or what the layer itself is told
+    training: bool | None  # what the layer's author passed; None: nothing, or what the layer itself gets
     outputs: tuple[Any, ...]  # symbolic
 
 
@@ -101,7 +101,7 @@ class _Images:
                 raise Opaque("a ConvTranspose operation of Keras can't be called in a graph")
             if type(op).__name__ == "BroadcastTo":
                 return self._broadcast(arguments, node.outputs[0])
-            if _told(op) and not hasattr(op, "newshape"):
+            if _holds_image_count(op) and not hasattr(op, "newshape"):
                 return self._repeated(op, arguments, node.outputs[0])
             op = _of_any_images(op, node.outputs)
         training = arguments.kwargs.get("training")
@@ -205,14 +205,14 @@ def _counts_images(value: Any) -> bool:
     return bool(number and value != 0 and value % IMAGES == 0)
 
 
-def _told(op: Any) -> bool:
+def _holds_image_count(op: Any) -> bool:
     """Whether the number of images is among an operation's attributes."""
     return any(_counts_images(x) for value in vars(op).values() for x in _leaves(value))
 
 
 def _of_any_images(op: Any, outputs: Sequence[Any]) -> Any:
-    """A Reshape with `-1` where it was told the number of images."""
-    if not _told(op):
+    """A Reshape with `-1` where it holds the number of images."""
+    if not _holds_image_count(op):
         return op
     shape = outputs[0].shape
     if sum(_counts_images(size) for size in shape) != 1 or None in shape:

@@ -30,8 +30,8 @@ def _each_step(layer: Any, inputs: Any, training: bool | None = None, mask: Any 
         raise Opaque("it has a mask, or steps of unknown number or size")
     steps, *shape = inputs.shape[1:]
     folded = keras.ops.reshape(inputs, (-1, *shape))
-    told = {"training": training} if layer.layer._call_has_training_arg else {}
-    outputs = layer.layer(folded, **told)
+    flags = {"training": training} if layer.layer._call_has_training_arg else {}
+    outputs = layer.layer(folded, **flags)
     return keras.ops.reshape(outputs, (-1, steps, *outputs.shape[1:]))
 
 
@@ -98,7 +98,7 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rows:
         rows: how often the first dimension of a tensor is the number of images, where it is several times.
 
     Raises:
-        Opaque: if that can't be told, with the reason.
+        Opaque: if that can't be known, with the reason.
     """
     _require_plain(layer, args, kwargs)
     takes_training = "training" in layer.call_signature_parameters
@@ -332,5 +332,5 @@ def _identity(op: Any) -> Any:
     """What two calls of the same operation have in common."""
     if isinstance(op, keras.Layer):
         return id(op)
-    told = {name: repr(value) for name, value in vars(op).items() if not name.startswith("_")}
-    return type(op), told
+    attributes = {name: repr(value) for name, value in vars(op).items() if not name.startswith("_")}
+    return type(op), attributes

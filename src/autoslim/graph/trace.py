@@ -286,7 +286,7 @@ class _Recorder:
         """Record what a layer calls, in its place.
 
         Raises:
-            Opaque: if that can't be told.
+            Opaque: if that can't be known.
         """
         training = kwargs.get("training", training)
         plain = {name: value for name, value in kwargs.items() if name != "training"}
@@ -295,8 +295,8 @@ class _Recorder:
         inner = f"{prefix}{layer.name}/"
 
         def record(call: Call, args: tuple, kwargs: dict) -> Any:
-            told = kwargs if call.training is None else {**kwargs, "training": call.training}
-            outputs = self.record(inner, call.op, args, told, training)
+            passed = kwargs if call.training is None else {**kwargs, "training": call.training}
+            outputs = self.record(inner, call.op, args, passed, training)
             for x, y in zip(call.outputs, keras.tree.flatten(outputs), strict=True):
                 if x.shape and x.shape[0] and x.shape[0] % IMAGES == 0:
                     self.rows[id(y)] = x.shape[0] // IMAGES

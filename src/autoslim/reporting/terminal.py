@@ -217,7 +217,7 @@ class _Meter:
         share = f"({self.done / self.total:.0%})" if self.total else ""
         eta = f"{units.duration(left)} left" if left is not None else ""
         head = f"{self.count()} {self.unit}s {share}".rstrip()
-        parts = (head, units.rate(self.rate(), self.unit), eta, _told(self.info))
+        parts = (head, units.rate(self.rate(), self.unit), eta, _info_text(self.info))
         return ", ".join(part for part in parts if part)
 
     def end(self, failed: bool) -> str:
@@ -226,10 +226,10 @@ class _Meter:
         head = (
             f"{'stopped at ' if failed else ''}{self.count()} {self.unit}s in {units.duration(self.elapsed)}"
         )
-        return ", ".join(part for part in (head, speed, _told(self.info)) if part)
+        return ", ".join(part for part in (head, speed, _info_text(self.info)) if part)
 
 
-def _told(info: Mapping[str, Any]) -> str:
+def _info_text(info: Mapping[str, Any]) -> str:
     """`info` as text. Numbers are read here, when they are shown: no step waits for a tensor's value."""
     return "  ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in info.items())
 
@@ -261,7 +261,7 @@ def _display() -> Progress:
         _Meters(_Meter.count),
         _Meters(lambda meter: units.rate(meter.rate(), meter.unit), "cyan"),
         _Meters(lambda meter: units.duration(left) if (left := meter.left()) is not None else "-:--"),
-        _Meters(lambda meter: _told(meter.info), "dim"),
+        _Meters(lambda meter: _info_text(meter.info), "dim"),
         console=console,
         transient=True,
         refresh_per_second=5,

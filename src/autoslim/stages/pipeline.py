@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from autoslim.datasets.verify import lost_images_told
+from autoslim.datasets.verify import lost_images_reported
 from autoslim.kinds import kind_of
 from autoslim.reporting.headline import headlines
 from autoslim.reporting.terminal import heading, last_lines, results_table, show, where
@@ -46,7 +46,7 @@ def run_stages(config: Config, run_dir: Path | None = None, sweep: bool = False)
     """
     experiment = Experiment(config, sweep)
     chief = is_chief(experiment.strategy)  # several workers are joined before anything else
-    with writing(chief), peers_watched(experiment.strategy), lost_images_told(config.dataset.name):
+    with writing(chief), peers_watched(experiment.strategy), lost_images_reported(config.dataset.name):
         return _run_stages(experiment, run_dir)
 
 

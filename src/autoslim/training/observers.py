@@ -1,4 +1,4 @@
-"""Who else is told of a training: loggers besides TensorBoard, and Keras callbacks. They decide nothing."""
+"""Who else follows a training: loggers besides TensorBoard, and Keras callbacks. They decide nothing."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def observers_for(step: Step, folder: Path | None, description: str, done: int) 
 
     Args:
         step: of the training, with its options.
-        folder: of the training; None: nothing is written, and no logger is told.
+        folder: of the training; None: nothing is written, and no logger is called.
         description: of the training.
         done: steps that were taken before.
 

@@ -13,9 +13,10 @@ from autoslim.graph.rules.reduction import axes_of
 from autoslim.graph.trace import Node
 
 
-def _arrange_weight(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
-    """Each dimension may turn out to be one of channels."""
-    dims = [grouping.new(node.name, n, tentative=True) if n > 1 else n for n in op.variable.shape]
+def _arrange(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
+    """Each dimension of a weight or constant may turn out to be one of channels."""
+    shape = op.variable.shape if hasattr(op, "variable") else op.value.shape
+    dims = [grouping.new(node.name, n, tentative=True) if n > 1 else n for n in shape]
     return [Layout(tuple(dims), NO_IMAGES)]
 
 
@@ -29,17 +30,12 @@ def _run_weight(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCa
     return weights["variable"]
 
 
-def _arrange_constant(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
-    dims = [grouping.new(node.name, n, tentative=True) if n > 1 else n for n in op.value.shape]
-    return [Layout(tuple(dims), NO_IMAGES)]
-
-
 def _run_constant(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     return call.part(op.value, call.output_layouts[0].dims)
 
 
-CONSTANT = LayerRule(arrange=_arrange_constant, run=_run_constant)
-WEIGHT = LayerRule(arrange=_arrange_weight, weights=_weight_dimensions, run=_run_weight)
+CONSTANT = LayerRule(arrange=_arrange, run=_run_constant)
+WEIGHT = LayerRule(arrange=_arrange, weights=_weight_dimensions, run=_run_weight)
 
 
 def _arrange_embedding(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
