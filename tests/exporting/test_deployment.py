@@ -134,11 +134,16 @@ def raw_images(root):
 
 FAST = (("keras", None), ("litert", None), ("litert_int8", (40, 31)))
 OTHERS = [("saved_model", None), ("onnx", None)]
-OTHERS += [(kind, (40, 31)) for kind in RUNTIMES if kind != "litert_int8"]
+SIZED = [(kind, (40, 31)) for kind in RUNTIMES if kind != "litert_int8"]
 
 
 @pytest.mark.parametrize(
-    "kind, size", [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)]
+    "kind, size",
+    [
+        *FAST,
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in SIZED),
+    ],
 )
 def test_preprocessing_inside(root, kind, size, tmp_path):
     if kind == "onnx":

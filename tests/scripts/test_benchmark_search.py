@@ -146,7 +146,7 @@ def test_fresh_images_beyond_the_subset_are_none_of_it():
     assert not images_of(fresh) & images_of(used)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_small_run(tmp_path, capsys, monkeypatch):
     """Two modes, then a third that joins them; what is there is not searched again."""
     command = ["--seeds", "0", "--epochs", "1", "--batch", "128", "--images", "200", "--target", "0.7"]

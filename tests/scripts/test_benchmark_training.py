@@ -69,14 +69,14 @@ def test_an_interpreter_without_pytorch(tmp_path):
         sides.Torch("/nowhere", 60.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_peak_memory_in_a_process_of_its_own():
     """Activations of 512 images alone take over 50 MB."""
     options = benchmark_training.parse(["--steps", "1"])
     assert benchmark_training._memory_of("resnet8", "plain", 512, options) > 50
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_small_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sides, "PAUSE", 0)
     monkeypatch.setattr(benchmark_training, "SCALING", {"width": [(8, 8, 4)]})

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -356,21 +355,19 @@ def test_nothing_is_advised_that_is_refused(channels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["litert", "keras", "onnx"])
+@pytest.mark.parametrize("runtime", ["litert", pytest.param("keras", marks=pytest.mark.long), "onnx"])
 def test_every_runtime_measures_a_network_that_was_never_called(runtime):
     channels = graph(widths=(8, 8, 8))
-    ((first, *_),) = NetworkClock(runtime)([keras.models.clone_model(channels.model)])
-    assert first > 0
+    ready = []
+    (times,) = NetworkClock(runtime)([keras.models.clone_model(channels.model)], lambda: ready.append(1))
+    assert len(times) >= 11 and min(times) > 0 and len(ready) == 1
 
 
 @pytest.mark.slow
 def test_a_real_clock():
     channels = graph(widths=(96, 96, 96))
     levels = Levels.spaced(channels, 3, 0.25, 8)
-    ready, start = [], time.monotonic()
     latency = LatencyModel(channels, levels, NetworkClock("litert"))
     full, small = latency.compare([levels.smallest])
     assert 0 < small.time < full.time and small.share < 0.7 and full.spread < 0.5
-    rounds = NetworkClock("keras")([channels.model], lambda: ready.append(time.monotonic() - start))
-    assert len(rounds[0]) >= 11 and min(rounds[0]) > 0 and len(ready) == 1
     assert {"device", "threads", "runtime", "versions"} == set(latency.identity)

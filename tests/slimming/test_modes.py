@@ -55,11 +55,11 @@ def slow_losses(made, widths, given):
 @pytest.mark.parametrize(
     ("build", "target", "share"),
     [
-        (lambda: archs.resnet((8, 8, 3), 4, 20, 4), 0.84, 0.65),
-        (lambda: archs.mobilenet_v2((8, 8, 3), 4, 0.1), 0.95, 0.7),
+        (lambda: archs.resnet((8, 8, 3), 4, 8, 4), 0.7, 0.8),
+        pytest.param(lambda: archs.mobilenet_v2((8, 8, 3), 4, 0.1), 0.95, 0.7, marks=pytest.mark.long),
         (branched, 0.4, 1.0),
     ],
-    ids=["resnet20", "mobilenet_v2", "branched"],
+    ids=["resnet8", "mobilenet_v2", "branched"],
 )
 def test_exact_is_naive(build, target, share):
     """Equal bits, step by step, and both are what whole passes of the graph give."""
@@ -154,8 +154,7 @@ def path(trajectory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("per_cost", [False, True])
-@pytest.mark.parametrize("score", ["loss", "metric"])
+@pytest.mark.parametrize(("score", "per_cost"), [("loss", True), ("metric", False)])
 def test_what_leaves_nothing_out_is_exact(made, levels, score, per_cost):
     same = {"score": score, "per_cost": per_cost}
     exact = found(made, levels, 0.7, **same)
@@ -181,7 +180,7 @@ def test_where_nothing_saves_the_plain_drop_decides(made, levels):
 def test_drops_per_cost(made, levels):
     """Against explicit loops: the least (loss - current loss) / share saved."""
     given = list(batches(48, 6, seed=5))
-    trajectory, overruled = found(made, levels, 0.3, per_cost=True), 0
+    trajectory, overruled = found(made, levels, 0.5, per_cost=True), 0
     for before, point in zip(trajectory.points, trajectory.points[1:], strict=False):
         now = np.array(before.widths, np.int32)
         loss, cost = slow_losses(made, now, given).mean(dtype=np.float64), made.cost(now).flops

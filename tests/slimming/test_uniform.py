@@ -14,14 +14,21 @@ from autoslim.slimming.budget import Budget
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.rivals.uniform import uniform_path, uniform_widths
 
-TARGETS = np.linspace(0.1, 1.0, 37)
+TARGETS = np.linspace(0.1, 1.0, 13)
 
 
-@pytest.fixture(scope="module", params=["plain", "mobilenet_v2"])
+NETWORKS = {
+    "plain": lambda: network((20, 12, 23)),
+    "resnet8": lambda: archs.resnet((8, 8, 3), 4, 8, 8),
+    "mobilenet_v2": lambda: archs.mobilenet_v2((8, 8, 3), 4, 0.25),
+}
+
+
+@pytest.fixture(
+    scope="module", params=["plain", "resnet8", pytest.param("mobilenet_v2", marks=pytest.mark.long)]
+)
 def made(request):
-    if request.param == "plain":
-        return ChannelGraph(network((20, 12, 23)))
-    return ChannelGraph(archs.mobilenet_v2((8, 8, 3), 4, 0.25))
+    return ChannelGraph(NETWORKS[request.param]())
 
 
 @pytest.mark.parametrize("divisor", [1, 4, 8])

@@ -48,8 +48,13 @@ RUNS = {  # data and network of `task_cases`, metric, keys
 }
 
 
+LONG = ("regression", "multilabel")  # what is their own is tested on the parts
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in RUNS]
+)
 def test_every_task_through_all_stages(name, tmp_path):
     data, network, metric, keys = RUNS[name]
     where = {
@@ -98,6 +103,7 @@ def test_a_sequential_file(tmp_path):
         "arch.path": path,
         "output": tmp_path,
     }
-    keys = {**SHORT, **where, "arch.name": "own", "arch.trained": "false"}
+    keys = {**SHORT, **where, "arch.name": "own", "arch.trained": "false", "stages": "[uniform]"}
     outcome = run_stages(compose(keys))
-    assert [row["network"] for row in outcome.rows] == ["baseline", "autoslim"]
+    small = keras.saving.load_model(Path(outcome.folders["uniform 0.6"]) / "model.keras")
+    assert small.count_params() < 0.9 * model.count_params()

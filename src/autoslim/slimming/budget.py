@@ -98,11 +98,16 @@ class Budget:
 
     def within(self, widths: Any, target: float) -> Any:
         """Whether networks at widths [..., G] meet the target and all limits: bool, or bool [...]."""
-        cost = self.cost(widths)
-        met = np.asarray(self.share(cost) <= target)
+        met = np.asarray(self._count(self.resource, widths) / self.full.of(self.resource) <= target)
         for name, amount in self.limits.items():
-            met = met & (np.asarray(cost.of(name)) <= amount)
+            met = met & (self._count(name, widths) <= amount)
         return met if met.ndim else bool(met)
+
+    def _count(self, name: str, widths: Any) -> np.ndarray:
+        """What networks at widths [..., G] use of one resource; the others are not counted: [...]."""
+        if name == "latency" and self._latency is not None:
+            return np.asarray(self._latency(widths))
+        return self.graph.amounts(name, widths, self.convention).max(-1)
 
     def bounds(self, target: float) -> dict[str, float]:
         """{resource: largest amount} of every budget: the target's, and the limits."""
