@@ -338,6 +338,7 @@ def test_sweep_over_other_settings_keeps_them_apart(place: Path) -> None:
     assert all(group["std"]["metric"] is None for group in groups)
 
 
+@pytest.mark.long
 def test_sweep_without_failures(place: Path) -> None:
     done = call(place, "--multirun", "seed=0,1")
     assert done.returncode == 0 and done.stderr == ""
@@ -365,7 +366,7 @@ OPTUNA = ("--multirun", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hyd
 @pytest.mark.parametrize(
     "objective, directions, best",
     [
-        ("objective=[top1_at_target]", "maximize", "best_value: 0.8"),
+        pytest.param("objective=[top1_at_target]", "maximize", "best_value: 0.8", marks=pytest.mark.long),
         ("objective=[top1_at_target,params_at_target]", "[maximize,minimize]", "- 5000.0"),
     ],
 )
@@ -378,15 +379,15 @@ def test_optuna_looks_for_the_best(place: Path, objective: str, directions: str,
     assert best in (sweep_folder(place) / "optimization_results.yaml").read_text()
 
 
-@pytest.mark.slow
-def test_optuna_is_told_of_a_failed_job(place: Path) -> None:
+@pytest.mark.long
+def test_optuna_hears_of_a_failed_job(place: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     done = call(place, *OPTUNA, "seed=13", "slim.target=interval(0.3,0.9)")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "loss became NaN at step 7." in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sweep_with_joblib_and_a_killed_worker(place: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = call(place, "--multirun", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,16")

@@ -194,8 +194,7 @@ def test_all_at_once_from_any_start_with_any_number_of_threads(monkeypatch):
     assert (labels.shape, labels.dtype.name) == ((5, 4), "float32")
     whole = read(source(**EVERYTHING).dataset(2))
     assert len(whole) == 8 and all(np.isfinite(x).all() for x, _ in whole)
-    for epoch, batch in [(0, 3), (1, 1)]:
-        assert_same(read(source(**EVERYTHING).dataset(2, epoch, batch)), whole[epoch * 4 + batch :])
+    assert_same(read(source(**EVERYTHING).dataset(2, 1, 1)), whole[5:])
     monkeypatch.setattr(batches, "THREADS", 1)
     assert_same(read(source(**EVERYTHING).dataset(2)), whole)
     other = read(source(**EVERYTHING, seed=4).dataset(1))

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from runs import TINY
 from tensorflow.python.data.experimental.ops.distribute import _AutoShardDataset
 from trees import CLASSES, write_tree
 
@@ -17,19 +18,14 @@ from autoslim.errors import AutoslimError
 from autoslim.stages.pipeline import run_stages
 
 SETTINGS = {
+    **TINY,
     "dataset": "image_folder",
     "dataset.name": "animals/small",
     "dataset.shape": [12, 12, 3],
     "dataset.mixup": 0.2,
     "dataset.max_broken": 0.05,
-    "arch": "resnet20",
-    "arch.depth": 8,
     "train.batch_size": 6,
-    "slim.levels": 3,
     "slim.divisor": 2,
-    "baseline.epochs": 1,
-    "supernet.epochs": 1,
-    "retrain.epochs": 1,
 }
 
 
