@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs import TINY
+from runs import SMALL
 
 from autoslim.config import compose
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.experiment import Experiment
 
-FINAL = {**TINY, "slim.finalists": 3, "slim.levels": 4, "slimming": "random"}
+FINAL = {**SMALL, "slim.finalists": 3, "slim.levels": 4, "slimming": "random"}
 
 
 def run(output: Path, stages: str = "[supernet,search]", **settings: object) -> Outcome:

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from runs import TINY
+from runs import SMALL
 
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
@@ -18,7 +18,7 @@ from autoslim.stages import Outcome, run_stages
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.supernet import initial_supernet
 
-WIDE = {**TINY, "slim.headroom": 1.5, "slim.target": "[1.0,0.6]", "slim.limits.params": "base"}
+WIDE = {**SMALL, "slim.headroom": 1.5, "slim.target": "[1.0,0.6]", "slim.limits.params": "base"}
 
 
 @pytest.fixture(scope="module")
