@@ -16,7 +16,6 @@ from autoslim.schema import SlimConfig
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyModel
 from autoslim.slimming.latency_table import conditions
-from autoslim.slimming.levels import Levels
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 
@@ -76,11 +75,7 @@ def over_budget(
 
 
 def measured_together(
-    results: list[NetworkResult],
-    targets: Sequence[float],
-    budget: Budget,
-    levels: Levels,
-    latency: LatencyModel | None,
+    results: list[NetworkResult], targets: Sequence[float], budget: Budget, latency: LatencyModel | None
 ) -> tuple[list[LatencyRow], dict[str, Any]]:
     """The networks of a report, the full one and uniform ones, measured in the same rounds.
 
@@ -88,7 +83,6 @@ def measured_together(
         results: of the networks.
         targets: of the uniform ones.
         budget: what networks may cost.
-        levels: the widths that each group may take.
         latency: what predicts it; None: it is not limited.
 
     Returns:
@@ -96,14 +90,14 @@ def measured_together(
     """
     if latency is None:
         return [], {}
-    graph = budget.graph
+    graph = latency.graph
     networks = {"full": graph.full}
     for result in in_order(results):
         if result.kind != "baseline":
             networks[result.label] = graph.widths_from(result.channels)
     for target in targets:
         try:
-            networks.setdefault(f"uniform {target:g}", uniform_widths(budget, levels, target))
+            networks.setdefault(f"uniform {target:g}", uniform_widths(budget, latency.levels, target))
         except AutoslimError:  # no uniform network meets it
             continue
     widths = list(networks.values())

@@ -106,8 +106,9 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
     slim, images = config.slim, experiment.images
     # 1. The networks: this run's, those of other methods, and what the supernet said of all retrained ones.
     recipe, base = recipe_of(experiment), supernet.STAGE.folder(experiment)
-    own = search.STAGE.folder(experiment)
-    others = rivals(own, slim.targets, recipe, budget) if slim.channels is None else []
+    others: list[Rival] = []
+    if slim.channels is None:
+        others = rivals(search.STAGE.folder(experiment), slim.targets, recipe, budget)
     networks = _with_rivals(material.trained, others)
     results = [shown(network, budget, experiment.chance) for network in networks]
     alone = is_multi_worker(experiment.strategy)  # of several workers one alone cannot run the supernet
@@ -119,16 +120,18 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
         results,
         others,
         (judged(again, scores, known), len(images.heldout_index()) if again else 0),
-        measured_together(results, slim.targets, budget, experiment.levels, experiment.latency),
+        measured_together(results, slim.targets, budget, experiment.latency),
         _training(results, experiment.baseline, experiment.retrain),
     )
     # 2. Figures.
     figures = _figures(compared, material, slim, budget, task.metric)
     paths = {name: save_figure(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
     # 3. Text and curves.
-    program = functools.partial(_program, experiment.data, config.export, objective_of(task, budget.graph))
-    shows = program if experiment.classifies_images else None
-    text = _text(config, compared, material, budget, paths, shows, folder.path)
+    program = None
+    if experiment.classifies_images:
+        objective = objective_of(task, budget.graph)
+        program = functools.partial(_program, experiment.data, config.export, objective)
+    text = _text(config, compared, material, budget, paths, program, folder.path)
     write_atomically(folder.path / "report.md", text)
     write_atomically(folder.path / "report.html", report_page(text, folder.path))
     write_report(folder.path, results, budget.full, slim.resource, material.trajectory, figures)
