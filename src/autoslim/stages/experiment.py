@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim import archs, datasets
+from autoslim.archs.memory import refuse_beyond_memory, refuse_too_wide
 from autoslim.datasets import TrainingBatches
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph import ChannelGraph
@@ -179,12 +180,13 @@ class Experiment:
         Args:
             seed: of weights that are drawn; None: the configured one.
         """
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(self.config.seed if seed is None else seed)
         c = self.config
+        shape, args = c.dataset.shape or self.data.shape, c.arch.arguments()
+        refuse_too_wide(c.arch._target_, shape, self.classes, self.plain, args)
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(c.seed if seed is None else seed)
         with self.strategy.scope():
-            shape = c.dataset.shape or self.data.shape
-            return archs.build(c.arch._target_, shape, self.classes, self.plain, **c.arch.arguments())
+            return archs.build(c.arch._target_, shape, self.classes, self.plain, **args)
 
     @property
     def classes(self) -> Any:
@@ -228,6 +230,8 @@ class Experiment:
             )
         graph = self.graph_of(model)
         widths = wider_widths(graph, s.headroom, s.divisor)
+        least = min((widths[g.index] / g.size for g in graph.slimmable), default=1.0)
+        refuse_beyond_memory(model.count_params() * least**2, f"slim.headroom={s.headroom}")
         with self.strategy.scope():
             return widen(graph, widths, weights=weights, seed=self.config.seed)
 

@@ -40,6 +40,7 @@ from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import shown
 from autoslim.stages.trust import judged
+from autoslim.stages.wanted import unused
 from autoslim.stages.warn import labelled_warnings
 
 ALONE = (
@@ -161,7 +162,7 @@ def _text(
         latency=measured_together(experiment, compared.results),
         values={n.label: kept_values(n.result) for n in compared.networks},
         bill=bill(experiment, material.trained, material.finished),
-        warnings=labelled_warnings(material.finished),
+        warnings=[*labelled_warnings(material.finished), *unused(experiment, compared.networks)],
         groups=_groups(experiment),
         not_known=not_known(experiment.plan),
         figures={CAPTIONS[name].format(resource=resource): path for name, path in figures.items()},

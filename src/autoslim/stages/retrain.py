@@ -21,7 +21,7 @@ from autoslim.stages.origin import origin
 from autoslim.stages.preflight import check_reachable
 from autoslim.stages.record import Need, Piece, Run, Stage
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder
-from autoslim.stages.wanted import network_key, recipe_needs, wanted
+from autoslim.stages.wanted import network_key, recipe_needs, unused, wanted
 from autoslim.training.fit import fit
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,8 @@ def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:
 
 def network_pieces(stage: Stage, experiment: Experiment, networks: Sequence[Network]) -> Iterator[Piece]:
     """The training of networks by one recipe: as one where that is asked for, else each alone."""
+    for text in unused(experiment, networks):
+        experiment.say_once(text)
     yield from joint_piece(experiment, networks)
     for network in networks:
         yield Piece(stage, network.trained_in, (network,), network.name, network)

@@ -179,7 +179,8 @@ def _budgets(experiment: Experiment, trajectory: Trajectory) -> dict[str, list[s
     for target in experiment.config.slim.targets:
         if trajectory.reaches(target, limits):
             widths = np.array(trajectory.at(target, limits).widths, np.int32)
-            found[f"{target:g}"] = budget_use(experiment.budget, experiment.levels, widths, target, *reason)
+            uses = budget_use(experiment.budget, experiment.levels, widths, target, *reason)
+            found[f"{target:g}"] = [use.line for use in uses]
             for line in found[f"{target:g}"]:
                 log.info("search %g: %s", target, line)
     return found

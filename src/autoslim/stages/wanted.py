@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.kinds import kind_of
+from autoslim.kinds import KINDS, kind_of
+from autoslim.slimming.giving_back import budget_use, half_unused
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages import baseline, supernet
@@ -63,6 +64,20 @@ def uniform(experiment: Experiment, refuse: bool = True) -> list[Network]:
             if refuse:
                 raise
     return _with_folders(experiment, networks)
+
+
+def unused(experiment: Experiment, networks: Sequence[Network]) -> list[str]:
+    """A sentence for each network for a target that leaves much of its budget unused."""
+    s, found = experiment.config.slim, []
+    for network in networks:
+        if network.target is None or network.widths is None or s.channels:
+            continue
+        method = KINDS[network.kind].method
+        reason = [f"{method.name} leaves it"] if method and not method.path else []
+        uses = budget_use(experiment.budget, experiment.levels, network.widths, network.target, *reason)
+        if text := half_unused(uses):
+            found.append(f"{network.label}: {text}")
+    return found
 
 
 def channels_share(experiment: Experiment) -> float:
