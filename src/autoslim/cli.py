@@ -179,7 +179,7 @@ def job(cfg: DictConfig) -> float | list[float] | None:
     in_sweep = settings.mode == RunMode.MULTIRUN
     judged = in_sweep and settings.sweeper._target_ != _BASIC_SWEEPER
     folder = Path(settings.runtime.output_dir)
-    given = OmegaConf.to_container(settings.overrides.task, resolve=False)  # as typed: ${...} may not resolve
+    given: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # ${...} as typed
     record = sweep.Job(number=settings.job.num if in_sweep else 0, overrides=given)
     record.status = "failed"  # until it is known better: also what a kill leaves behind
     record.error = "the process died without reporting (killed, or out of memory)"
