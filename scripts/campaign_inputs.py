@@ -192,12 +192,15 @@ _FILES = [
     [*SMALL, "stages=[baseline]", "dataset.pad=1000000000"],
     [*SMALL, "stages=[supernet]", "supernet.arms=1000000"],
     [*SMALL, "stages=[supernet]", "supernet.arms=1" + 18 * "0"],
-    [*SMALL, "stages=[baseline]", "train.calibration_batches=99999999999"],
-    [*SMALL, "stages=[baseline]", "train.calibration_batches=" + 18 * "9"],
-    [*SMALL, "stages=[baseline]", "train.batch_size=" + 18 * "9"],
     [*SMALL, "stages=[baseline]", "optimizer.learning_rate=1e30", "baseline.epochs=2"],
     [LOOK, "arch=keras_file", "arch.path=nan.keras", "dataset.train_images=40"],
 ]
+_LARGE = [
+    ["train.calibration_batches=99999999999"],
+    ["train.calibration_batches=" + 18 * "9"],
+    ["train.batch_size=" + 18 * "9"],
+]
+"""Numbers that are as good as all images."""
 _UNREADABLE = [
     ["stages=[baseline]", *SMALL, "dataset=image_folder", "dataset.path=closed", "dataset.shape=[8,8,3]"],
     ["stages=[baseline]", *SMALL, "dataset=cifar10", "dataset.path=closed"],
@@ -252,6 +255,8 @@ def _all() -> Iterator[Input]:
         yield Input([LOOK, f"seed={text}"])
     for command in _FILES:
         yield Input(command)
+    for command in _LARGE:
+        yield Input([*SMALL, "stages=[baseline]", *command], taken=True)
     for command in _UNREADABLE:
         yield Input(command, unprivileged=True)
     for environment, taken in _ENVIRONMENTS:
@@ -332,11 +337,15 @@ def _yaml(place: Path) -> None:
 def _models(place: Path) -> None:
     import zipfile
 
+    from campaign_runs import network
+
     (place / "empty.keras").write_bytes(b"")
     with zipfile.ZipFile(place / "zip.keras", "w") as archive:
         archive.writestr("config.json", json.dumps({"class_name": "nosuch"}))
     (place / "cut.keras").write_bytes((place / "zip.keras").read_bytes()[:60])
-    (place / "nan.keras").write_bytes(b"")
+    model = network((8, 8, 1), 10)
+    model.set_weights([np.full_like(one, np.nan) for one in model.get_weights()])
+    model.save(place / "nan.keras")
 
 
 def _images(root: Path) -> None:
