@@ -149,7 +149,8 @@ class Campaign:
         done = self.start(output, fault).ended()
         if done.status is None:
             self.stalls += 1
-            print(f"a copy came to a halt, and is begun again: {done.err[-1500:]}", flush=True)
+            where = done.err.rpartition("Current thread")[2].splitlines()[:12]
+            print("a copy came to a halt, and is begun again:", *where, sep="\n", flush=True)
             done = self.start(output, fault).ended()
         return done
 

@@ -9,11 +9,13 @@ import os
 import shlex
 import shutil
 import typing
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from campaign_runs import network
 from PIL import Image
 
 from autoslim.schema import Config
@@ -195,12 +197,6 @@ _FILES = [
     [*SMALL, "stages=[baseline]", "optimizer.learning_rate=1e30", "baseline.epochs=2"],
     [LOOK, "arch=keras_file", "arch.path=nan.keras", "dataset.train_images=40"],
 ]
-_LARGE = [
-    ["train.calibration_batches=99999999999"],
-    ["train.calibration_batches=" + 18 * "9"],
-    ["train.batch_size=" + 18 * "9"],
-]
-"""Numbers that are as good as all images."""
 _UNREADABLE = [
     ["stages=[baseline]", *SMALL, "dataset=image_folder", "dataset.path=closed", "dataset.shape=[8,8,3]"],
     ["stages=[baseline]", *SMALL, "dataset=cifar10", "dataset.path=closed"],
@@ -255,8 +251,8 @@ def _all() -> Iterator[Input]:
         yield Input([LOOK, f"seed={text}"])
     for command in _FILES:
         yield Input(command)
-    for command in _LARGE:
-        yield Input([*SMALL, "stages=[baseline]", *command], taken=True)
+    for key in ("calibration_batches", "batch_size"):  # as good as all images
+        yield Input([*SMALL, "stages=[baseline]", f"train.{key}={18 * '9'}"], taken=True)
     for command in _UNREADABLE:
         yield Input(command, unprivileged=True)
     for environment, taken in _ENVIRONMENTS:
@@ -335,10 +331,6 @@ def _yaml(place: Path) -> None:
 
 
 def _models(place: Path) -> None:
-    import zipfile
-
-    from campaign_runs import network
-
     (place / "empty.keras").write_bytes(b"")
     with zipfile.ZipFile(place / "zip.keras", "w") as archive:
         archive.writestr("config.json", json.dumps({"class_name": "nosuch"}))
