@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from autoslim import archs
+from autoslim.archs.memory import refuse_beyond_memory, refuse_too_wide
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.widening import widen, wider_widths
@@ -39,11 +40,12 @@ class Builder:
         Args:
             seed: of weights that are drawn; None: the configured one.
         """
+        target, arguments = self.arch._target_, self.arch.arguments()
+        refuse_too_wide(target, self.shape, self.classes, self.classifies, arguments)
         keras.utils.clear_session()
         keras.utils.set_random_seed(self.seed if seed is None else seed)
-        arguments = self.arch.arguments()
         with self.strategy.scope():
-            return archs.build(self.arch._target_, self.shape, self.classes, self.classifies, **arguments)
+            return archs.build(target, self.shape, self.classes, self.classifies, **arguments)
 
     def supernet(self) -> keras.Model:
         """The full network with the supernet's room, its weights of no meaning."""
@@ -66,6 +68,8 @@ class Builder:
             )
         graph = self.graph(model)
         widths = wider_widths(graph, s.headroom, s.divisor)
+        least = min((widths[g.index] / g.size for g in graph.slimmable), default=1.0)
+        refuse_beyond_memory(model.count_params() * least**2, f"slim.headroom={s.headroom}")
         with self.strategy.scope():
             return widen(graph, widths, weights=weights, seed=self.seed)
 

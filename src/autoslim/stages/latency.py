@@ -103,7 +103,7 @@ def measured_together(
     widths = list(networks.values())
     measured = latency.compare(widths[1:])
     rows = [
-        LatencyRow(label, float(latency(one)), found.time, found.spread, found.share)
+        LatencyRow(label, float(latency(one)), *found)
         for label, one, found in zip(networks, widths, measured, strict=True)
     ]
     return rows, {**latency.summary, "where": conditions(latency.identity)}

@@ -47,6 +47,7 @@ from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import shown
 from autoslim.stages.trust import judged, retrained, scores_in
+from autoslim.stages.wanted import unused
 from autoslim.stages.warn import labelled_warnings
 from autoslim.tasks import Objective, objective_of
 from autoslim.training.distribution import is_multi_worker
@@ -88,6 +89,7 @@ class Compared(NamedTuple):
     judged: tuple[list[Judged], int]  # networks retrained from this supernet; how many held-out images
     latency: tuple[list[LatencyRow], dict[str, Any]]  # of these networks, where it is limited
     training: str  # sentences on how they were trained, where that differs
+    unused: list[str]  # sentences on networks that leave much of their budget unused
 
 
 def report_key(experiment: Experiment, material: Material) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
     alone = is_multi_worker(experiment.strategy)  # of several workers one alone cannot run the supernet
     again = retrained(recipe, budget) if base.done and not alone else []
     scores = scores_in(base, again, folder.path, images, experiment.builder, task)
+    slimmed = [one for one in networks if one.target is not None and slim.channels is None]
     known = {result.folder: (result.label, result.kind) for result in reversed(results)}
     compared = Compared(
         networks,
@@ -122,6 +125,7 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
         (judged(again, scores, known), len(images.heldout_index()) if again else 0),
         measured_together(results, slim.targets, budget, experiment.latency),
         _training(results, experiment.baseline, experiment.retrain),
+        unused(slimmed, budget, experiment.levels) if slimmed else [],
     )
     # 2. Figures.
     figures = _figures(compared, material, slim, budget, task.metric)
@@ -188,7 +192,7 @@ def _text(
         latency=compared.latency,
         values={n.label: kept_values(n.result) for n in compared.networks},
         bill=material.bill,
-        warnings=labelled_warnings(material.finished),
+        warnings=[*labelled_warnings(material.finished), *compared.unused],
         groups=_groups(budget.graph),
         not_known=not_known(budget.graph),
         figures={CAPTIONS[name].format(resource=resource): path for name, path in figures.items()},

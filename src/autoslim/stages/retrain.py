@@ -14,11 +14,11 @@ from autoslim.stages.joint import joint_piece
 from autoslim.stages.network import Network
 from autoslim.stages.origin import origin
 from autoslim.stages.preflight import check_reachable
-from autoslim.stages.recipe import Recipe, network_key, recipe_needs, recipe_of
+from autoslim.stages.recipe import network_key, recipe_needs, recipe_of
 from autoslim.stages.record import Need, Piece, Run, Stage
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder, stage_hash
 from autoslim.stages.supernet import supernet_key
-from autoslim.stages.wanted import wanted
+from autoslim.stages.wanted import unused, wanted
 from autoslim.training.fit import fit
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,14 @@ def run_retrain(experiment: Experiment, folder: StageFolder, network: Network) -
     return judge.finish(folder, model, history, experiment.retrain, macs)
 
 
-def network_pieces(stage: Stage, networks: Sequence[Network], recipe: Recipe) -> Iterator[Piece]:
+def network_pieces(stage: Stage, run: Run, networks: Sequence[Network]) -> Iterator[Piece]:
     """The training of networks by one recipe: as one where that is asked for, else each alone."""
-    yield from joint_piece(networks, recipe)
+    experiment, trained = run.experiment, {(one.kind, one.target) for one in run.trained}
+    new = [network for network in networks if (network.kind, network.target) not in trained]
+    if experiment.config.slim.channels is None:
+        for text in unused(new, experiment.budget, experiment.levels):
+            log.warning("%s", text)
+    yield from joint_piece(networks, recipe_of(experiment))
     for network in networks:
         yield Piece(stage, network.trained_in, (network,), network.name, network)
 
@@ -78,7 +83,7 @@ def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
             "retrain: no network for slim.target=%s, which the search did not reach",
             ",".join(f"{target:g}" for target in sorted(lacking, reverse=True)),
         )
-    yield from network_pieces(stage, networks, recipe_of(experiment))
+    yield from network_pieces(stage, run, networks)
 
 
 def _needs(experiment: Experiment) -> Iterator[Need]:

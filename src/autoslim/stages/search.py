@@ -197,7 +197,8 @@ def _budgets(
     for target in options.targets:
         if trajectory.reaches(target, budget.limits):
             widths = np.array(trajectory.at(target, budget.limits).widths, np.int32)
-            found[f"{target:g}"] = budget_use(budget, levels, widths, target, *reason)
+            uses = budget_use(budget, levels, widths, target, *reason)
+            found[f"{target:g}"] = [use.line for use in uses]
             for line in found[f"{target:g}"]:
                 log.info("search %g: %s", target, line)
     return found

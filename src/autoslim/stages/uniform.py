@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.preflight import refuse_uniform
-from autoslim.stages.recipe import network_key, recipe_needs, recipe_of
+from autoslim.stages.recipe import network_key, recipe_needs
 from autoslim.stages.record import Need, Piece, Run, Stage
 from autoslim.stages.retrain import network_pieces, refuse_teacher, run_retrain
 from autoslim.stages.store import NETWORK_FIELDS
@@ -14,7 +14,7 @@ from autoslim.stages.wanted import uniform
 
 
 def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
-    yield from network_pieces(stage, uniform(run.experiment), recipe_of(run.experiment))
+    yield from network_pieces(stage, run, uniform(run.experiment))
 
 
 def _needs(experiment: Experiment) -> Iterator[Need]:

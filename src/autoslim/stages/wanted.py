@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoslim.errors import AutoslimError
-from autoslim.kinds import kind_of
+from autoslim.kinds import KINDS, kind_of
 from autoslim.slimming.budget import Budget
+from autoslim.slimming.giving_back import budget_use, half_unused
+from autoslim.slimming.levels import Levels
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages import supernet
@@ -68,6 +70,26 @@ def uniform(experiment: Experiment, refuse: bool = True) -> list[Network]:
             if refuse:
                 raise
     return recipe_of(experiment).with_folders(networks)
+
+
+def unused(networks: Sequence[Network], budget: Budget, levels: Levels) -> list[str]:
+    """A sentence for each network for a target that leaves much of its budget unused.
+
+    Args:
+        networks: of a run.
+        budget: what they may cost.
+        levels: the widths that each group may take.
+    """
+    found = []
+    for network in networks:
+        if network.target is None or network.widths is None:
+            continue
+        method = KINDS[network.kind].method
+        reason = [f"{method.name} leaves it"] if method and not method.path else []
+        uses = budget_use(budget, levels, network.widths, network.target, *reason)
+        if text := half_unused(uses):
+            found.append(f"{network.label}: {text}")
+    return found
 
 
 def share_of(widths: np.ndarray, budget: Budget) -> float:
