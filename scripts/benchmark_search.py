@@ -44,6 +44,7 @@ from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.pipeline import run_stages
 from autoslim.stages.record import record
+from autoslim.stages.weights import load_weights
 
 DEFAULT_MODES = (
     "naive",
@@ -76,7 +77,8 @@ class Bench:
         """Train the supernet, or take it from its folder."""
         run_stages(config)
         experiment = Experiment(config)
-        graph = experiment.graph_of(experiment.load_weights(record("supernet").folder(experiment)))
+        model = load_weights(experiment.builder.network(), record("supernet").folder(experiment))
+        graph = experiment.builder.graph(model)
         seen, batches = divide(experiment, images, fresh)
         return cls(experiment, graph, seen, Scorer(graph, batches))
 
@@ -134,7 +136,7 @@ def divide(experiment: Experiment, images: int | None, fresh: int | None) -> tup
         fresh: number of fresh ones; None: all others that are held out.
     """
     data, config = experiment.data, experiment.config
-    holdout = experiment.split[1]
+    holdout = experiment.images.split[1]
     if config.dataset.train_images is not None:
         seen = _balanced(data.train_labels, holdout, images or len(holdout))
         return seen, _beyond(experiment, fresh or len(seen))

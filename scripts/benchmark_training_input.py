@@ -26,7 +26,7 @@ READ = 16  # batches that are timed
 def digits(folder: Path) -> tuple[Any, keras.Model]:
     """scikit-learn's digits as a run trains on them."""
     experiment = Experiment(compose())
-    return experiment.training_batches(), experiment.build()
+    return experiment.images.training(), experiment.builder.network()
 
 
 def grey(folder: Path) -> tuple[Any, keras.Model]:
@@ -50,7 +50,7 @@ def jpeg(folder: Path) -> tuple[Any, keras.Model]:
         "train.batch_size=32",
     ]
     experiment = Experiment(compose(overrides))
-    return experiment.training_batches(), experiment.build()
+    return experiment.images.training(), experiment.builder.network()
 
 
 CASES: dict[str, Callable[[Path], tuple[Any, keras.Model]]] = {

@@ -1,6 +1,6 @@
 """Inject faults into runs and see whether each ends well: kills, full and failing disks, damage, bad input.
 
-    python scripts/campaign.py --work /tmp/campaign --kills 200 --aimed 100 --full 20 --broken 20 --flips 400
+    nice python scripts/campaign.py --work /tmp/campaign --kills 200 --aimed 100 --full 20 --flips 400
 
 A small run is left alone once. Then other runs of the same command meet fault after fault, each life going on
 where the one before ended, until the last one is left alone: it must end with the same bits and leave no
@@ -15,13 +15,17 @@ unfinished file.
 Besides:
   flips     one bit of a file of a finished stage is flipped: it must be noticed before the file is used;
   inputs    commands that must end by themselves, with one line where they are refused.
-Prints a table, and writes it with --out FILE.json; exits with 1 where something fell. Needs a C compiler.
+Every case is a function of the seed, its kind and its number, and its verdict is kept in cases.jsonl of the
+work folder: the same command goes on where it stopped (--minutes), also with more cases, and with --fallen it
+tries those again that fell. Prints a table of all that is kept there, and writes it with --out FILE.json;
+exits with 1 where one fell. One process runs at a time. Needs a C compiler.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -30,12 +34,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from campaign_inputs import INPUTS, Input, make_files
-from campaign_runs import NOBODY, RUN, Command, bits, import_all, shim, unlike
+from campaign_runs import NOBODY, RUN, Command, Ended, bits, import_all, shim, unlike
 
 from autoslim.cli import versions
 from autoslim.errors import AutoslimError
@@ -55,13 +58,58 @@ class Verdict(NamedTuple):
     fell: str  # "" where it held
 
 
+class Case(NamedTuple):
+    """What is to be tried."""
+
+    kind: str
+    number: int  # among those of its kind; an input's place in the list
+    faults: int  # how many are injected
+
+
+class Kept:
+    """Verdicts of earlier calls, in a file with a line for each."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self.path, self.seed = path, seed
+        self.verdicts: dict[tuple[int, str, int], Verdict] = {}  # (seed, kind, number) -> the last one
+        self.seconds: dict[str, list[float]] = {}  # kind -> seconds of its cases
+        for line in path.read_text().splitlines() if path.exists() else ():
+            self._take(json.loads(line))
+
+    def _take(self, item: dict[str, Any]) -> None:
+        key = (item["seed"], item["kind"], item["number"])
+        self.verdicts[key] = Verdict(item["what"], item["faults"], item["fell"])
+        self.seconds.setdefault(item["kind"], []).append(item["seconds"])
+
+    def lacks(self, case: Case, again: bool) -> bool:
+        """Whether a case is still to be tried, or, where asked for, fell before."""
+        found = self.verdicts.get((self.seed, case.kind, case.number))
+        return found is None or found.faults < case.faults and not found.fell or (again and bool(found.fell))
+
+    def add(self, case: Case, verdict: Verdict, seconds: float) -> None:
+        """Keep one more verdict."""
+        item = {"seed": self.seed, "kind": case.kind, "number": case.number, "seconds": round(seconds, 2)}
+        item |= verdict._asdict()
+        with self.path.open("a") as file:
+            file.write(json.dumps(item) + "\n")
+        self._take(item)
+
+    def by_kind(self) -> dict[str, list[Verdict]]:
+        """Kind -> all its verdicts."""
+        found: dict[str, list[Verdict]] = {}
+        for (_, kind, _), verdict in sorted(self.verdicts.items(), key=lambda pair: pair[0]):
+            found.setdefault(kind, []).append(verdict)
+        return found
+
+
 class Campaign:
     """Runs in folders of their own below one folder."""
 
     def __init__(self, work: Path, seed: int) -> None:
-        self.work = work
+        self.work, self.seed = work, seed
         self.random = random.Random(seed)
         self.whole = work / "whole"
+        self.stalls = 0  # copies of a process with threads that came to a halt
 
     def prepare(self) -> None:
         """Run once without a fault, counting what is done to files."""
@@ -84,6 +132,28 @@ class Campaign:
         """The run, from where it stopped."""
         return Command([f"output={output}", *RUN], self.work, fault)
 
+    def try_one(self, case: Case) -> Verdict:
+        """One case, the same whatever was tried before it."""
+        self.random = random.Random(f"{self.seed} {case.kind} {case.number}")
+        if case.kind == "flips":
+            return self.flip(case.number)
+        if case.kind == "inputs":
+            return self.input(INPUTS[case.number])
+        return self.run(case.kind, case.faults)
+
+    def life(self, output: Path, fault: tuple[str, int, Path] | None = None) -> Ended:
+        """The run from where it stopped to its end.
+
+        A copy may inherit a lock that a thread of this process held, and halt: then it is begun once more.
+        """
+        done = self.start(output, fault).ended()
+        if done.status is None:
+            self.stalls += 1
+            where = done.err.rpartition("Current thread")[2].splitlines()[:12]
+            print("a copy came to a halt, and is begun again:", *where, sep="\n", flush=True)
+            done = self.start(output, fault).ended()
+        return done
+
     # -- runs that meet faults -------------------------------------------------------------------------
 
     def run(self, kind: str, faults: int) -> Verdict:
@@ -95,7 +165,7 @@ class Campaign:
             met.append(what)
             if fell:
                 return Verdict("; ".join(met), len(met), fell)
-        done = self.start(output).ended()
+        done = self.life(output)
         fell = unlike(output, self.bits) if done.status == 0 else f"then {done.said}"
         return Verdict("; ".join(met), len(met), fell)
 
@@ -124,7 +194,7 @@ class Campaign:
     def aimed(self, output: Path) -> tuple[str, str]:
         """SIGKILL at an operation on files."""
         at, fault = self._operation(), self.random.choice(("kill", "torn"))
-        done = self.start(output, (fault, at, output)).ended()
+        done = self.life(output, (fault, at, output))
         return f"{fault} at {at}", "" if done.status in (0, -signal.SIGKILL) else done.said
 
     def full(self, output: Path) -> tuple[str, str]:
@@ -141,7 +211,7 @@ class Campaign:
 
     def _refused(self, fault: str, output: Path) -> tuple[str, str]:
         at = self._operation()
-        done = self.start(output, (fault, at, output)).ended()
+        done = self.life(output, (fault, at, output))
         message = done.status == 2 and done.err.strip().splitlines()[-1:][0].startswith("autoslim: error: ")
         good = (done.status == 0 or message) and not done.traceback
         return f"at operation {at}", "" if good else done.said
@@ -201,32 +271,29 @@ class Campaign:
         return Verdict(what[:200], 1, "" if good else done.said)
 
 
-def everything(campaign: Campaign, asked: argparse.Namespace) -> Iterator[tuple[str, Verdict]]:
-    """(kind, verdict) of all that was asked for."""
-    runs = [
-        (kind, min(most, getattr(asked, kind) - done))
+def cases(asked: argparse.Namespace) -> list[Case]:
+    """All that was asked for, in an order in which all kinds are tried however far it comes."""
+    found = [
+        Case(kind, number, min(most, getattr(asked, kind) - most * number))
         for kind, most in TOGETHER.items()
-        for done in range(0, getattr(asked, kind), most)
+        for number in range(-(-getattr(asked, kind) // most))
     ]
-    campaign.random.shuffle(runs)  # however far it comes, it has tried all kinds
-    for kind, faults in runs:
-        yield kind, campaign.run(kind, faults)
-    for number in range(asked.flips):
-        yield "flips", campaign.flip(number)
-    if asked.inputs:
-        make_files(campaign.work / "inputs")
-        for given in campaign.random.sample(INPUTS, min(asked.inputs, len(INPUTS))):
-            yield "inputs", campaign.input(given)
+    found += [Case("flips", number, 1) for number in range(asked.flips)]
+    chosen = random.Random(asked.seed).sample(range(len(INPUTS)), min(asked.inputs, len(INPUTS)))
+    found += [Case("inputs", number, 1) for number in chosen]
+    random.Random(asked.seed).shuffle(found)
+    return found
 
 
-def summary(verdicts: dict[str, list[Verdict]]) -> str:
+def summary(kept: Kept) -> str:
     """The table as Markdown."""
     rows = []
-    for kind, some in verdicts.items():
+    for kind, some in kept.by_kind().items():
         fell = sum(bool(one.fell) for one in some)
         counts = (sum(one.faults for one in some), len(some), len(some) - fell, fell)
-        rows.append([kind, *(f"{count:,}" for count in counts)])
-    return table(["fault", "injected", "runs or inputs", "held", "fell"], rows)
+        seconds = sum(kept.seconds[kind]) / len(kept.seconds[kind])
+        rows.append([kind, *(f"{count:,}" for count in counts), f"{seconds:.1f}"])
+    return table(["fault", "injected", "runs or inputs", "held", "fell", "seconds each"], rows)
 
 
 def with_shim(work: Path) -> None:
@@ -248,6 +315,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a .json file for the results; the table beside it as .md")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after so long")
+    parser.add_argument("--fallen", action="store_true", help="try again what fell before")
     for kind in (*TOGETHER, "flips", "inputs"):
         parser.add_argument(f"--{kind}", type=int, default=0, help="how many; 0: none")
     asked = parser.parse_args()
@@ -255,22 +324,42 @@ def main() -> None:
     asked.work.mkdir(parents=True, exist_ok=True)
     with_shim(asked.work)
     import_all()
+    kept = Kept(asked.work / "cases.jsonl", asked.seed)
+    try:
+        _try_all(asked, kept)
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on", flush=True)
+    print(summary(kept))
+    if asked.out:
+        write(asked.out, asked.seed, kept)
+    sys.exit(1 if any(one.fell for one in kept.verdicts.values()) else 0)
+
+
+def _try_all(asked: argparse.Namespace, kept: Kept) -> None:
+    """Try what is lacking, as long as there is time."""
+    until = time.monotonic() + 60 * asked.minutes
     campaign = Campaign(asked.work, asked.seed)
-    if any(getattr(asked, kind) for kind in (*TOGETHER, "flips")):
+    lacking = [case for case in cases(asked) if kept.lacks(case, asked.fallen)]
+    if any(case.kind != "inputs" for case in lacking):
         campaign.prepare()
-    verdicts: dict[str, list[Verdict]] = {}
-    for kind, verdict in everything(campaign, asked):
-        verdicts.setdefault(kind, []).append(verdict)
+    if any(case.kind == "inputs" for case in lacking):
+        make_files(asked.work / "inputs")
+    for place, case in enumerate(lacking):
+        if time.monotonic() > until:
+            print(f"the time is over: {len(lacking) - place} cases are left", flush=True)
+            break
+        begun = time.monotonic()
+        verdict = campaign.try_one(case)
+        kept.add(case, verdict, time.monotonic() - begun)
         if verdict.fell:
-            print(f"{kind}: {verdict.what}: {verdict.fell}", flush=True)
+            print(f"{case.kind} {case.number}: {verdict.what}: {verdict.fell}", flush=True)
         if asked.out:
-            write(asked.out, asked.seed, verdicts)
-    print(summary(verdicts))
-    sys.exit(1 if any(one.fell for some in verdicts.values() for one in some) else 0)
+            write(asked.out, asked.seed, kept)
 
 
-def write(path: Path, seed: int, verdicts: dict[str, list[Verdict]]) -> None:
+def write(path: Path, seed: int, kept: Kept) -> None:
     """The results so far as JSON, and the table as Markdown."""
+    verdicts = kept.by_kind()
     counts = " ".join(f"--{kind} {sum(one.faults for one in some)}" for kind, some in verdicts.items())
     command = f"python scripts/campaign.py --work FOLDER --seed {seed} {counts}"
     hardware = f"{platform.machine()}, {os.cpu_count()} CPU cores"
@@ -281,7 +370,7 @@ def write(path: Path, seed: int, verdicts: dict[str, list[Verdict]]) -> None:
     }
     content = {"command": command, "hardware": hardware, "versions": versions(), "faults": counted}
     path.write_text(json.dumps(content, indent=1) + "\n")
-    text = f"# Faults injected\n\n`{command}`\n\n{hardware}; {versions()}.\n\n{summary(verdicts)}\n"
+    text = f"# Faults injected\n\n`{command}`\n\n{hardware}; {versions()}.\n\n{summary(kept)}\n"
     path.with_suffix(".md").write_text(text)
 
 

@@ -9,11 +9,13 @@ import os
 import shlex
 import shutil
 import typing
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from campaign_runs import network
 from PIL import Image
 
 from autoslim.schema import Config
@@ -192,9 +194,6 @@ _FILES = [
     [*SMALL, "stages=[baseline]", "dataset.pad=1000000000"],
     [*SMALL, "stages=[supernet]", "supernet.arms=1000000"],
     [*SMALL, "stages=[supernet]", "supernet.arms=1" + 18 * "0"],
-    [*SMALL, "stages=[baseline]", "train.calibration_batches=99999999999"],
-    [*SMALL, "stages=[baseline]", "train.calibration_batches=" + 18 * "9"],
-    [*SMALL, "stages=[baseline]", "train.batch_size=" + 18 * "9"],
     [*SMALL, "stages=[baseline]", "optimizer.learning_rate=1e30", "baseline.epochs=2"],
     [LOOK, "arch=keras_file", "arch.path=nan.keras", "dataset.train_images=40"],
 ]
@@ -252,6 +251,8 @@ def _all() -> Iterator[Input]:
         yield Input([LOOK, f"seed={text}"])
     for command in _FILES:
         yield Input(command)
+    for key in ("calibration_batches", "batch_size"):  # as good as all images
+        yield Input([*SMALL, "stages=[baseline]", f"train.{key}={18 * '9'}"], taken=True)
     for command in _UNREADABLE:
         yield Input(command, unprivileged=True)
     for environment, taken in _ENVIRONMENTS:
@@ -330,13 +331,13 @@ def _yaml(place: Path) -> None:
 
 
 def _models(place: Path) -> None:
-    import zipfile
-
     (place / "empty.keras").write_bytes(b"")
     with zipfile.ZipFile(place / "zip.keras", "w") as archive:
         archive.writestr("config.json", json.dumps({"class_name": "nosuch"}))
     (place / "cut.keras").write_bytes((place / "zip.keras").read_bytes()[:60])
-    (place / "nan.keras").write_bytes(b"")
+    model = network((8, 8, 1), 10)
+    model.set_weights([np.full_like(one, np.nan) for one in model.get_weights()])
+    model.save(place / "nan.keras")
 
 
 def _images(root: Path) -> None:

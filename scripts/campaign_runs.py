@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import faulthandler
 import hashlib
 import importlib
 import json
@@ -29,6 +30,7 @@ from autoslim.schema import STAGES
 from autoslim.stages.store import RESULT
 
 LIMIT = 300.0  # seconds after which a command counts as endless
+STILL = 45.0  # seconds without arithmetic after which it does too
 NOBODY = 65534  # a user that owns nothing
 TIMES = ("seconds", "files", "seal", "channels")  # of a result: what no two runs share, and paths
 RUN = [
@@ -120,6 +122,7 @@ class Command:
                 os.setuid(user)
             before()
             sys.argv = ["autoslim", *arguments]
+            faulthandler.register(signal.SIGUSR1, streams[1])  # where an endless one is
             if fault is not None:
                 shim().campaign_set(fault[0].encode(), ctypes.c_long(fault[1]), str(fault[2]).encode())
             cli.main()
@@ -148,13 +151,35 @@ class Command:
             time.sleep(0.01)
         return False
 
+    def _wait_for_the_end(self) -> bool:
+        """Wait until it ends, or is endless; whether it has ended."""
+        until, before = time.monotonic() + LIMIT, -1.0
+        while time.monotonic() < until:
+            if self.wait(STILL):
+                return True
+            now = self._arithmetic()
+            if now - before < 0.02 * STILL:
+                return False
+            before = now
+        return False
+
+    def _arithmetic(self) -> float:
+        """Seconds of the processor that it took so far."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return float(time.monotonic())
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def send(self, number: int) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
 
     def ended(self) -> Ended:
         """How it ended; an endless one is killed."""
-        if not hasattr(self, "_status") and not self.wait():
+        if not hasattr(self, "_status") and not self._wait_for_the_end():
+            self.send(signal.SIGUSR1)
+            time.sleep(0.5)
             self.send(signal.SIGKILL)
             self.wait()
             self._status = None

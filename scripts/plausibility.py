@@ -188,11 +188,12 @@ def search_checks(name: str, found: Run, overrides: Sequence[str]) -> Iterator[C
     from autoslim.config import compose
     from autoslim.stages.experiment import Experiment
     from autoslim.stages.record import record
+    from autoslim.stages.weights import load_weights
 
     experiment = Experiment(compose([*overrides]))
-    graph = ChannelGraph(experiment.load_weights(record("supernet").folder(experiment)))
+    graph = ChannelGraph(load_weights(experiment.builder.network(), record("supernet").folder(experiment)))
     levels = experiment.levels
-    batches = [(x.numpy(), y.numpy()) for x, y in experiment.holdout_batches()]
+    batches = [(x.numpy(), y.numpy()) for x, y in experiment.images.heldout()]
     classes = min(len(np.unique(y)) for _, y in batches)
     yield Check(f"{name}, held-out: classes in every batch", experiment.data.classes, classes, 2)
     rows = list(csv.DictReader((found.folders["search"] / "trajectory.csv").open()))
@@ -233,7 +234,7 @@ def stream_checks(name: str, overrides: Sequence[str], images: Images) -> Iterat
     data = experiment.data
     streams = {
         "training": data.training(250).dataset(1),
-        "held-out": experiment.holdout_batches(),
+        "held-out": experiment.images.heldout(),
         "test": data.test(250),
     }
     wanted = {"test": images.test}

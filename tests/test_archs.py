@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from autoslim.archs import build, mobilenet_v2, resnet, wide_resnet
+from autoslim.archs import build, memory, mobilenet_v2, resnet, wide_resnet
+from autoslim.archs.memory import refuse_too_wide
 from autoslim.errors import AutoslimError
 
 GOLDEN = yaml.safe_load((Path(__file__).parent / "golden" / "cifar10_reference.yaml").read_text())[
@@ -147,6 +148,16 @@ def test_wrong_depth_and_width():
         "width=0.0 is not a factor for the channels: expected a number above 0, such as 0.5.",
         mobilenet_v2, (8, 8, 1), 10, width=0.0,
     )  # fmt: skip
+
+
+def test_a_network_beyond_memory_is_refused_before_it_is_built(monkeypatch):
+    asked = ("autoslim.archs.resnet", (8, 8, 3), 10, True, {"depth": 8, "width": 200})
+    needed = 12 * resnet((8, 8, 3), 10, depth=8, width=200).count_params()
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 1.001 * needed)
+    refuse_too_wide(*asked)
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 0.999 * needed)
+    with pytest.raises(AutoslimError, match=r"^arch.width=200: the network would have about 0\.0\d+ billion"):
+        refuse_too_wide(*asked)
 
 
 def test_wrong_image_shape_and_classes():

@@ -138,6 +138,7 @@ SPECIAL = (
 MISTAKES = [
     ("slim.tagret=0.5", "unknown key slim.tagret. Did you mean slim.target? Every key with its value: "),
     ("+slim.nosuch=1", "unknown key slim.nosuch. Every key"),
+    ("seed=${oc.env:NOTHING}", "seed: \"Environment variable 'NOTHING' not found\". It is: random seed "),
     ("slim.limits={foo: 9}", "slim.limits has no such key. Its keys: slim.limits.flops, "),
     (
         "epochs=3",

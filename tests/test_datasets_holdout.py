@@ -311,7 +311,7 @@ def test_images_held_apart_are_part_of_the_supernets_key_and_not_of_the_baseline
     (tmp_path / "apart" / "ant" / "one_more.jpg").write_bytes(jpeg(picture(9)))
     other = Experiment(compose(settings | {"dataset.holdout_path": apart}))
     assert supernet.STAGE.folder(other).path != supernet.STAGE.folder(given).path
-    assert len(given.split[0]) == 12
+    assert len(given.images.split[0]) == 12
 
 
 # ---- nothing held out is trained on ----
@@ -345,7 +345,7 @@ def test_the_supernet_never_reads_a_held_out_image_in_training(tmp_path, monkeyp
     }  # fmt: skip
     experiment = Experiment(compose(settings))
     data = experiment.data
-    train, held = experiment.split
+    train, held = experiment.images.split
     data.mean, data.std  # noqa: B018  # of all training images, before the record begins
     data._train = Recorded(data.train_images)
     evaluate, read = supernet.evaluate, []

@@ -9,7 +9,7 @@ from runs import SMALL
 
 from autoslim.config import compose
 from autoslim.stages import Outcome, run_stages
-from autoslim.stages.experiment import Experiment
+from autoslim.stages.images import Images
 
 FINAL = {**SMALL, "slim.finalists": 3, "slim.levels": 4, "slimming": "random"}
 
@@ -22,7 +22,7 @@ def run(output: Path, stages: str = "[supernet,search]", **settings: object) -> 
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Supernet and search, in which nobody may ask for test images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "test_batches", None)
+        patch.setattr(Images, "test", None)
         return run(tmp_path_factory.mktemp("final"))
 
 

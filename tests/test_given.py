@@ -165,7 +165,7 @@ def test_the_normalisations_are_tried_as_they_are_defined(trained: Path, whole: 
     data, model = datasets.digits(), keras.saving.load_model(trained)
     output = Path(whole.folders["given"]).parent.parent
     overrides = {**GIVEN, "arch": "keras_file", "arch.path": trained, "output": output}
-    index = Experiment(compose(overrides)).split[1]
+    index = Experiment(compose(overrides)).images.split[1]
     pixels, labels = data.train_images[index].astype("float64"), data.train_labels[index]
     own = (pixels / 255 - data.mean) / data.std
     inputs = {"dataset": own, "unit": pixels / 255, "symmetric": pixels / 127.5 - 1, "pixels": pixels}
@@ -292,7 +292,7 @@ PLAIN = {"dataset.pad": 0, "dataset.flip": "false", "dataset.train_images": "nul
 def test_no_held_out_image_is_trained_on_before_the_search(init: str, read: set[int], tmp_path: Path) -> None:
     settings = {**SMALL, **PLAIN, "output": tmp_path, "supernet.init": init, "stages": "[supernet]"}
     run_stages(compose(settings))
-    held_out = set(Experiment(compose(settings)).split[1].tolist())
+    held_out = set(Experiment(compose(settings)).images.split[1].tolist())
     assert len(held_out) == 60 and len(read) > 200
     assert not read & held_out
     run_stages(compose({**settings, "stages": "[baseline]"}))  # which trains on all of them

@@ -52,7 +52,8 @@ def test_a_supernet_from_trained_weights_computes_what_they_do(whole: Outcome, t
     path = Path(whole.folders["baseline"]) / "model.keras"
     tiny = {key: value for key, value in WIDE.items() if not key.startswith("arch")}
     arch = {"arch": "keras_file", "arch.path": path, "arch.name": "mine", "output": tmp_path}
-    wide = initial_supernet(Experiment(compose({**tiny, **arch})))
+    one = Experiment(compose({**tiny, **arch}))
+    wide = initial_supernet(one.supernet, one.builder, one.images, one.own_weights)
     own = keras.saving.load_model(path)
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
     assert wide.count_params() > 1.5 * own.count_params()

@@ -72,8 +72,9 @@ def test_a_supernet_starts_from_the_trained_weights_sorted_or_as_they_are(
     path = Path(from_baseline.folders["baseline"]) / "model.keras"
     tiny = {key: value for key, value in TINY.items() if not key.startswith("arch")}
     arch = {"arch": "keras_file", "arch.path": path, "arch.name": "mine", "supernet.sort": sort}
-    experiment = Experiment(compose({**tiny, **arch, "output": output}))
-    first, given = initial_supernet(experiment), keras.saving.load_model(path)
+    one = Experiment(compose({**tiny, **arch, "output": output}))
+    first = initial_supernet(one.supernet, one.builder, one.images, one.own_weights)
+    given = keras.saving.load_model(path)
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
     np.testing.assert_allclose(first(x), given(x), atol=1e-5)
     same = all((a == b).all() for a, b in zip(first.get_weights(), given.get_weights(), strict=True))

@@ -18,6 +18,16 @@ WIDE = (  # more arguments than that, all but the first few by name
     "records.py:record_dataset",
     "records.py:tfrecord",
 )
+COMPOSING = {  # functions of stages that take the whole experiment and that no record names
+    "pipeline.py": {"_run_stages"},
+    "preflight.py": {"check_before"},
+    "record.py": {"folder", "is_ready", "came_from", "finished"},  # of `Stage`, and a default of its
+    "recipe.py": {"recipe_of", "recipe_needs"},
+    "wanted.py": {"wanted", "uniform"},  # the networks of a run, from its searches and recipe
+    "export.py": {"done_networks"},
+    "search.py": {"trajectory_if_done", "search_result"},  # what its stage left
+    "finalists.py": {"run_candidate"},  # work of stage search
+}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -120,6 +130,38 @@ def test_imports_point_one_way_between_packages():
             if package == "autoslim" and other != "__version__" and rank[other] > rank[own[1]]:
                 wrong.add((module_of(path), module))
     assert not wrong
+
+
+def takes_experiment(function):
+    """Whether a function has an argument of type `Experiment`."""
+    given = function.args
+    types = [one.annotation for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return any(re.search(r"\bExperiment\b", ast.unparse(one)) for one in types if one is not None)
+
+
+def named_by_records(tree, file):
+    """(file, function) of all that the `Stage` or `Look` of a module of stages names."""
+    nodes = list(ast.walk(tree))
+    origin = {
+        alias.name: f"{node.module.rpartition('.')[2]}.py"
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in nodes:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in ("Stage", "Look"):
+            for one in (*node.args, *(keyword.value for keyword in node.keywords)):
+                if isinstance(one, ast.Name):
+                    yield origin.get(one.id, file), one.id
+
+
+def test_the_whole_experiment_is_taken_by_what_stage_records_name():
+    """Other functions of stages take the objects that they use."""
+    trees = {path.name: parsed(path) for path in (ROOT / "src/autoslim/stages").glob("*.py")}
+    named = {pair for file, tree in trees.items() for pair in named_by_records(tree, file)}
+    taking = {(f, one.name) for f, tree in trees.items() for one in functions(tree) if takes_experiment(one)}
+    assert taking - named == {(file, name) for file, names in COMPOSING.items() for name in names}
+    assert len(taking & named) > 30  # the check finds them
 
 
 def test_the_checks_find_what_they_look_for():

@@ -29,7 +29,7 @@ from autoslim import __version__, sweep
 from autoslim.config import documentation, validate
 from autoslim.errors import AutoslimError
 from autoslim.interruption import STATUS as INTERRUPTED
-from autoslim.interruption import interruptible
+from autoslim.interruption import ignore_signals, interruptible
 from autoslim.kinds import kind_of
 from autoslim.messages import FAMILY, describe, one_line
 from autoslim.objective import objective
@@ -179,7 +179,8 @@ def job(cfg: DictConfig) -> float | list[float] | None:
     in_sweep = settings.mode == RunMode.MULTIRUN
     judged = in_sweep and settings.sweeper._target_ != _BASIC_SWEEPER
     folder = Path(settings.runtime.output_dir)
-    record = sweep.Job(number=settings.job.num if in_sweep else 0, overrides=list(settings.overrides.task))
+    given: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # ${...} as typed
+    record = sweep.Job(number=settings.job.num if in_sweep else 0, overrides=given)
     record.status = "failed"  # until it is known better: also what a kill leaves behind
     record.error = "the process died without reporting (killed, or out of memory)"
     logging.raiseExceptions = False  # a full disk is reported once, not by every line for the log file
@@ -346,6 +347,7 @@ def main() -> None:
             status = _main()
     except KeyboardInterrupt:  # late, while the run was ending
         status = INTERRUPTED
+    ignore_signals()
     sys.exit(status)
 
 

@@ -2,7 +2,9 @@
 
 The first signal interrupts, or within `deferred_interruption` asks for the end of the step, so that a
 checkpoint can be written first. The second one interrupts at once, and the third ends the process: what is on
-disk is whole at every moment. An interruption that Python discards, in a destructor, is raised again.
+disk is whole at every moment. An interruption that Python discards, in a destructor, is raised again. Before
+the run begins, while modules are imported, a signal ends the process; after it, while Python puts its things
+away, signals are ignored.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -33,12 +35,13 @@ class _Handler:
     def __init__(self) -> None:
         self.waiting: list[Interruption] = []  # that a step is to be finished for, the innermost last
         self.count = 0
+        self.stream = 2  # of messages; a copy that stays where standard error is held back
+        self.last: list[Callable[[], Any]] = []  # called before the process ends at once
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.count > 2:
-            os.write(2, b"\nautoslim: stopped. The same command goes on where it stopped.\n")
-            os._exit(STATUS)
+            _end(number, frame)
         if self.waiting and not self.waiting[-1].requested:
             self.waiting[-1].requested = True
             return
@@ -46,6 +49,41 @@ class _Handler:
 
 
 _handler = _Handler()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End the process."""
+    with suppress(Exception):
+        for call in _handler.last:
+            call()
+        os.write(_handler.stream, b"\nautoslim: stopped. The same command goes on where it stopped.\n")
+    os._exit(STATUS)
+
+
+@contextmanager
+def before_a_sudden_end(call: Callable[[], Any]) -> Iterator[None]:
+    """Within the block, have something called before a signal ends the process at once."""
+    _handler.last.append(call)
+    try:
+        yield
+    finally:
+        _handler.last.remove(call)
+
+
+def end_at_signals() -> None:
+    """From here on both signals end the process: an error in the middle of an import says nothing."""
+    _set(_end)
+
+
+def ignore_signals() -> None:
+    """From here on the process ends by itself."""
+    _set(signal.SIG_IGN)
+
+
+def _set(handler: Any) -> None:
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _lost(unraisable: Any) -> None:
@@ -65,6 +103,8 @@ def interruptible() -> Iterator[None]:
     """Within the block, the whole run of a command, both signals interrupt as the module says."""
     hook = sys.unraisablehook
     sys.unraisablehook = _lost
+    with suppress(OSError):
+        _handler.stream = os.dup(2)
     before = signal.signal(signal.SIGALRM, _again)
     try:
         with _handling_signals():
@@ -73,6 +113,9 @@ def interruptible() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
         sys.unraisablehook = hook
+        if _handler.stream != 2:
+            os.close(_handler.stream)
+            _handler.stream = 2
 
 
 @contextmanager

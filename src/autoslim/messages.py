@@ -102,8 +102,8 @@ def _without_details(error: BaseException) -> str:
 
 def _schema_error(error: OmegaConfBaseException, docs: Mapping[str, str]) -> str:
     """The message for a value or a key that the typed schema refuses."""
-    text = _without_details(error)
-    key = str(error.full_key or "")
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", _without_details(error))
+    key = str(error.full_key or "").replace("_dummy_", "")  # Hydra's, for a choice within the defaults list
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and "not in" in text:
         return unknown_key(key, docs)
     if not key:

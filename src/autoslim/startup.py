@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from autoslim.errors import AutoslimError
-from autoslim.interruption import deferred_interruption
+from autoslim.interruption import before_a_sudden_end, deferred_interruption
 
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog"
@@ -84,7 +84,8 @@ def _last_words(held: IO[bytes], stream: int) -> Iterator[None]:
         os._exit(0)
     os.close(read)
     try:
-        yield
+        with before_a_sudden_end(lambda: os.write(write, b".")):
+            yield
     finally:
         os.write(write, b".")
         os.close(write)

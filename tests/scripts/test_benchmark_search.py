@@ -127,10 +127,10 @@ def images_of(batches):
 def test_fresh_images_of_the_holdout_are_those_that_no_search_sees():
     run = experiment()
     seen, fresh = benchmark_search.divide(run, None, None)
-    assert len(seen) == len(run.split[1]) // 2
-    assert set(seen) <= set(run.split[1])
+    assert len(seen) == len(run.images.split[1]) // 2
+    assert set(seen) <= set(run.images.split[1])
     count = sum(len(labels) for _, labels in fresh)
-    assert count == len(run.split[1]) - len(seen)
+    assert count == len(run.images.split[1]) - len(seen)
     assert not images_of(fresh) & images_of(run.data.heldout(seen))
     assert len(benchmark_search.divide(run, 50, None)[0]) == 50
 
@@ -138,7 +138,7 @@ def test_fresh_images_of_the_holdout_are_those_that_no_search_sees():
 def test_fresh_images_beyond_the_subset_are_none_of_it():
     run = experiment(**{"dataset.train_images": 400})
     seen, fresh = benchmark_search.divide(run, None, 90)
-    assert set(seen) == set(run.split[1])
+    assert set(seen) == set(run.images.split[1])
     assert sum(len(labels) for _, labels in fresh) == 90
     used = datasets.evaluation_batches(
         run.data.train, run.data.train_labels, 100, run.data.mean, run.data.std

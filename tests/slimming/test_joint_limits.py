@@ -9,7 +9,7 @@ from nets import graph
 
 from autoslim.slimming import selection
 from autoslim.slimming.budget import Budget
-from autoslim.slimming.giving_back import budget_use
+from autoslim.slimming.giving_back import budget_use, half_unused
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
@@ -157,9 +157,26 @@ def test_why_a_budget_is_not_used_up(made, levels):
     limits = {"params": 0.3 * made.cost().params}
     path = search(made, levels, Additive(made, levels, 0), target=0.9, limits=limits)
     budget, found = Budget(made, limits=limits), np.array(path.at(0.9, limits).widths)
-    flops, params = budget_use(budget, levels, found, 0.9)
+    flops, params = (use.line for use in budget_use(budget, levels, found, 0.9))
     assert flops.startswith("flops: 0.")
     assert flops.endswith("; the rest stays unused: every wider level goes over params")
     assert params.startswith("params: 0.") and "at most 0.300" in params and "unused" not in params
     (alone,) = budget_use(Budget(made), levels, made.full, 1.0)
-    assert alone == "flops: 1.000 of the full network's, at most 1.000; every group has its full width"
+    assert alone.line == "flops: 1.000 of the full network's, at most 1.000; every group has its full width"
+
+
+def test_a_budget_that_is_half_unused_is_said(made):
+    """One group has two widths, the others are narrow: the wider one costs a multiple."""
+    widths = [(1,) if not group.frozen else (group.size,) for group in made.groups]
+    widest = max(made.slimmable, key=lambda group: group.size).index
+    widths[widest] = (1, made.groups[widest].size)
+    levels, budget = Levels(tuple(widths)), Budget(made)
+    share, wide = (float(budget.share(budget.cost(one))) for one in (levels.smallest, levels.largest))
+    assert wide > 2 * share
+    assert half_unused(budget_use(budget, levels, levels.smallest, 2 * share)) == (
+        f"it has {share:.3f} of the full network's flops, 50 % of the {2 * share:.3f} that it may have: "
+        "every wider level goes over flops."
+    )
+    assert half_unused(budget_use(budget, levels, levels.smallest, share)) == ""
+    hurt = half_unused(budget_use(budget, levels, levels.smallest, 1.0))
+    assert hurt.endswith("of the 1.000 that it may have: wider levels hurt on the held-out images.")

@@ -13,9 +13,11 @@ from nets import batches, graph
 from autoslim.errors import AutoslimError
 from autoslim.exporting import NetworkClock
 from autoslim.graph import ChannelGraph
+from autoslim.rounds import Sample
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyModel
 from autoslim.slimming.latency_curve import curve_through
+from autoslim.slimming.latency_table import LatencyTable, network_hash
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.own_measure import own_measure
 from autoslim.slimming.rivals.uniform import uniform_widths
@@ -206,6 +208,58 @@ def test_progress_counts_every_network_of_the_first_fit(channels, levels):
     assert counts and all(count == advances for count, advances in counts)
 
 
+class Noisy:
+    """A clock whose first sessions are disturbed: each round takes up to twice as long."""
+
+    name, unit = "noisy", "ms"
+    identity: dict = {"device": "none"}
+
+    def __init__(self, disturbed):
+        self.disturbed, self.calls, self.generator = disturbed, 0, np.random.default_rng(0)
+
+    def __call__(self, models, on_ready=lambda: None, rounds=1):
+        self.disturbed -= 1
+        models = list(models)
+        self.calls += len(models)
+        slow = (
+            self.generator.uniform(1, 2, (len(models), 5))
+            if self.disturbed >= 0
+            else np.ones((len(models), 5))
+        )
+        return [list(blocked(model) * one) for model, one in zip(models, slow, strict=True)]
+
+
+def test_noisy_measurements_are_made_again_until_they_agree(channels, levels, tmp_path, caplog):
+    clock = Noisy(2)
+    latency = LatencyModel(channels, levels, clock, folder=tmp_path)
+    assert latency.full == blocked(channels.materialize(channels.full))
+    assert latency.summary["noisy"] == 0 and latency.summary["spread"] == 0 and not caplog.records
+    calls = clock.calls
+    again = LatencyModel(channels, levels, clock, folder=tmp_path)
+    assert again.full == latency.full and clock.calls == calls
+
+
+def test_a_noisy_table_is_not_kept(channels, levels, tmp_path, caplog):
+    sample = Sample((1.0, 1.3, 1.6), 1.0, False)
+    table = LatencyTable(channels, {"device": "none"}, network_hash(channels, levels), tmp_path)
+    quiet = [Sample((1.0,), 1.0, True)] * 2
+    table.add([channels.full, levels.smallest, levels.uniform(0.5)], [*quiet, sample], None)
+    clock = Noisy(0)
+    caplog.set_level(logging.INFO)
+    latency = LatencyModel(channels, levels, clock, folder=tmp_path)
+    latency(channels.full)
+    assert "1 of 3 measurements were noisy: they are made again" in caplog.text
+    kept = {m.widths: m for m in latency._table.measurements}
+    assert kept[tuple(levels.uniform(0.5))].rounds != sample.rounds
+    assert kept[tuple(levels.smallest)].rounds == (1.0,) and all(m.settled for m in kept.values())
+
+
+def test_what_never_agrees_is_said(channels, levels, caplog):
+    latency = LatencyModel(channels, levels, Noisy(10**6))
+    latency(channels.full)
+    assert latency.summary["noisy"] > 0 and "do not agree, however often they were repeated" in caplog.text
+
+
 def test_rounds_count_by_their_median_and_full_network(channels, levels):
     """Sessions run at different speeds, and single rounds are slow: neither shows in the shares."""
 
@@ -342,6 +396,16 @@ def test_a_target_out_of_reach_says_what_is_reachable(channels, levels):
     assert f"the network was measured at {least:.3f} of the full one's latency" in str(caught.value)
     assert f"or raise slim.target to {reachable:g} or more." in str(caught.value)
     budget.refuse_unreachable(levels.smallest, reachable)
+
+
+@pytest.mark.parametrize("slower", [0.9999, 1.962])
+def test_no_target_is_advised_where_narrower_networks_save_nothing(channels, levels, slower):
+    full = channels.full.sum()
+    latency = lambda widths: np.where(np.sum(widths, -1) == full, 1.0, slower)  # noqa: E731
+    budget = Budget(channels, "latency", latency=latency)
+    with pytest.raises(AutoslimError, match="narrower networks save none. Limit another resource") as caught:
+        budget.refuse_unreachable(levels.smallest, 0.5)
+    assert "slim.target" not in str(caught.value)
 
 
 def test_nothing_is_advised_that_is_refused(channels):

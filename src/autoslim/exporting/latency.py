@@ -27,7 +27,7 @@ from autoslim.errors import AutoslimError
 from autoslim.exporting.formats import FORMATS, check_formats
 from autoslim.exporting.images import noise
 from autoslim.exporting.writers import Source, write_keras, write_litert_to_time, write_onnx
-from autoslim.rounds import median
+from autoslim.rounds import median, settle, spread
 from autoslim.startup import quiet
 
 if TYPE_CHECKING:
@@ -70,11 +70,26 @@ def latencies(files: Mapping[str, Path], image: np.ndarray) -> dict[str, float |
         image: float32 [1, H, W, C].
     """
     measured = rounds_of({name: (name, path) for name, path in files.items()}, image)
-    found: dict[str, float | None] = {}
-    for name, rounds in measured.items():
-        found[name] = None if isinstance(rounds, str) else median(rounds)
-        if isinstance(rounds, str):
-            log.warning("The latency of %s could not be measured: %s", files[name], rounds)
+    found: dict[str, float | None] = dict.fromkeys(files)
+    timed = {name: rounds for name, rounds in measured.items() if isinstance(rounds, list)}
+    for name, reason in measured.items():
+        if name not in timed:
+            log.warning("The latency of %s could not be measured: %s", files[name], reason)
+
+    def again(places: list[int]) -> list[list[float]]:
+        names = [list(timed)[place] for place in places]
+        rounds = rounds_of({name: (name, files[name]) for name in names}, image)
+        return [one if isinstance(one := rounds[name], list) else timed[name] for name in names]
+
+    for name, sample in zip(timed, settle(list(timed.values()), again) if timed else (), strict=True):
+        found[name] = median(sample.rounds)
+        if not sample.settled:
+            log.warning(
+                "The latency of %s is noisy (spread %.1f %%), however often it was measured: another program "
+                "may be running.",
+                files[name],
+                100 * spread(sample.rounds),
+            )
     return found
 
 

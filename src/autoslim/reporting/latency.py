@@ -17,6 +17,7 @@ class LatencyRow(NamedTuple):
     measured: float
     spread: float  # half the distance between the quartiles of its rounds, as a share of the median
     share: float  # of the full network's measured latency
+    settled: bool = True  # whether its rounds, or two measurements of it, agree
 
 
 def latency_section(rows: Sequence[LatencyRow], summary: Mapping[str, Any]) -> str:
@@ -24,7 +25,8 @@ def latency_section(rows: Sequence[LatencyRow], summary: Mapping[str, Any]) -> s
 
     Args:
         rows: the networks, the full one first.
-        summary: of the prediction: networks, error, rank_correlation, unit, where ("litert, 1 thread, ...").
+        summary: of the prediction: networks, spread, noisy (how many), error,
+            rank_correlation, unit, where ("litert, 1 thread, ...").
     """
     if not rows:
         return ""
@@ -44,8 +46,13 @@ def latency_section(rows: Sequence[LatencyRow], summary: Mapping[str, Any]) -> s
     notes = (
         f"For one image ({summary['where']}). Measured: the median of rounds that went through all these "
         "networks one after the other; spread: half the distance between the quartiles of a network's "
-        f"rounds. Predicted: by a fit to {summary['networks']} measured networks, whose median error on "
+        f"rounds. Predicted: by a fit to {summary['networks']} measured networks (median spread "
+        f"{units.percent(summary['spread'])}), whose median error on "
         f"networks that it had not seen is {units.percent(summary['error'])} (rank correlation "
         f"{summary['rank_correlation']:.3f})."
     )
+    if noisy := [row.label for row in rows if not row.settled]:
+        notes += f" Measurements of these do not agree, however often they were repeated: {', '.join(noisy)}."
+    if summary["noisy"]:
+        notes += f" The same holds of {summary['noisy']} of the networks that the fit is made from."
     return f"## Latency\n\n{table(head, cells)}\n\n{notes}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from autoslim.slimming.selection import doubt
 from autoslim.slimming.trajectory import Point, Trajectory, Widening
 
 CHANCE = 0.05  # of refusing a widening that does not hurt
+MUCH = 0.75  # of a budget, below which it is said that it was not used
+FULL = "every group has its full width"
 
 # (problem, current widths, candidates, widenings so far) -> the widenings with one more, or done
 Widen = Callable[[Problem, np.ndarray, Candidates, Widening], Widening]
@@ -66,14 +69,32 @@ def with_point(so_far: Widening, point: Point, queue: tuple[float | None, ...] =
     return dataclasses.replace(so_far, points=(*so_far.points, point), queue=queue)
 
 
+class Use(NamedTuple):
+    """What a network uses of one budget."""
+
+    resource: str
+    used: float  # share of the full network's
+    bound: float  # share that it may use
+    left: bool  # whether more than one level's worth is unused
+    reason: str  # why what is unused is
+
+    @property
+    def line(self) -> str:
+        """In words, such as "flops: 0.497 of the full network's, at most 0.5"."""
+        said = f"{self.resource}: {self.used:.3f} of the full network's, at most {self.bound:.3f}"
+        if self.left:
+            return f"{said}; the rest stays unused: {self.reason}"
+        return f"{said}; {FULL}" if self.reason == FULL else said
+
+
 def budget_use(
     budget: Budget,
     levels: Levels,
     widths: np.ndarray,
     target: float,
     otherwise: str = "wider levels hurt on the held-out images",
-) -> list[str]:
-    """What a network uses of each of its budgets, and why more than one level's worth is left unused.
+) -> list[Use]:
+    """What a network uses of each of its budgets, and why something is left unused.
 
     Args:
         budget: of the network.
@@ -81,25 +102,32 @@ def budget_use(
         widths: int32 [G] of the network.
         target: share of the full network's resource to keep.
         otherwise: the reason where wider levels fit.
-
-    Returns:
-        A line for each budget, such as "flops: 0.497 of at most 0.5".
     """
     groups, wider = levels.one_wider(widths)
     every = budget.amounts(wider, target)
-    lines = []
+    found = []
     for place, (name, bound, amounts) in enumerate(budget.amounts(widths, target)):
         full, used = float(budget.full.of(name)), float(amounts.max())
-        line = f"{name}: {used / full:.3f} of the full network's, at most {bound / full:.3f}"
         added = every[place][2].max(-1) - used
         worth = added[added > 0].min(initial=np.inf)
-        if bound - used > worth and bound < full:
+        left, reason = False, FULL if not groups else f"every wider level goes over {name}"
+        if bound - used > worth:
             fit = added <= bound - used
             over = [n for n, b, a in every if (a.max(-1) > b)[fit].any()]
             alone = not budget.within(wider[fit], target).any()
+            left = bound < full
             reason = f"every wider level goes over {' or '.join(over)}" if alone else otherwise
-            line += f"; the rest stays unused: {reason}"
-        elif not groups:
-            line += "; every group has its full width"
-        lines.append(line)
-    return lines
+        found.append(Use(name, used / full, min(bound / full, 1.0), left, reason))
+    return found
+
+
+def half_unused(uses: Sequence[Use]) -> str:
+    """A sentence on a network that leaves much of every budget unused; "" of one that does not."""
+    fullest = max(uses, key=lambda use: use.used / use.bound)
+    part = fullest.used / fullest.bound
+    if part >= MUCH:
+        return ""
+    return (
+        f"it has {fullest.used:.3f} of the full network's {fullest.resource}, {100 * part:.0f} % of the "
+        f"{fullest.bound:.3f} that it may have: {fullest.reason}."
+    )

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from autoslim.graph import ChannelGraph
-from autoslim.rounds import median, spread
+from autoslim.rounds import AGREE, Sample, median, settle, spread
 from autoslim.slimming.features import Features
 from autoslim.slimming.latency_curve import Curve, curve_through
 from autoslim.slimming.latency_fit import Fit, fit
@@ -58,6 +58,7 @@ class Measured(NamedTuple):
     time: float  # median of its rounds, in the meter's unit
     spread: float  # half the distance between the quartiles of its rounds, as a share of the median
     share: float  # of the full network's in the same session
+    settled: bool  # whether its rounds, or two measurements of it, agree
 
 
 class LatencyModel:
@@ -152,16 +153,24 @@ class LatencyModel:
         """The full network and then `networks` int [G], measured in the same rounds; nothing is kept."""
         all_networks = [self.graph.full, *networks]
         with self._progress("latency", len(all_networks)) as advance:
-            rounds = self.meter(self._models(all_networks), advance, FINAL_ROUNDS)
-        return [Measured(median(r), spread(r), median(r) / median(rounds[0])) for r in rounds]
+            samples = self._settled(
+                all_networks, self.meter(self._models(all_networks), advance, FINAL_ROUNDS)
+            )
+        return [
+            Measured(median(s.rounds), spread(s.rounds), median(s.rounds) / s.reference, s.settled)
+            for s in samples
+        ]
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How the prediction came about: networks measured, its error on unseen ones, and by what."""
+        """How the prediction came about: networks measured, how well, its error on unseen ones, by what."""
         self._ready()
         assert self._fit is not None
+        used = self._used()
         return {
-            "networks": len(self._used()),
+            "networks": len(used),
+            "spread": float(np.median([spread(m.rounds) for m in used])),
+            "noisy": sum(not m.settled for m in used),
             "error": self._fit.error,
             "rank_correlation": self._fit.rank_correlation,
             "unit": self.unit,
@@ -182,13 +191,21 @@ class LatencyModel:
                 self._refine(target)
         summary = self.summary
         log.info(
-            "latency: predicted from %d measured networks (%s); cross-validated: median error %.1f %%, rank "
-            "correlation %.3f",
+            "latency: predicted from %d measured networks (%s; spread of their rounds %.1f %%); "
+            "cross-validated: median error %.1f %%, rank correlation %.3f",
             summary["networks"],
             conditions(self.identity),
+            100 * summary["spread"],
             100 * summary["error"],
             summary["rank_correlation"],
         )
+        if summary["noisy"]:
+            log.warning(
+                "latency: measurements of %d of %d networks do not agree, however often they were repeated: "
+                "another program may be running. The next run measures these again.",
+                summary["noisy"],
+                summary["networks"],
+            )
 
     def _refine(self, target: float) -> None:
         """Measure networks near a target, until what was predicted of them holds; once for all runs."""
@@ -245,8 +262,25 @@ class LatencyModel:
             sessions.append(some if full else [self.graph.full, *some])
         with self._progress("latency", sum(map(len, sessions))) as advance:
             for session in sessions:
-                rounds = self.meter(self._models(session), advance)
-                self._table.add(session, rounds, near, chosen)
+                self._table.add(session, self._session(session, advance), near, chosen)
+
+    def _session(self, networks: Sequence[np.ndarray], advance: Callable[[], Any]) -> list[Sample]:
+        """Measure networks int [G], the full one first, until what is measured agrees.
+
+        A meter that gives one number a network has no rounds to judge it by; but it gives one of the full
+        network in each session. Where these lie apart, a session is measured in rounds.
+        """
+        first = self.meter(self._models(networks), advance)
+        full = self._table.full if self._table.measurements else median(first[0])
+        if len(first[0]) == 1 and abs(first[0][0] / full - 1) > AGREE:
+            first = self.meter(self._models(networks), rounds=FINAL_ROUNDS)
+        return self._settled(networks, first)
+
+    def _settled(self, networks: Sequence[np.ndarray], first: list[list[float]]) -> list[Sample]:
+        again = lambda places: self.meter(  # noqa: E731
+            self._models([networks[place] for place in places]), rounds=FINAL_ROUNDS
+        )
+        return settle(first, again)
 
     def _models(self, networks: Sequence[np.ndarray]) -> Iterable[keras.Model]:
         """The networks as Keras models with random weights, one at a time."""

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from autoslim.graph import ChannelGraph
-from autoslim.rounds import median
+from autoslim.rounds import NOISY, Sample, error, median, spread
 from autoslim.sealing import sealed_json, unsealed
 from autoslim.slimming.levels import Levels
 from autoslim.writing import write_whole
@@ -37,6 +37,7 @@ class Measurement:
     full: float  # the full network in the same session
     near: float | None = None  # the target near which it was measured; None: for all targets
     chosen: bool = False  # by a search for that target
+    settled: bool = True  # whether its rounds, or two measurements of it, agree
 
     @property
     def share(self) -> float:
@@ -98,14 +99,23 @@ class LatencyTable:
                         here,
                     )
                     return
-            self.measurements = self._checked([_measurement(item) for item in data["measurements"]])
-            self.refined = [float(target) for target in data["refined"]]
+            found = self._checked([_measurement(item) for item in data["measurements"]])
+            self._take(found, [float(target) for target in data["refined"]])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning(
                 "latency: %s is damaged (%s): it is measured again",
                 self.path,
                 f"{type(error).__name__}: {error}"[:120],
             )
+
+    def _take(self, found: list[Measurement], refined: list[float]) -> None:
+        """Take over what agrees; what was noisy is measured again, everything where the full network was."""
+        noisy = [m for m in found if not m.settled]
+        if noisy:
+            log.info("latency: %d of %d measurements were noisy: they are made again", len(noisy), len(found))
+        if found[0].settled:
+            self.measurements = [m for m in found if m.settled]
+            self.refined = [target for target in refined if target not in {m.near for m in noisy}]
 
     def lacking(
         self, networks: Sequence[np.ndarray], near: float | None, chosen: bool = False
@@ -124,16 +134,17 @@ class LatencyTable:
     def add(
         self,
         networks: Sequence[np.ndarray],
-        rounds: Sequence[Sequence[float]],
+        samples: Sequence[Sample],
         near: float | None,
         chosen: bool = False,
     ) -> None:
         """Keep a session whose first network is the full one, and write the file."""
-        full = median(rounds[0])
         first = 0 if not self.measurements else 1
-        for network, times in list(zip(networks, rounds, strict=True))[first:]:
+        for network, one in list(zip(networks, samples, strict=True))[first:]:
             widths = tuple(int(width) for width in network)
-            self.measurements.append(Measurement(widths, tuple(times), full, near, chosen))
+            self.measurements.append(
+                Measurement(widths, one.rounds, one.reference, near, chosen, one.settled)
+            )
         self._write()
 
     def finish(self, target: float) -> None:
@@ -171,7 +182,15 @@ class LatencyTable:
             "refined": self.refined,
             "groups": [group.name for group in self.graph.groups],
             "measurements": [
-                {"widths": m.widths, "near": m.near, "chosen": m.chosen, "full": m.full, "rounds": m.rounds}
+                {
+                    "widths": m.widths,
+                    "near": m.near,
+                    "chosen": m.chosen,
+                    "settled": m.settled,
+                    "spread": spread(m.rounds),
+                    "full": m.full,
+                    "rounds": m.rounds,
+                }
                 for m in self.measurements
             ],
         }
@@ -206,11 +225,12 @@ def conditions(identity: Mapping[str, Any]) -> str:
 
 
 def _measurement(item: Mapping[str, Any]) -> Measurement:
-    near = item["near"]
+    near, rounds = item["near"], tuple(float(time) for time in item["rounds"])
     return Measurement(
         tuple(int(width) for width in item["widths"]),
-        tuple(float(time) for time in item["rounds"]),
+        rounds,
         float(item["full"]),
         None if near is None else float(near),
         bool(item["chosen"]),
+        bool(item.get("settled", error(rounds) <= NOISY)),  # tables of earlier versions do not say it
     )

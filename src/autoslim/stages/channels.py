@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,28 +12,15 @@ import numpy as np
 import yaml
 
 from autoslim.errors import AutoslimError
-from autoslim.slimming.trajectory import Point
-from autoslim.stages.experiment import Experiment
+from autoslim.graph import ChannelGraph
 from autoslim.stages.store import CHANNELS, StageFolder, write_atomically
 
-
-def write_channels(experiment: Experiment, folder: StageFolder, target: float, point: Point) -> str:
-    """Write `channels_<target>.yaml`, {group name: width}, and return its path."""
-    c = experiment.config
-    path = folder.path / f"channels_{target:g}.yaml"
-    channels = experiment.plan.channels(list(point.widths))
-    head = (
-        f"# {c.arch.name} on {c.dataset.name}: {c.slim.resource} at most {target:g} of the full network's\n"
-        f"# {point.cost}\n"
-    )
-    write_atomically(path, head + yaml.safe_dump(channels, sort_keys=False))
-    return str(path)
+log = logging.getLogger(__name__)
 
 
-def write_widths(experiment: Experiment, folder: StageFolder, widths: np.ndarray) -> None:
-    """Write `channels.yaml`, the channels of the network at `widths` int32 [G], into its folder."""
-    text = yaml.safe_dump(experiment.plan.channels(widths), sort_keys=False)
-    write_atomically(folder.path / CHANNELS, text)
+def write_channels(folder: StageFolder, channels: dict[str, int]) -> None:
+    """Write `channels.yaml`, the channels of a trained network, into its folder."""
+    write_atomically(folder.path / CHANNELS, yaml.safe_dump(channels, sort_keys=False))
 
 
 def shipped_channels() -> list[str]:
@@ -68,31 +56,31 @@ def read_channels(path: str) -> dict[str, Any]:
     return channels
 
 
-def channels_widths(experiment: Experiment) -> np.ndarray:
-    """The widths that the file `slim.channels` names: int32 [G].
+def channels_widths(path: str, graph: ChannelGraph) -> np.ndarray:
+    """The widths that a channels file gives a network: int32 [G].
+
+    Says so where it leaves out groups, which keep their full width.
+
+    Args:
+        path: as `read_channels`.
+        graph: of the network.
 
     Raises:
         AutoslimError: if it cannot be read, or does not fit the network.
     """
-    path = experiment.config.slim.channels
-    assert path is not None
     try:
         channels = read_channels(path)
-        widths = experiment.plan.widths_from(channels)
-        experiment.say_once(_missing(experiment, path, channels))
-        return widths
+        widths = graph.widths_from(channels)
     except AutoslimError as error:
         known = str(error)
         raise AutoslimError(known if path in known else f"slim.channels={path}: {known}") from error
-
-
-def _missing(experiment: Experiment, path: str, channels: dict[str, Any]) -> str:
-    """A sentence for groups that a channels file does not name; "" where it names all."""
-    missing = [group.name for group in experiment.plan.slimmable if group.name not in channels]
-    if not missing:
-        return ""
-    shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-    return (
-        f"slim.channels={path} names {len(channels)} of the {len(channels) + len(missing)} channel groups: "
-        f"the others keep their full width ({shown})."
-    )
+    missing = [group.name for group in graph.slimmable if group.name not in channels]
+    if missing:
+        log.warning(
+            "slim.channels=%s names %d of the %d channel groups: the others keep their full width (%s).",
+            path,
+            len(channels),
+            len(channels) + len(missing),
+            ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else ""),
+        )
+    return widths

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+from autoslim.datasets import Dataset
 from autoslim.exporting.deployment import Deployment, Preprocessing
-from autoslim.stages.experiment import Experiment
-from autoslim.tasks import objective_of
+from autoslim.schema import ExportConfig
+from autoslim.tasks import Objective
 
 ANSWERS = {
     "linear": "logits, no softmax",
@@ -17,22 +19,24 @@ ANSWERS = {
 """What a network returns, by its end (`tasks.ends.end_of`)."""
 
 
-def deployment_of(experiment: Experiment, result: dict[str, Any] | None = None) -> Deployment:
-    """What whoever deploys a network of this configuration must know.
+def deployment_of(data: Dataset, options: ExportConfig, objective: Objective) -> Deployment:
+    """What whoever deploys a network of a run must know, its accuracy aside.
 
     Args:
-        experiment: of the run.
-        result: what the stage that trained it wrote, for its top-1.
+        data: the images.
+        options: section `export`.
+        objective: of the network.
     """
-    data, export = experiment.data, experiment.config.export
-    height_width = export.input_size
-    end = objective_of(experiment.task, experiment.plan).main.end
+    height_width = options.input_size
     return Deployment(
         Preprocessing(data.shape, tuple(data.mean), tuple(data.std), data.eval_crop),
         data.class_names,
-        None if result is None else result.get("top1"),
-        None if result is None else result["test_images"],
-        inside=export.preprocessing == "inside",
+        inside=options.preprocessing == "inside",
         input_size=None if height_width is None else (height_width[0], height_width[1]),
-        answers=ANSWERS.get(end, ANSWERS["linear"]),
+        answers=ANSWERS.get(objective.main.end, ANSWERS["linear"]),
     )
+
+
+def reaching(deployment: Deployment, result: dict[str, Any]) -> Deployment:
+    """The same of one network, with the top-1 in what the stage that trained it wrote."""
+    return dataclasses.replace(deployment, top1=result.get("top1"), test_images=result["test_images"])

@@ -9,7 +9,6 @@ from autoslim.graph.cost import layer_costs_csv
 from autoslim.reporting.tables import describe
 from autoslim.reporting.terminal import heading, show, where
 from autoslim.slimming.levels import Levels
-from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.record import Look
 from autoslim.stages.store import write_atomically
@@ -33,7 +32,7 @@ def run_describe(experiment: Experiment, folder: Path | None = None) -> None:
     convention = config.slim.convention
     widths = None
     if config.slim.channels is not None:
-        widths = channels_widths(experiment)
+        widths = experiment.named_widths
     show(*describe(graph, widths, convention=convention, levels=levels))
     if folder is not None:
         path = folder / "layers.csv"

@@ -1,53 +1,43 @@
-"""What the stages of one run share: the configuration, the images, the network and its budget."""
+"""What the stages of one run share: each object made when it is first asked for."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import logging
-import math
 import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from autoslim import archs, datasets
-from autoslim.datasets import TrainingBatches
-from autoslim.errors import AutoslimError, first_line
+from autoslim.datasets import Dataset
+from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.graph.widening import widen, wider_widths
 from autoslim.kinds import METHODS
 from autoslim.schema import BaselineConfig, Config, RetrainConfig, SupernetConfig
 from autoslim.schema.starts import filled
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyModel
 from autoslim.slimming.levels import Levels
-from autoslim.stages.images import augmentation, dataset_key, open_dataset
+from autoslim.stages.builder import Builder
+from autoslim.stages.chance import Chance
+from autoslim.stages.channels import channels_widths
+from autoslim.stages.images import Images, open_dataset
+from autoslim.stages.judge import Judge
+from autoslim.stages.keys import common_key
 from autoslim.stages.latency_model import latency_model
-from autoslim.stages.start import FRESH, OURS, TRAINED, weights_of
-from autoslim.stages.store import StageFolder, make_room, stage_hash
-from autoslim.tasks import TASKS, Outputs
+from autoslim.stages.macs import TRAINING, trained_images
+from autoslim.stages.start import FRESH, TRAINED, weights_of
+from autoslim.tasks import Outputs
 from autoslim.tasks.configured import task_of
-from autoslim.training.distribution import (
-    Strategy,
-    cluster_workers,
-    is_chief,
-    is_multi_worker,
-    make_strategy,
-)
-
-log = logging.getLogger(__name__)
-
-WEIGHTS = "full.weights.h5"
+from autoslim.training.distribution import Strategy, cluster_workers, is_multi_worker, make_strategy
 
 
 class Experiment:
-    """One configuration, with images and network loaded when they are first asked for."""
+    """One configuration, and the objects that its stages work on.
+
+    It is taken by the functions that a stage's record names; they hand on the objects that others need.
+    """
 
     def __init__(self, config: Config, in_sweep: bool = False) -> None:
         self.config = config
@@ -55,15 +45,6 @@ class Experiment:
         self.root = Path(config.output) / f"{config.arch.name}-{name}"
         self.in_sweep = in_sweep
         self.lock_wait = config.lock_wait if config.lock_wait is not None else (None if in_sweep else 0.0)
-        self._said: set[str] = set()
-
-    def say_once(self, warning: str) -> None:
-        """Warn of something that is met more than once in a run; not where the text is empty."""
-        if warning and warning not in self._said:
-            self._said.add(warning)
-            log.warning("%s", warning)
-
-    # -- devices -------------------------------------------------------------------------------------
 
     @cached_property
     def strategy(self) -> Strategy:
@@ -76,62 +57,28 @@ class Experiment:
             )
         return make_strategy(name)
 
-    # -- task ----------------------------------------------------------------------------------------
+    # -- task and images -----------------------------------------------------------------------------
 
     @cached_property
     def task(self) -> Outputs:
         """What the network learns."""
         return task_of(self.config.task)
 
-    @property
-    def plain(self) -> bool:
-        """Whether the network answers with one class for each image: accuracies are compared with chance."""
-        return self.task.tasks == TASKS["classification"]
-
-    @property
-    def classifies_images(self) -> bool:
-        """Whether the network takes one image and answers with a value for each class."""
-        shape = self.plan.model.output_shape
-        return self.plain and isinstance(self.data.shape, tuple) and shape == (None, self.classes)
-
-    # -- images --------------------------------------------------------------------------------------
-
     @cached_property
-    def data(self) -> datasets.Dataset:
+    def data(self) -> Dataset:
         """All images and labels."""
         return open_dataset(self.config.dataset, Path(self.config.output) / "datasets", self.config.task)
 
     @cached_property
-    def split(self) -> tuple[np.ndarray, np.ndarray]:
-        """(Training images to train the supernet on, held-out images for the search); see `Dataset.split`."""
-        return self.data.split(self.config.dataset.holdout, self.config.seed)
-
-    def training_batches(self, index: np.ndarray | None = None) -> TrainingBatches:
-        """Batches of the training images at `index`; None: of all."""
+    def images(self) -> Images:
+        """The images in the batches that the stages take."""
         c = self.config
-        return self.data.training(c.train.batch_size, index=index, seed=c.seed, **augmentation(c.dataset))
+        return Images(self.data, c.dataset, c.train, c.slim, c.seed)
 
-    def test_batches(self) -> tf.data.Dataset:
-        """The test images; for final evaluation only."""
-        return self.data.test(self.config.train.eval_batch_size)
-
-    def holdout_batches(self) -> tf.data.Dataset:
-        """The held-out images that the search scores on."""
-        return self.data.heldout(self.holdout_index(), self.config.slim.batch_size, self.config.seed)
-
-    def calibration_batches(self) -> tf.data.Dataset:
-        """Training images that batch-norm statistics are calibrated over, not augmented."""
-        t = self.config.train
-        return self.data.clean(t.batch_size, t.calibration_batches, self.config.seed)
-
-    def holdout_index(self) -> np.ndarray:
-        """Indices of the held-out images that the search scores on, the classes in their shares."""
-        return self.data.holdout_order(self.split[1], self.config.seed)[: self.config.slim.images]
-
-    def normalization(self) -> dict[str, list[float]]:
-        """Per-channel constants: a network's input is (pixels / 255 - mean) / std."""
-        as_lists = lambda values: tf.nest.map_structure(lambda one: one.tolist(), values)  # noqa: E731
-        return {"mean": as_lists(self.data.mean), "std": as_lists(self.data.std)}
+    @property
+    def classes(self) -> Any:
+        """Number of classes; of another task's labels, see `Dataset.classes`."""
+        return self.config.dataset.classes or self.data.classes
 
     # -- how the stages train ------------------------------------------------------------------------
 
@@ -158,14 +105,14 @@ class Experiment:
         return filled(dataclasses.replace(section, teacher=teacher), start, self.config.optimizer)
 
     @property
-    def one_training(self) -> bool:
-        """Whether networks are parts of a trained network whose channels are sorted, not of a supernet."""
-        return METHODS[self.config.slim.method].importance is not None
+    def importance(self) -> str | None:
+        """By what channels of a trained network are sorted, in place of a supernet; None: one is trained."""
+        return METHODS[self.config.slim.method].importance
 
     @property
     def _supernet_start(self) -> str:
         """The recipe of the supernet, and of what starts from its weights."""
-        if self.one_training:
+        if self.importance is not None:
             return "trained"
         init = self.config.supernet.init
         fresh = init == "scratch" or (init == "weights" and self.own_weights == FRESH)
@@ -173,75 +120,34 @@ class Experiment:
 
     # -- network -------------------------------------------------------------------------------------
 
-    def build(self, seed: int | None = None) -> keras.Model:
-        """The full network with its own weights, the same whatever was built before in this process.
-
-        Args:
-            seed: of weights that are drawn; None: the configured one.
-        """
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(self.config.seed if seed is None else seed)
+    @cached_property
+    def builder(self) -> Builder:
+        """What builds the full network and the supernet."""
         c = self.config
-        with self.strategy.scope():
-            shape = c.dataset.shape or self.data.shape
-            return archs.build(c.arch._target_, shape, self.classes, self.plain, **c.arch.arguments())
-
-    @property
-    def classes(self) -> Any:
-        """Number of classes; of another task's labels, see `Dataset.classes`."""
-        return self.config.dataset.classes or self.data.classes
+        shape = c.dataset.shape or self.data.shape
+        return Builder(c.arch, c.slim, shape, self.classes, self.task.classifies, c.seed, self.strategy)
 
     @cached_property
     def own_weights(self) -> str:
         """What the weights are that the network comes with: FRESH, PARTLY or TRAINED of `stages.start`."""
-        return weights_of(self.config.arch, self.classes, self.build)
+        return weights_of(self.config.arch, self.classes, lambda seed: self.builder.network(seed))
 
     @property
     def given(self) -> bool:
         """Whether the network's own weights are trained for these images: they are the reference."""
         return self.own_weights == TRAINED
 
-    def graph_of(self, model: keras.Model) -> ChannelGraph:
-        """The channel graph with the user's frozen layers; costs are those for images of the data's size."""
-        return ChannelGraph(model, tuple(self.config.slim.freeze), self.image_shape)
-
-    @property
-    def image_shape(self) -> tuple[int, ...] | None:
-        """Height, width and channels of the images; None where the data has inputs of other kinds."""
-        shape = self.config.dataset.shape or (self.data.shape if self.data else None)
-        return tuple(shape) if isinstance(shape, (list, tuple)) else None
-
-    def widened(self, model: keras.Model, weights: bool = False) -> keras.Model:
-        """The network with the room that `slim.headroom` gives it; the model itself where that is none.
-
-        Args:
-            model: the full network.
-            weights: go on from its weights, so that it computes the same; else fresh ones.
-        """
-        s = self.config.slim
-        if not s.wider:
-            return model
-        if self.one_training:
-            raise AutoslimError(
-                f"slimming={s.method} trains no supernet, so there is none to be wider: choose another "
-                "method with slim.headroom, such as greedy or predictor."
-            )
-        graph = self.graph_of(model)
-        widths = wider_widths(graph, s.headroom, s.divisor)
-        with self.strategy.scope():
-            return widen(graph, widths, weights=weights, seed=self.config.seed)
-
     @cached_property
     def _own_graph(self) -> ChannelGraph:
         """The graph of the network itself."""
-        return self.graph_of(self.build())
+        return self.builder.graph(self.builder.network())
 
     @cached_property
     def plan(self) -> ChannelGraph:
         """A graph of the supernet for names and costs; its weights are never trained."""
         if not self.config.slim.wider:
             return self._own_graph
-        return self.graph_of(self.widened(self._own_graph.model))
+        return self.builder.graph(self.builder.widened(self._own_graph.model))
 
     @cached_property
     def own_widths(self) -> np.ndarray:
@@ -253,6 +159,14 @@ class Experiment:
         """The widths that each group may take."""
         s = self.config.slim
         return Levels.spaced(self.plan, s.levels, s.min_width, s.divisor, s.step, self.own_widths)
+
+    @cached_property
+    def named_widths(self) -> np.ndarray:
+        """The widths that the file `slim.channels`, which must be given, names: int32 [G]."""
+        assert self.config.slim.channels is not None
+        return channels_widths(self.config.slim.channels, self.plan)
+
+    # -- costs ---------------------------------------------------------------------------------------
 
     @cached_property
     def latency(self) -> LatencyModel | None:
@@ -276,79 +190,35 @@ class Experiment:
     def budget(self) -> Budget:
         """What the networks may cost."""
         s = self.config.slim
-        return Budget(
-            self.plan,
-            s.resource,
-            s.convention,
-            s.limits.given,
-            self.latency,
-            s.allow_uncounted,
-            self.own_widths,
-        )
+        limits, uncounted = s.limits.given, s.allow_uncounted
+        return Budget(self.plan, s.resource, s.convention, limits, self.latency, uncounted, self.own_widths)
 
-    # -- what results depend on ----------------------------------------------------------------------
+    @cached_property
+    def unit(self) -> int:
+        """Multiply-accumulates of one baseline training by this configuration, whether it is run or not."""
+        images = trained_images(self.images.training(), self.baseline.epochs)
+        return TRAINING * int(self.plan.cost(self.own_widths).flops) * images
+
+    # -- results -------------------------------------------------------------------------------------
 
     @cached_property
     def common_key(self) -> dict[str, Any]:
         """What every stage that trains depends on."""
-        c = self.config
-        arch = dataclasses.asdict(c.arch)
-        files = [arch[key] for key in ("path", "weights") if arch.get(key) and Path(arch[key]).is_file()]
-        if files:  # a model or weights of the user's: another file at the same path is another network
-            arch["files"] = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
-        if not c.arch._target_.startswith(OURS):
-            arch["network"] = stage_hash(_structure(self.plan.model))  # a user's function may change
-        return {
-            "arch": arch,
-            "dataset": dataset_key(c.dataset, self.data),
-            "task": c.task.affecting_result(),
-            "optimizer": {k: v for k, v in c.optimizer.affecting_result().items() if k != "learning_rate"},
-            "train": c.train.affecting_result(),
-            "seed": c.seed,
-        }
+        return common_key(self.config, self.data, lambda: self.plan.model)
+
+    @cached_property
+    def chance(self) -> Chance:
+        """What guessing reaches on the test images."""
+        return Chance.of(self.data.test_labels, self.task, self.classes)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What evaluates and writes trained networks."""
+        shape, convention = self.builder.image_shape, self.config.slim.convention
+        return Judge(self.images, self.task, self.chance, shape, convention, self.unit)
 
     @property
-    def holdout_key(self) -> Any:
-        """Which images are held out."""
-        return self.data.holdout_fingerprint or self.config.dataset.holdout
-
-    # -- weights -------------------------------------------------------------------------------------
-
-    def save_weights(self, model: keras.Model, folder: StageFolder) -> None:
-        """Write the network's weights, once it is sure that there is room: HDF5 crashes on a full disk."""
-        if not is_chief(self.strategy):
-            return
-        values = sum(math.prod(v.shape) for v in model.variables)
-        make_room(folder.path, 2**16 + 8 * values + 4096 * len(model.variables))
-        model.save_weights(folder.path / WEIGHTS)
-
-    def load_weights(self, folder: StageFolder, supernet: bool = False) -> keras.Model:
-        """The full network with the weights that a finished stage saved.
-
-        Args:
-            folder: of the stage.
-            supernet: whether they are of the supernet, which may be wider than the network.
-
-        Raises:
-            AutoslimError: for a damaged file, or weights of another network.
-        """
-        model = self.widened(self.build()) if supernet else self.build()
-        path = folder.path / WEIGHTS
-        try:
-            model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise AutoslimError(
-                f"The weights in {path} are damaged or of another network "
-                f"({first_line(error, 120)}). Remove the folder {folder.path} to run stage "
-                f"{folder.stage} again."
-            ) from error
-        return model
-
-
-def _structure(model: keras.Model) -> dict[str, Any]:
-    """All that makes the network what it is, weights aside."""
-    weights = [[v.path, list(v.shape), v.dtype] for v in model.variables]
-    try:
-        return {"config": json.loads(model.to_json()), "weights": weights}
-    except Exception:  # a layer of the user's own that cannot tell its configuration
-        return {"layers": [[type(layer).__name__, layer.name] for layer in model.layers], "weights": weights}
+    def classifies_images(self) -> bool:
+        """Whether the network takes one image and answers with a value for each class."""
+        answers = self.plan.model.output_shape
+        return self.task.classifies and isinstance(self.data.shape, tuple) and answers == (None, self.classes)

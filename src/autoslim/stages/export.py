@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from autoslim.datasets import Dataset
 from autoslim.datasets.labels import count as count_of
 from autoslim.errors import AutoslimError
 from autoslim.exporting import FORMATS, check_formats, export
 from autoslim.exporting.comparison import logits_of
-from autoslim.exporting.deployment import Images
+from autoslim.exporting.deployment import Deployment, Images
 from autoslim.exporting.formats import check_sizes
 from autoslim.exporting.runtimes import call_keras
 from autoslim.exporting.snippets import SHOWN_CLASSES, snippet
@@ -24,15 +25,14 @@ from autoslim.reporting.terminal import progress, show
 from autoslim.schema.export import ExportConfig
 from autoslim.scoring import unweighted
 from autoslim.stages import baseline, given
-from autoslim.stages.baseline import full_network
-from autoslim.stages.deployment import deployment_of
+from autoslim.stages.deployment import deployment_of, reaching
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.network import Network
+from autoslim.stages.network import Network, full_network
 from autoslim.stages.record import Piece, Run, Stage, any_trains_networks
 from autoslim.stages.search import trajectory_if_done
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.wanted import uniform, wanted
-from autoslim.tasks import objective_of
+from autoslim.tasks import Outputs, objective_of
 
 FOLDER = "export"  # within the folder of each network; see `_files_folder`
 
@@ -79,7 +79,7 @@ def done_networks(experiment: Experiment) -> list[Network]:
     """The networks of this configuration that are trained: the full ones first, then by target."""
     trajectory = None if experiment.config.slim.channels else trajectory_if_done(experiment)
     full = [given.STAGE, baseline.STAGE] if experiment.given else [baseline.STAGE]
-    found = [full_network(stage, experiment) for stage in full]
+    found = [full_network(stage.folder(experiment), experiment.own_widths) for stage in full]
     found += [*wanted(experiment, trajectory), *uniform(experiment, refuse=False)]
     done = [network for network in in_order(found) if network.done]
     return list({network.trained_in.path: network for network in done}.values())
@@ -103,26 +103,31 @@ def run_export(experiment: Experiment, folder: StageFolder, networks: Sequence[N
     """
     if not networks:
         raise AutoslimError(NOTHING)
-    images = _images(experiment)
+    options, data, task = experiment.config.export, experiment.data, experiment.task
+    # 1. Write and check the files.
+    sample = _sample(data, options, experiment.config.seed)
+    deployment: Deployment | None = None
+    if experiment.classifies_images:
+        deployment = deployment_of(data, options, objective_of(task, experiment.plan))
     rows: list[dict[str, Any]] = []
     with progress("export", total=len(networks), unit="network") as advance:
         for network in networks:
             with network.trained_in.locked(experiment.lock_wait):
-                rows += _exported(experiment, network, folder, images)
+                rows += _exported(network, folder.path, options, sample, deployment, task)
             advance()
-    count = None if images.calibration is None else len(images.calibration)
-    tested = count_of(images.labels)
-    programs, inside = {}, experiment.config.export.preprocessing == "inside"
-    if experiment.classifies_images:
-        deployment = deployment_of(experiment)
+    # 2. Write the comparison.
+    count = None if sample.calibration is None else len(sample.calibration)
+    tested, inside = count_of(sample.labels), options.preprocessing == "inside"
+    programs = {}
+    if deployment is not None:
         programs = {
-            name: snippet(name, file, deployment, experiment.data.classes, shown=SHOWN_CLASSES)
+            name: snippet(name, file, deployment, data.classes, shown=SHOWN_CLASSES)
             for name, file in _chosen(rows).items()
         }
     write_atomically(folder.path / "export.csv", export_csv(rows))
     write_atomically(
         folder.path / "export.md",
-        export_markdown(rows, tested, count, programs, inside=inside, measure=experiment.task.metric),
+        export_markdown(rows, tested, count, programs, inside=inside, measure=task.metric),
     )
     return folder.finish({"rows": rows, "test_images": tested, "calibration_images": count})
 
@@ -153,46 +158,49 @@ class Sample(NamedTuple):
     labels: Any  # int32 [N], or what another task learns
 
 
-def _images(experiment: Experiment) -> Sample:
+def _sample(data: Dataset, options: ExportConfig, seed: int) -> Sample:
     """Test images and training images (not augmented), balanced over the classes."""
-    export, seed = experiment.config.export, experiment.config.seed
-    data = experiment.data
     sample: Callable[..., tuple[Images, np.ndarray]] = data.sample
-    if export.preprocessing == "inside":
+    if options.preprocessing == "inside":
         sample = data.sample_pixels
     calibration = None
-    if any(FORMATS[name].calibrated for name in export.formats):
-        calibration = sample(export.calibration_images, train=True, seed=seed)[0]
-    images, labels = sample(export.images, train=False, seed=seed)
-    normalised = data.sample(export.images, train=False, seed=seed)[0]
+    if any(FORMATS[name].calibrated for name in options.formats):
+        calibration = sample(options.calibration_images, train=True, seed=seed)[0]
+    images, labels = sample(options.images, train=False, seed=seed)
+    normalised = data.sample(options.images, train=False, seed=seed)[0]
     return Sample(images, calibration, normalised, unweighted(labels)[0])
 
 
 def _exported(
-    experiment: Experiment, network: Network, folder: StageFolder, images: Sample
+    network: Network,
+    folder: Path,
+    options: ExportConfig,
+    sample: Sample,
+    deployment: Deployment | None,
+    task: Outputs,
 ) -> list[dict[str, Any]]:
-    """The rows of one network, with `CSV_FIELDS`; paths are relative to the comparison's folder."""
+    """The rows of one network, with `CSV_FIELDS`; paths are relative to `folder`, the comparison's."""
     model = network.model()
     try:
         found = export(
             model,
-            network.trained_in.path / _files_folder(experiment.config.export),
-            experiment.config.export.formats,
-            calibration=images.calibration,
-            images=images.images,
-            labels=images.labels,
-            deployment=deployment_of(experiment, network.result) if experiment.classifies_images else None,
-            task=experiment.task,
+            network.trained_in.path / _files_folder(options),
+            options.formats,
+            calibration=sample.calibration,
+            images=sample.images,
+            labels=sample.labels,
+            deployment=None if deployment is None else reaching(deployment, network.result),
+            task=task,
         )
     except AutoslimError as error:
         raise AutoslimError(f"{network.label}, {network.trained_in.path}: {error}") from error
-    answers = logits_of(call_keras(model), images.normalised)
-    objective = objective_of(experiment.task, model)
+    answers = logits_of(call_keras(model), sample.normalised)
+    objective = objective_of(task, model)
     rows = []
     for exported in found:
         row = {**dataclasses.asdict(exported), "network": network.label}
-        row["keras_metric"] = float(np.mean(objective.scored(images.labels, answers)))
-        row["path"] = Path(os.path.relpath(exported.path, folder.path)).as_posix()
+        row["keras_metric"] = float(np.mean(objective.scored(sample.labels, answers)))
+        row["path"] = Path(os.path.relpath(exported.path, folder)).as_posix()
         rows.append({name: row[name] for name in CSV_FIELDS})
     return rows
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.schema import SlimConfig
+from autoslim.slimming.budget import Budget
 from autoslim.slimming.calibrate import calibrate
 from autoslim.slimming.finalists import candidates
+from autoslim.slimming.levels import Levels
 from autoslim.slimming.points import as_point, score_of
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.trajectory import Final, Point, Trajectory
-from autoslim.stages.bill import TRAINING, trained_images
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import TRAJECTORY, StageFolder, write_atomically
+from autoslim.stages.macs import TRAINING, trained_images
+from autoslim.stages.recipe import recipe_of
+from autoslim.stages.store import TRAJECTORY, write_atomically
 from autoslim.training.fit import fit
 
 log = logging.getLogger(__name__)
@@ -30,36 +35,54 @@ SCORE = "score.json"  # of a candidate that is trained
 EPOCHS = 0.2  # of a candidate, as a share of those of retraining
 
 
-def with_finals(experiment: Experiment, folder: StageFolder, trajectory: Trajectory) -> Trajectory:
+def with_finals(
+    trajectory: Trajectory,
+    folder: Path,
+    options: SlimConfig,
+    budget: Budget,
+    levels: Levels,
+    train: Callable[[np.ndarray, Path], Point],
+) -> Trajectory:
     """The trajectory with a final for every target that it reaches and that has none.
 
     Each candidate is trained from the supernet's weights, by the retraining's recipe over a share of its
     epochs, on the images that are not held out, and judged on the held-out ones. Test images play no part. A
     candidate goes on from its last checkpoint, and is not trained again once it has its score.
+
+    Args:
+        trajectory: what the method found.
+        folder: of the search.
+        options: section `slim`: targets, and how many candidates.
+        budget: what networks may cost.
+        levels: the widths that each group may take.
+        train: (widths int32 [G], its folder) -> a candidate, trained and scored.
     """
-    s, limits = experiment.config.slim, experiment.budget.limits
-    for target in s.targets if s.finalists > 1 else ():
-        if trajectory.reaches(target, limits) and trajectory.final(target) is None:
-            final = _final(
-                experiment, folder.path / f"finalists_{target:g}", target, trajectory.at(target, limits)
-            )
-            trajectory = dataclasses.replace(trajectory, finals=(*trajectory.finals, final))
-            write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
+    for target in options.targets if options.finalists > 1 else ():
+        if not trajectory.reaches(target, budget.limits) or trajectory.final(target) is not None:
+            continue
+        own = trajectory.at(target, budget.limits)
+        every = _candidates(own, target, options.finalists, budget, levels)
+        final = Final(target, (dataclasses.replace(own, macs=0),), 0)
+        if len(every) > 1:
+            place = folder / f"finalists_{target:g}"
+            final = _chosen(target, [_once(widths, place / str(i), train) for i, widths in enumerate(every)])
+        trajectory = dataclasses.replace(trajectory, finals=(*trajectory.finals, final))
+        write_atomically(folder / TRAJECTORY, json.dumps(trajectory.to_dict()))
     return trajectory
 
 
-def _final(experiment: Experiment, folder: Path, target: float, own: Point) -> Final:
-    """Train the candidates for one target and choose; `own`: the network that the method found."""
-    budget, levels, s = experiment.budget, experiment.levels, experiment.config.slim
+def _candidates(own: Point, target: float, count: int, budget: Budget, levels: Levels) -> np.ndarray:
+    """Widths int32 [K, G] of the candidates for a target; `own`: the network that the method found."""
     found = np.array(own.widths, np.int32)
     try:
         even = uniform_widths(budget, levels, target)
     except AutoslimError:  # no uniform network meets the budget
         even = found
-    every = candidates(budget, levels, found, even, target, s.finalists)
-    if len(every) < 2:
-        return Final(target, (dataclasses.replace(own, macs=0),), 0)
-    points = tuple(_trained(experiment, folder / str(i), widths) for i, widths in enumerate(every))
+    return candidates(budget, levels, found, even, target, count)
+
+
+def _chosen(target: float, points: Sequence[Point]) -> Final:
+    """The final of these candidates, won by the least held-out loss."""
     chosen = min(range(len(points)), key=lambda i: points[i].loss)
     for place, point in enumerate(points):
         log.info(
@@ -71,25 +94,26 @@ def _final(experiment: Experiment, folder: Path, target: float, own: Point) -> F
             point.loss,
             point.loss_error,
         )
-    return Final(target, points, chosen)
+    return Final(target, tuple(points), chosen)
 
 
-def _trained(experiment: Experiment, folder: Path, widths: np.ndarray) -> Point:
+def _once(widths: np.ndarray, folder: Path, train: Callable[[np.ndarray, Path], Point]) -> Point:
     """One candidate, trained for a share of the epochs and scored on the held-out images."""
     path = folder / SCORE
     if path.exists():
         return Point.from_dict(json.loads(path.read_text()))
-    point = _train(experiment, folder, widths)
+    point = train(widths, folder)
     write_atomically(path, json.dumps(point.to_dict()))
     return point
 
 
-def _train(experiment: Experiment, folder: Path, widths: np.ndarray) -> Point:
-    from autoslim.stages.retrain import initial_model, teacher_of  # which comes after the search
-
-    config, r = experiment.config, experiment.retrain
-    model = initial_model(experiment, widths)
-    batches = experiment.training_batches(experiment.split[0])
+def run_candidate(experiment: Experiment, widths: np.ndarray, folder: Path) -> Point:
+    """Train a candidate, whose widths are int32 [G], and score it; resumes from its last checkpoint."""
+    config, images, builder = experiment.config, experiment.images, experiment.builder
+    recipe, r, task = recipe_of(experiment), experiment.retrain, experiment.task
+    # 1. Train.
+    model = recipe.small_model(builder, widths)
+    batches = images.training(images.split[0])
     epochs = max(1, math.ceil(EPOCHS * r.length))
     folder.mkdir(parents=True, exist_ok=True)
     history = fit(
@@ -98,14 +122,15 @@ def _train(experiment: Experiment, folder: Path, widths: np.ndarray) -> Point:
         dataclasses.replace(r, epochs=epochs, warmup_epochs=min(r.warmup_epochs or 0.0, 0.1 * epochs)),
         config.optimizer,
         config.train,
-        teacher=teacher_of(experiment),
-        task=experiment.task,
+        teacher=recipe.teacher(builder),
+        task=task,
         folder=folder,
         description=f"candidate {folder.name}",
     )
+    # 2. Score.
     graph = ChannelGraph(model)
-    calibrate(graph, experiment.calibration_batches())
-    scorer = Scorer(graph, experiment.holdout_batches(), task=experiment.task)
+    calibrate(graph, images.calibration())
+    scorer = Scorer(graph, images.heldout(), task=task)
     score = score_of(*(values[0] for values in scorer(graph.full[None])))
     macs = TRAINING * graph.cost().flops * trained_images(batches, len(history)) + scorer.macs
     spent: dict[str, Any] = {"macs": int(macs), "scored": scorer.images}

@@ -12,11 +12,13 @@ import tensorflow as tf
 from autoslim.datasets.dataset import CONSTANTS
 from autoslim.metrics import kept_values
 from autoslim.reporting.statistics import interval, standard_error
-from autoslim.stages.baseline import evaluated_network, full_network_pieces
+from autoslim.stages.baseline import full_network_pieces
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.images import Images
 from autoslim.stages.record import Piece, Run, Stage
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder, reached
-from autoslim.stages.warn import chance_warning, warned
+from autoslim.stages.warn import warned
+from autoslim.tasks import Outputs
 from autoslim.training.evaluate import Evaluation, evaluate
 
 MOST_IMAGES = 2000  # held-out images on which normalisations are tried
@@ -25,26 +27,27 @@ MOST_IMAGES = 2000  # held-out images on which normalisations are tried
 def given_key(experiment: Experiment) -> dict[str, Any]:
     """What the evaluation of the network's own weights depends on."""
     own = {name: experiment.common_key[name] for name in ("arch", "dataset", "task")}
-    return {"seed": experiment.config.seed, "holdout": experiment.holdout_key, **own}
+    return {"seed": experiment.config.seed, "holdout": experiment.images.holdout_key, **own}
 
 
 def run_given(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Evaluate the network with its own weights, which are left as they are."""
-    model = experiment.build()
-    result = evaluated_network(experiment, folder, model, 0)
-    tried = normalizations_tried(experiment, model)
-    warning = _warning(experiment, result, tried)
+    model = experiment.builder.network()
+    result = experiment.judge.evaluated(folder, model, 0)
+    tried = normalizations_tried(model, experiment.images, experiment.task)
+    chance = experiment.chance.warning(kept_values(result), "test images")
+    warning = _warning(chance, reached(result), tried, experiment.config.dataset.normalization)
     means = {name: found.metric for name, found in tried.items()}
     return folder.finish({**result, **warned(warning), "normalizations": means, "history": []})
 
 
-def normalizations_tried(experiment: Experiment, model: keras.Model) -> dict[str, Evaluation]:
+def normalizations_tried(model: keras.Model, images: Images, task: Outputs) -> dict[str, Evaluation]:
     """A network on held-out images by each normalisation; nothing for networks of several inputs."""
-    if not isinstance(experiment.data.shape, tuple) or experiment.data.normalization == "uint8":
+    data, seed = images.data, images.seed
+    if not isinstance(data.shape, tuple) or data.normalization == "uint8":
         return {}
-    data, seed = experiment.data, experiment.config.seed
-    index = data.holdout_order(experiment.split[1], seed)[:MOST_IMAGES]
-    batches = list(data.heldout(index, experiment.config.train.eval_batch_size, seed))
+    index = data.holdout_order(images.split[1], seed)[:MOST_IMAGES]
+    batches = list(data.heldout(index, images.train.eval_batch_size, seed))
     found = {}
     channels = data.shape[-1]
     fitting = {
@@ -55,7 +58,7 @@ def normalizations_tried(experiment: Experiment, model: keras.Model) -> dict[str
     for name, (mean, std) in {"dataset": data.moments, **fitting}.items():
         own = data.mean, data.std
         again = [(_renormalized(x, own, (mean, std)), y) for x, y in batches]
-        found[name] = evaluate(model, again, experiment.task)
+        found[name] = evaluate(model, again, task)
     return found
 
 
@@ -90,23 +93,27 @@ def _renormalized(images: Any, own: tuple[Any, Any], other: tuple[Any, Any]) -> 
     return (pixels - tf.constant(other[0], tf.float32)) / tf.constant(other[1], tf.float32)
 
 
-def _warning(experiment: Experiment, result: Mapping[str, Any], tried: Mapping[str, Evaluation]) -> str:
-    """What is wrong with the given weights or their inputs; "" if nothing is."""
-    chance = chance_warning(experiment, kept_values(result), experiment.data.test_labels, "test images")
+def _warning(chance: str, metric: float, tried: Mapping[str, Evaluation], own: str) -> str:
+    """What is wrong with the given weights or their inputs; "" if nothing is.
+
+    Args:
+        chance: what is said of a network near chance; "" of another.
+        metric: on the test images.
+        tried: what `normalizations_tried` found.
+        own: the normalisation of the run.
+    """
     if not tried:
         return chance
     ranked = as_good_as_the_best(tried)
-    own, best = experiment.config.dataset.normalization, ranked[0]
+    best = ranked[0]
     better = own not in ranked
     if not (chance or better):
         return ""
-    measure, images = experiment.task.metric, len(tried[own].values)
+    measure, images = tried[own].measure, len(tried[own].values)
     label = measure.label[0].upper() + measure.label[1:]
     digits = (lambda value: f"{100 * value:.1f} %") if measure.percent else measure.text
     table = ", ".join(f"{name} {digits(found.metric)}" for name, found in tried.items())
-    found = (
-        f"{measure.label} {measure.text(reached(result))} on test images with dataset.normalization={own}."
-    )
+    found = f"{measure.label} {measure.text(metric)} on test images with dataset.normalization={own}."
     text = f"{chance or found} "
     text += f"{label} on {images:,} held-out images by normalisation: {table}. "
     if better:

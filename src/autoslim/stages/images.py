@@ -1,16 +1,74 @@
-"""From the configuration's section `dataset` to a data set."""
+"""The images of a run: the data set that is asked for, in the batches that the stages take."""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 from autoslim import datasets
+from autoslim.datasets import TrainingBatches
 from autoslim.datasets.given_labels import LabelKinds
-from autoslim.schema import DatasetConfig, TaskConfig
+from autoslim.datasets.labels import taken
+from autoslim.schema import DatasetConfig, SlimConfig, TaskConfig, TrainConfig
 
 _AUGMENTATION = tuple(field.name for field in dataclasses.fields(datasets.Augmentation))
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set in the batches that the stages take."""
+
+    data: datasets.Dataset
+    options: DatasetConfig  # how training images are varied, and the share that is held out
+    train: TrainConfig  # sizes of batches
+    slim: SlimConfig  # which held-out images the search looks at
+    seed: int
+
+    @cached_property
+    def split(self) -> tuple[np.ndarray, np.ndarray]:
+        """(Training images to train the supernet on, held-out images for the search); see `Dataset.split`."""
+        return self.data.split(self.options.holdout, self.seed)
+
+    @property
+    def holdout_key(self) -> Any:
+        """Which images are held out."""
+        return self.data.holdout_fingerprint or self.options.holdout
+
+    def training(self, index: np.ndarray | None = None) -> TrainingBatches:
+        """Batches of the training images at `index`; None: of all."""
+        varied = augmentation(self.options)
+        return self.data.training(self.train.batch_size, index=index, seed=self.seed, **varied)
+
+    def test(self) -> tf.data.Dataset:
+        """The test images; for final evaluation only."""
+        return self.data.test(self.train.eval_batch_size)
+
+    def heldout(self) -> tf.data.Dataset:
+        """The held-out images that the search scores on."""
+        return self.data.heldout(self.heldout_index(), self.slim.batch_size, self.seed)
+
+    def heldout_index(self) -> np.ndarray:
+        """Indices of the held-out images that the search scores on, the classes in their shares."""
+        return self.data.holdout_order(self.split[1], self.seed)[: self.slim.images]
+
+    def heldout_labels(self) -> Any:
+        """Their labels."""
+        return taken(self.data.holdout_labels, self.heldout_index())
+
+    def calibration(self) -> tf.data.Dataset:
+        """Training images that batch-norm statistics are calibrated over, not augmented."""
+        return self.data.clean(self.train.batch_size, self.train.calibration_batches, self.seed)
+
+    def normalization(self) -> dict[str, list[float]]:
+        """Per-channel constants: a network's input is (pixels / 255 - mean) / std."""
+        as_lists = lambda values: tf.nest.map_structure(lambda one: one.tolist(), values)  # noqa: E731
+        return {"mean": as_lists(self.data.mean), "std": as_lists(self.data.std)}
 
 
 def open_dataset(config: DatasetConfig, cache: Path, task: TaskConfig | None = None) -> datasets.Dataset:

@@ -6,18 +6,16 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import keras
-
-from autoslim.stages import supernet
-from autoslim.stages.baseline import finish_network, measured
-from autoslim.stages.bill import TRAINING, billed, trained_images
-from autoslim.stages.channels import write_widths
+from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.images import Images
+from autoslim.stages.judge import measured
+from autoslim.stages.macs import TRAINING, billed, trained_images
 from autoslim.stages.network import Network, distinct
+from autoslim.stages.recipe import Recipe, joint_key, recipe_needs, recipe_of
 from autoslim.stages.record import Need, Piece, Stage
 from autoslim.stages.store import StageFolder
-from autoslim.stages.wanted import joint_folder, joint_key, recipe_needs
-from autoslim.tasks import objective_of
+from autoslim.tasks import Outputs, objective_of
 from autoslim.training.distribution import is_multi_worker
 from autoslim.training.evaluate import evaluate
 from autoslim.training.joint import JointNetwork, train_joint
@@ -33,10 +31,11 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Netwo
         folder: of the training.
         parts: the networks, all different, the largest first.
     """
-    config = experiment.config
-    graph = experiment.graph_of(initial_full_model(experiment))
+    config, images, task, judge = experiment.config, experiment.images, experiment.task, experiment.judge
+    # 1. Train.
+    graph = experiment.builder.graph(recipe_of(experiment).full_model(experiment.builder))
     model = JointNetwork(graph, [part.known_widths for part in parts])
-    batches = experiment.training_batches()
+    batches = images.training()
     history = train_joint(
         model,
         batches,
@@ -44,72 +43,51 @@ def run_joint(experiment: Experiment, folder: StageFolder, parts: Sequence[Netwo
         config.optimizer,
         config.train,
         names=[part.name for part in parts],
-        task=experiment.task,
+        task=task,
         folder=folder.path,
         description=f"joint, seed {config.seed}",
-        evaluate=lambda: _on_test_images(experiment, model, parts),
+        evaluate=lambda: _on_test_images(model, parts, images, task),
     )
+    # 2. Write each of the networks as a plain one; the time and the bill are shared by their FLOPs.
     flops = [int(graph.cost(part.known_widths).flops) for part in parts]
     for place, part in enumerate(parts):
         part.trained_in.clock = folder.share_of_time(flops[place] / sum(flops))
         with part.trained_in.locked(experiment.lock_wait):
             if is_multi_worker(experiment.strategy) or not part.trained_in.done:
-                _finish_part(experiment, model, place, part, history)
-    return folder.finish(
-        {
-            "networks": {part.name: str(part.trained_in.path) for part in parts},
-            **billed(experiment, TRAINING * sum(flops) * trained_images(batches, len(history))),
-            "history": history,
-        }
-    )
+                with experiment.strategy.scope():
+                    small = model.materialize(place)
+                write_channels(part.trained_in, experiment.plan.channels(part.known_widths))
+                own = _history_of(part, history, task.metric.name)
+                judge.finish(part.trained_in, small, own, experiment.retrain)
+    # 3. Write the result.
+    macs = TRAINING * sum(flops) * trained_images(batches, len(history))
+    folders = {part.name: str(part.trained_in.path) for part in parts}
+    return folder.finish({"networks": folders, **billed(macs, experiment.unit), "history": history})
 
 
 def _on_test_images(
-    experiment: Experiment, model: JointNetwork, parts: Sequence[Network]
+    model: JointNetwork, parts: Sequence[Network], images: Images, task: Outputs
 ) -> dict[str, float]:
     """Metrics of the networks as they are in mid-training, for the curves."""
     metrics: dict[str, float] = {}
-    objective = objective_of(experiment.task, model.graph)
+    objective = objective_of(task, model.graph)
     for place, part in enumerate(parts):
-        found = evaluate(partial(model.run, place=place), experiment.test_batches(), objective)
+        found = evaluate(partial(model.run, place=place), images.test(), objective)
         metrics |= measured(found, f"test/{part.name}_")
     return metrics
 
 
-def _finish_part(
-    experiment: Experiment,
-    model: JointNetwork,
-    place: int,
-    part: Network,
-    history: Sequence[dict[str, float]],
-) -> None:
-    """Write one of the networks as a plain one; its history and its bill are its own part of all."""
-    with experiment.strategy.scope():
-        small = model.materialize(place)
-    write_widths(experiment, part.trained_in, part.known_widths)
-    own = [
-        {
-            "epoch": epoch["epoch"],
-            **{
-                f"train/{name}": epoch[f"{part.name}/{name}"]
-                for name in ("loss", experiment.task.metric.name)
-            },
-        }
-        for epoch in history
+def _history_of(part: Network, history: Sequence[dict[str, float]], metric: str) -> list[dict[str, float]]:
+    """One network's own part of the history of all."""
+    names = {f"train/{name}": f"{part.name}/{name}" for name in ("loss", metric)}
+    return [
+        {"epoch": epoch["epoch"], **{own: epoch[name] for own, name in names.items()}} for epoch in history
     ]
-    finish_network(experiment, part.trained_in, small, own)
 
 
-def initial_full_model(experiment: Experiment) -> keras.Model:
-    """The full network with the weights that `retrain.init` names."""
-    if experiment.retrain.init == "scratch":
-        return experiment.widened(experiment.build())
-    return experiment.load_weights(supernet.STAGE.folder(experiment), supernet=True)
-
-
-def joint_piece(experiment: Experiment, networks: Sequence[Network]) -> Iterator[Piece]:
+def joint_piece(networks: Sequence[Network], recipe: Recipe) -> Iterator[Piece]:
     """The training of the networks as one, where that is asked for: each is then found done in its folder."""
-    folder = joint_folder(experiment, networks)
+    folder = recipe.joint_folder(networks)
     if folder is not None:
         detail = "uniform" if networks[0].kind == "uniform" else ""
         yield Piece(STAGE, folder, (distinct(networks),), detail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy as np
 from autoslim.errors import AutoslimError
 from autoslim.reporting.latency import LatencyRow
 from autoslim.reporting.network import NetworkResult, in_order
+from autoslim.schema import SlimConfig
+from autoslim.slimming.budget import Budget
+from autoslim.slimming.latency import LatencyModel
 from autoslim.slimming.latency_table import conditions
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
-from autoslim.stages.experiment import Experiment
 
 log = logging.getLogger(__name__)
 
@@ -40,23 +43,30 @@ class Over(NamedTuple):
         )
 
 
-def over_budget(experiment: Experiment, trajectory: Trajectory) -> list[Over]:
+def over_budget(
+    trajectory: Trajectory, options: SlimConfig, budget: Budget, latency: LatencyModel | None
+) -> list[Over]:
     """Measure what a search found, and fit the prediction to these networks too.
+
+    Args:
+        trajectory: of the search.
+        options: section `slim`.
+        budget: what networks may cost.
+        latency: what predicts it; None: it is not limited.
 
     Returns:
         Those above what is allowed; none where latency is not limited.
     """
-    latency, s = experiment.latency, experiment.config.slim
     found: list[Over] = []
-    for target in s.targets if latency is not None else ():
+    for target in options.targets if latency is not None else ():
         assert latency is not None
         allowed = min(
-            target if s.resource == "latency" else math.inf,
-            (s.limits.latency or math.inf) / latency.full,
+            target if options.resource == "latency" else math.inf,
+            (options.limits.latency or math.inf) / latency.full,
         )
-        if allowed >= 1 or not trajectory.reaches(target, experiment.budget.limits):
+        if allowed >= 1 or not trajectory.reaches(target, budget.limits):
             continue
-        widths = np.array(trajectory.at(target, experiment.budget.limits).widths, np.int32)
+        widths = np.array(trajectory.at(target, budget.limits).widths, np.int32)
         (share,) = latency.learn([widths], allowed)
         log.info("search: the network for %g has %.3f of the full one's measured latency", target, share)
         if share > allowed:
@@ -65,32 +75,35 @@ def over_budget(experiment: Experiment, trajectory: Trajectory) -> list[Over]:
 
 
 def measured_together(
-    experiment: Experiment, results: list[NetworkResult]
+    results: list[NetworkResult], targets: Sequence[float], budget: Budget, latency: LatencyModel | None
 ) -> tuple[list[LatencyRow], dict[str, Any]]:
     """The networks of a report, the full one and uniform ones, measured in the same rounds.
+
+    Args:
+        results: of the networks.
+        targets: of the uniform ones.
+        budget: what networks may cost.
+        latency: what predicts it; None: it is not limited.
 
     Returns:
         A row for each, and how the prediction came about; nothing where latency is not limited.
     """
-    latency = experiment.latency
     if latency is None:
         return [], {}
-    graph = experiment.plan
+    graph = latency.graph
     networks = {"full": graph.full}
     for result in in_order(results):
         if result.kind != "baseline":
             networks[result.label] = graph.widths_from(result.channels)
-    for target in experiment.config.slim.targets:
+    for target in targets:
         try:
-            networks.setdefault(
-                f"uniform {target:g}", uniform_widths(experiment.budget, experiment.levels, target)
-            )
+            networks.setdefault(f"uniform {target:g}", uniform_widths(budget, latency.levels, target))
         except AutoslimError:  # no uniform network meets it
             continue
     widths = list(networks.values())
     measured = latency.compare(widths[1:])
     rows = [
-        LatencyRow(label, float(latency(one)), found.time, found.spread, found.share)
+        LatencyRow(label, float(latency(one)), *found)
         for label, one, found in zip(networks, widths, measured, strict=True)
     ]
     return rows, {**latency.summary, "where": conditions(latency.identity)}

@@ -79,6 +79,11 @@ class Network(NamedTuple):
             ) from error
 
 
+def full_network(folder: StageFolder, widths: np.ndarray) -> Network:
+    """The full network, at these widths int32 [G], which is named as the kind of the stage that brings it."""
+    return Network(folder.stage, None, widths, folder)
+
+
 def distinct(networks: Sequence[Network]) -> list[Network]:
     """The networks whose widths are known, each once, by the first of its targets."""
     found: list[Network] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +11,7 @@ import yaml
 
 from autoslim.kinds import METHODS, kind_of
 from autoslim.slimming.trajectory import Trajectory
-from autoslim.stages import supernet
-from autoslim.stages.channels import channels_widths
-from autoslim.stages.experiment import Experiment
-from autoslim.stages.store import RESULT, TRAJECTORY, StageFolder, stage_hash
+from autoslim.stages.store import RESULT, TRAJECTORY, StageFolder
 
 
 class Origin(NamedTuple):
@@ -23,19 +21,22 @@ class Origin(NamedTuple):
     folder: StageFolder  # of the search
 
 
-def origin(experiment: Experiment) -> Origin | None:
+def origin(root: Path, supernet: str, widths: np.ndarray) -> Origin | None:
     """The search that found the channels of `slim.channels`; None: no search of this supernet did.
 
     What a file is called, or where it lies, proves nothing: its widths must be those that the search chose
     for one of its targets.
+
+    Args:
+        root: of the stages' folders.
+        supernet: hash of the supernet's key.
+        widths: of these channels, int32 [G].
     """
-    trained = stage_hash(supernet.supernet_key(experiment))
-    widths = channels_widths(experiment)
-    for result in sorted(experiment.root.glob(f"search-*/{RESULT}")):
+    for result in sorted(root.glob(f"search-*/{RESULT}")):
         try:
             key = yaml.safe_load((result.parent / "config.yaml").read_text())
             method = key["slim"]["method"]
-            if key["supernet"] != trained or method not in METHODS:
+            if key["supernet"] != supernet or method not in METHODS:
                 continue
             targets = [float(target) for target in json.loads(result.read_text())["channels"]]
             trajectory = Trajectory.from_dict(json.loads((result.parent / TRAJECTORY).read_text()))
@@ -44,6 +45,6 @@ def origin(experiment: Experiment) -> Origin | None:
         except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
             continue  # damaged, or of another version
         if any(np.array_equal(widths, one) for one in found):
-            folder = StageFolder(experiment.root, "search", key)
+            folder = StageFolder(root, "search", key)
             return Origin(kind_of(method), folder) if folder.path == result.parent else None
     return None

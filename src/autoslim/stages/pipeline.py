@@ -74,13 +74,13 @@ def _run_stages(experiment: Experiment, run_dir: Path | None) -> Outcome:
 def _finish(run: Runner) -> Outcome:
     """The final table, and where everything lies."""
     experiment, s, full = run.experiment, run.experiment.config.slim, run.experiment.budget.full
-    results = [shown(experiment, network) for network in run.trained]
+    results = [shown(network, experiment.budget, experiment.chance) for network in run.trained]
     folders = {label: str(path) for label, path in run.folders.items()}
     head: list[str] = []
     if results:
         heading("results")
         show(results_table(results, full, s.resource))
-        show(*bill(experiment, run.trained, run.finished).lines())
+        show(*bill(run).lines())
         images = run.trained[0].result["test_images"]
         head = headlines(results, full, images, s.resource, kind_of(s.method))
     where(folders)

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from autoslim.datasets import Dataset
 from autoslim.datasets.labels import count, in_memory, taken
+from autoslim.graph import ChannelGraph
+from autoslim.schema import SlimConfig
 from autoslim.scoring import unweighted
+from autoslim.slimming.budget import Budget
+from autoslim.slimming.levels import Levels
 from autoslim.slimming.rivals.uniform import uniform_widths
-from autoslim.stages.channels import channels_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.record import Stage
-from autoslim.tasks import objective_of
+from autoslim.tasks import Objective, objective_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ def check_before(experiment: Experiment, stages: Sequence[Stage]) -> None:
             s.resource,
         )
     if s.channels is not None:
-        channels_widths(experiment)
+        _ = experiment.named_widths
     for stage in stages:
         stage.check(experiment, [stage.name for stage in stages])
     running = [stage.name for stage in stages if not stage.skip(experiment)]
@@ -49,33 +53,33 @@ def check_before(experiment: Experiment, stages: Sequence[Stage]) -> None:
             for need in stage.needs(experiment):
                 if not need.stage.implied and need.stage.name not in running:
                     need.met()
-    give_pixels(experiment)
-    check_labels_fit(experiment, tested=any(stage.with_given for stage in stages))
+    data, graph = experiment.data, experiment.plan
+    give_pixels(data, graph, experiment.config.arch.name)
+    objective = objective_of(experiment.task, graph)
+    check_labels_fit(objective, data, tested=any(stage.with_given for stage in stages))
     if any(stage.holds_out for stage in stages):
-        _ = experiment.split
+        _ = experiment.images.split
 
 
-def give_pixels(experiment: Experiment) -> None:
-    """Let the data set give out pixels as they are, where the network's inputs take whole numbers."""
-    whole = [not tf.as_dtype(dtype).is_floating for dtype in experiment.plan.trace.input_dtypes]
-    if whole and all(whole) and experiment.data.normalization != "uint8":
-        log.info(
-            "%s takes whole numbers: images are given to it as uint8 pixels.", experiment.config.arch.name
-        )
-        experiment.data.normalization = "uint8"
+def give_pixels(data: Dataset, graph: ChannelGraph, name: str) -> None:
+    """Let the data set give out pixels as they are, where the inputs of the network `name` take integers."""
+    whole = [not tf.as_dtype(dtype).is_floating for dtype in graph.trace.input_dtypes]
+    if whole and all(whole) and data.normalization != "uint8":
+        log.info("%s takes whole numbers: images are given to it as uint8 pixels.", name)
+        data.normalization = "uint8"
 
 
-def check_labels_fit(experiment: Experiment, tested: bool) -> None:
+def check_labels_fit(objective: Objective, data: Dataset, tested: bool) -> None:
     """Refuse labels that the network's outputs cannot learn by the task.
 
     Args:
-        experiment: of the run.
+        objective: the task on the network.
+        data: whose labels.
         tested: whether test labels are looked at too.
 
     Raises:
         AutoslimError: with the shapes.
     """
-    objective, data = objective_of(experiment.task, experiment.plan), experiment.data
     for labels in (data.train_labels, data.test_labels) if tested else (data.train_labels,):
         own = taken(unweighted(labels)[0], np.arange(min(2, count(labels))))
         objective.check(own)
@@ -89,8 +93,7 @@ def check_reachable(experiment: Experiment, stages: Sequence[str]) -> None:
         experiment.budget.refuse_unreachable(experiment.levels.smallest, min(s.targets))
 
 
-def check_uniform(experiment: Experiment, stages: Sequence[str]) -> None:
+def refuse_uniform(options: SlimConfig, budget: Budget, levels: Levels) -> None:
     """Refuse targets that no network of one ratio meets."""
-    s = experiment.config.slim
-    if s.channels is None:
-        uniform_widths(experiment.budget, experiment.levels, min(s.targets))
+    if options.channels is None:
+        uniform_widths(budget, levels, min(options.targets))

@@ -113,6 +113,14 @@ class Stage:
         """Whether nothing is left to be done, as far as that is known before the stages run."""
         return self.pieces is one_piece and self.done(experiment, self.folder(experiment))
 
+    def came_from(self, experiment: Experiment) -> dict[str, StageFolder]:
+        """Name -> folder of all that its networks came from, the earliest first."""
+        found: dict[str, StageFolder] = {}
+        for need in self.needs(experiment):
+            if need.billed:
+                found |= {**need.stage.came_from(experiment), need.stage.name: need.folder}
+        return found
+
     @property
     def trains_networks(self) -> bool:
         """Whether each piece of its work trains, or brings, a network."""

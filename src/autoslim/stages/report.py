@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from autoslim.datasets import Dataset
 from autoslim.errors import AutoslimError
 from autoslim.exporting.snippets import SHOWN_CLASSES, snippet
+from autoslim.graph import ChannelGraph
 from autoslim.kinds import KINDS, kind_of
-from autoslim.metrics import kept_values
+from autoslim.metrics import Metric, kept_values
+from autoslim.reporting.bill import Bill
 from autoslim.reporting.figures import (
     accuracy_against_cost,
     channels_before_after,
@@ -22,25 +25,32 @@ from autoslim.reporting.figures import (
     search_curve,
     supernet_against_retrained,
 )
+from autoslim.reporting.latency import LatencyRow
 from autoslim.reporting.markdown import Facts, report_markdown
 from autoslim.reporting.network import NetworkResult, in_order
 from autoslim.reporting.page import report_page
 from autoslim.reporting.tables import not_known
 from autoslim.reporting.tensorboard import write_report
 from autoslim.reporting.trust import FEWEST, Judged
+from autoslim.schema import BaselineConfig, Config, ExportConfig, RetrainConfig, SlimConfig
+from autoslim.slimming.budget import Budget
 from autoslim.slimming.trajectory import Trajectory
-from autoslim.stages import search
+from autoslim.stages import search, supernet
 from autoslim.stages.bill import bill
 from autoslim.stages.deployment import deployment_of
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.latency import measured_together
 from autoslim.stages.network import Network
+from autoslim.stages.recipe import recipe_of
 from autoslim.stages.record import Piece, Run, Stage, any_trains_networks
 from autoslim.stages.rivals import Rival, rivals
 from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import shown
-from autoslim.stages.trust import judged
+from autoslim.stages.trust import judged, retrained, scores_in
+from autoslim.stages.wanted import unused
 from autoslim.stages.warn import labelled_warnings
+from autoslim.tasks import Objective, objective_of
+from autoslim.training.distribution import is_multi_worker
 
 ALONE = (
     "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
@@ -62,6 +72,7 @@ class Material(NamedTuple):
     trained: list[Network]  # of this run
     finished: dict[str, dict[str, Any]]  # label of a piece of work -> its result.json
     trajectory: Trajectory | None  # of the search, if this run needed one
+    bill: Bill  # of this run
 
     @property
     def test_images(self) -> int:
@@ -75,8 +86,10 @@ class Compared(NamedTuple):
     networks: list[Network]  # this run's first, then those of other methods
     results: list[NetworkResult]  # of these networks
     rivals: list[Rival]
-    judged: list[Judged]  # networks retrained from this supernet
-    judged_on: int  # held-out images
+    judged: tuple[list[Judged], int]  # networks retrained from this supernet; how many held-out images
+    latency: tuple[list[LatencyRow], dict[str, Any]]  # of these networks, where it is limited
+    training: str  # sentences on how they were trained, where that differs
+    unused: list[str]  # sentences on networks that leave much of their budget unused
 
 
 def report_key(experiment: Experiment, material: Material) -> dict[str, Any]:
@@ -91,32 +104,49 @@ def report_key(experiment: Experiment, material: Material) -> dict[str, Any]:
 
 def run_report(experiment: Experiment, folder: StageFolder, material: Material) -> dict[str, Any]:
     """Write the report. It is made again each time: it costs seconds."""
-    # 1. What is compared: this run's networks and those of other methods, and what the supernet said of them.
-    others = rivals(experiment)
+    config, budget, task = experiment.config, experiment.budget, experiment.task
+    slim, images = config.slim, experiment.images
+    # 1. The networks: this run's, those of other methods, and what the supernet said of all retrained ones.
+    recipe, base = recipe_of(experiment), supernet.STAGE.folder(experiment)
+    others: list[Rival] = []
+    if slim.channels is None:
+        others = rivals(search.STAGE.folder(experiment), slim.targets, recipe, budget)
     networks = _with_rivals(material.trained, others)
-    results = [shown(experiment, network) for network in networks]
+    results = [shown(network, budget, experiment.chance) for network in networks]
+    alone = is_multi_worker(experiment.strategy)  # of several workers one alone cannot run the supernet
+    again = retrained(recipe, budget) if base.done and not alone else []
+    scores = scores_in(base, again, folder.path, images, experiment.builder, task)
+    slimmed = [one for one in networks if one.target is not None and slim.channels is None]
     known = {result.folder: (result.label, result.kind) for result in reversed(results)}
-    compared = Compared(networks, results, others, *judged(experiment, folder, known))
+    compared = Compared(
+        networks,
+        results,
+        others,
+        (judged(again, scores, known), len(images.heldout_index()) if again else 0),
+        measured_together(results, slim.targets, budget, experiment.latency),
+        _training(results, experiment.baseline, experiment.retrain),
+        unused(slimmed, budget, experiment.levels) if slimmed else [],
+    )
     # 2. Figures.
-    figures = _figures(experiment, material, compared)
+    figures = _figures(compared, material, slim, budget, task.metric)
     paths = {name: save_figure(figure, folder.path / f"{name}.png") for name, figure in figures.items()}
     # 3. Text and curves.
-    text = _text(experiment, folder, material, compared, paths)
+    program = None
+    if experiment.classifies_images:
+        objective = objective_of(task, budget.graph)
+        program = functools.partial(_program, experiment.data, config.export, objective)
+    text = _text(config, compared, material, budget, paths, program, folder.path)
     write_atomically(folder.path / "report.md", text)
     write_atomically(folder.path / "report.html", report_page(text, folder.path))
-    full, resource = experiment.budget.full, experiment.config.slim.resource
-    write_report(folder.path, results, full, resource, material.trajectory, figures)
-    return folder.finish(
-        {
-            "networks": {r.label: Path(r.folder).name for r in results},
-            "report": str(folder.path / "report.html"),
-        }
-    )
+    write_report(folder.path, results, budget.full, slim.resource, material.trajectory, figures)
+    listed = {result.label: Path(result.folder).name for result in results}
+    return folder.finish({"networks": listed, "report": str(folder.path / "report.html")})
 
 
-def _figures(experiment: Experiment, material: Material, compared: Compared) -> dict[str, Figure]:
+def _figures(
+    compared: Compared, material: Material, slim: SlimConfig, budget: Budget, metric: Metric
+) -> dict[str, Figure]:
     """The figures by the names of their files; those that there is nothing to show in are left out."""
-    slim, metric = experiment.config.slim, experiment.task.metric
     own = compared.results[: len(material.trained)]
     figures = {
         "accuracy": accuracy_against_cost(
@@ -124,50 +154,51 @@ def _figures(experiment: Experiment, material: Material, compared: Compared) -> 
         )
     }
     if any(not KINDS[one.kind].full for one in own):
-        figures["channels"] = channels_before_after(_groups(experiment), own)
+        figures["channels"] = channels_before_after(_groups(budget.graph), own)
     if material.trajectory:
-        figures["search"] = search_curve(material.trajectory, slim.targets, experiment.budget.limits, metric)
-    if len(compared.judged) >= FEWEST:
-        figures["trust"] = supernet_against_retrained(compared.judged, metric)
+        figures["search"] = search_curve(material.trajectory, slim.targets, budget.limits, metric)
+    if len(compared.judged[0]) >= FEWEST:
+        figures["trust"] = supernet_against_retrained(compared.judged[0], metric)
     return figures
 
 
 def _text(
-    experiment: Experiment,
-    folder: StageFolder,
-    material: Material,
+    config: Config,
     compared: Compared,
-    figures: dict[str, Path],
+    material: Material,
+    budget: Budget,
+    figures: Mapping[str, Path],
+    program: Callable[[str], str] | None,
+    folder: Path,
 ) -> str:
     """The text of report.md."""
-    config, trajectory = experiment.config, material.trajectory
-    resource = config.slim.resource
+    resource, trajectory = budget.resource, material.trajectory
     kind = _front(material.trained, kind_of(config.slim.method))
     passes = {rival.kind: rival.passes for rival in compared.rivals}
     facts = Facts(
         compared.results,
-        experiment.budget.full,
+        budget.full,
         arch=config.arch.name,
         dataset=config.dataset.name,
         seed=config.seed,
         test_images=material.test_images,
         resource=resource,
-        convention=config.slim.convention,
-        training=_training(experiment, compared.results),
+        convention=budget.convention,
+        training=compared.training,
         trajectory=trajectory,
         kind=kind,
         passes=passes | ({kind: trajectory.passes} if trajectory else {}),
-        judged=(compared.judged, compared.judged_on),
-        latency=measured_together(experiment, compared.results),
+        judged=compared.judged,
+        latency=compared.latency,
         values={n.label: kept_values(n.result) for n in compared.networks},
-        bill=bill(experiment, material.trained, material.finished),
-        warnings=labelled_warnings(material.finished),
-        groups=_groups(experiment),
-        not_known=not_known(experiment.plan),
+        bill=material.bill,
+        warnings=[*labelled_warnings(material.finished), *compared.unused],
+        groups=_groups(budget.graph),
+        not_known=not_known(budget.graph),
         figures={CAPTIONS[name].format(resource=resource): path for name, path in figures.items()},
-        program=functools.partial(_program, experiment) if experiment.classifies_images else None,
+        program=program,
         command=_command(),
-        folder=folder.path,
+        folder=folder,
     )
     return report_markdown(facts)
 
@@ -179,9 +210,8 @@ def _with_rivals(trained: list[Network], others: list[Rival]) -> list[Network]:
     return [*trained, *(one for one in found if (one.kind, one.target) not in named)]
 
 
-def _training(experiment: Experiment, results: list[NetworkResult]) -> str:
+def _training(results: list[NetworkResult], b: BaselineConfig, r: RetrainConfig) -> str:
     """Which differences between the networks are of their training, not of their channels alone."""
-    b, r = experiment.baseline, experiment.retrain
     if all(KINDS[result.kind].full for result in results):
         return ""
     start = "the supernet's weights" if r.init == "supernet" else "fresh weights"
@@ -228,15 +258,15 @@ def _front(networks: list[Network], kind: str) -> str:
     return retrained[0] if retrained else kind
 
 
-def _groups(experiment: Experiment) -> list[tuple[str, int]]:
+def _groups(graph: ChannelGraph) -> list[tuple[str, int]]:
     """(name, channels at full width) of the groups that can be slimmed."""
-    return [(group.name, group.size) for group in experiment.plan.slimmable]
+    return [(group.name, group.size) for group in graph.slimmable]
 
 
-def _program(experiment: Experiment, file: str) -> str:
+def _program(data: Dataset, options: ExportConfig, objective: Objective, file: str) -> str:
     """The program that runs a network's Keras file on image files."""
-    network = dataclasses.replace(deployment_of(experiment), inside=False, input_size=None)
-    return snippet("keras", file, network, experiment.data.classes, shown=SHOWN_CLASSES)
+    network = dataclasses.replace(deployment_of(data, options, objective), inside=False, input_size=None)
+    return snippet("keras", file, network, data.classes, shown=SHOWN_CLASSES)
 
 
 def _command() -> str:
@@ -250,7 +280,7 @@ def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
     experiment = run.experiment
     searched = experiment.config.slim.channels is None and {"search", "retrain"} & set(run.stages)
     trajectory = search.search_result(experiment) if searched else None
-    material = Material(list(run.trained), dict(run.finished), trajectory)
+    material = Material(list(run.trained), dict(run.finished), trajectory, bill(run))
     yield Piece(stage, stage.folder(experiment, material), (material,))
 
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import keras
-import numpy as np
-
 from autoslim.errors import AutoslimError
-from autoslim.graph import ChannelGraph
-from autoslim.stages import baseline, search, supernet
-from autoslim.stages.baseline import finish_network, on_test_images
-from autoslim.stages.channels import write_widths
+from autoslim.stages import search
+from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.joint import initial_full_model, joint_piece
+from autoslim.stages.joint import joint_piece
 from autoslim.stages.network import Network
 from autoslim.stages.origin import origin
 from autoslim.stages.preflight import check_reachable
+from autoslim.stages.recipe import network_key, recipe_needs, recipe_of
 from autoslim.stages.record import Need, Piece, Run, Stage
-from autoslim.stages.store import NETWORK_FIELDS, StageFolder
-from autoslim.stages.wanted import network_key, recipe_needs, wanted
+from autoslim.stages.store import NETWORK_FIELDS, StageFolder, stage_hash
+from autoslim.stages.supernet import supernet_key
+from autoslim.stages.wanted import unused, wanted
 from autoslim.training.fit import fit
 
 log = logging.getLogger(__name__)
@@ -34,64 +31,46 @@ GIVEN = (
 
 def run_retrain(experiment: Experiment, folder: StageFolder, network: Network) -> dict[str, Any]:
     """Train a small network, whose widths are known, on all training images; resumes from a checkpoint."""
-    config, r, widths = experiment.config, experiment.retrain, network.known_widths
-    model = initial_model(experiment, widths)
-    write_widths(experiment, folder, widths)
-    batches = experiment.training_batches()
+    config, builder, judge = experiment.config, experiment.builder, experiment.judge
+    recipe, widths = recipe_of(experiment), network.known_widths
+    model = recipe.small_model(builder, widths)
+    write_channels(folder, experiment.plan.channels(widths))
     history = fit(
         model,
-        batches,
-        r,
+        experiment.images.training(),
+        experiment.retrain,
         config.optimizer,
         config.train,
-        teacher=teacher_of(experiment),
+        teacher=recipe.teacher(builder),
         task=experiment.task,
         folder=folder.path,
-        evaluate=lambda: on_test_images(experiment, model),
+        evaluate=lambda: judge.curves(model),
         description=f"{folder.stage} {network.label}, seed {config.seed}".replace(
             "uniform uniform", "uniform"
         ),
     )
-    return finish_network(experiment, folder, model, history, _teacher_macs(experiment))
+    # Multiply-accumulates of the teacher's pass for one image.
+    taught = experiment.retrain.teacher
+    teacher = experiment.plan.full if taught == "supernet" else experiment.own_widths
+    macs = 0 if taught == "none" else int(experiment.plan.cost(teacher).flops)
+    return judge.finish(folder, model, history, experiment.retrain, macs)
 
 
-def _teacher_macs(experiment: Experiment) -> int:
-    """Multiply-accumulates of the teacher's pass for one image."""
-    which = experiment.retrain.teacher
-    widths = experiment.plan.full if which == "supernet" else experiment.own_widths
-    return 0 if which == "none" else int(experiment.plan.cost(widths).flops)
-
-
-def initial_model(experiment: Experiment, widths: np.ndarray) -> keras.Model:
-    """The small network with the supernet's weights, or with fresh ones."""
-    graph = experiment.graph_of(initial_full_model(experiment))
-    with experiment.strategy.scope():
-        return graph.materialize(widths, weights=experiment.retrain.init == "supernet")
-
-
-def teacher_of(experiment: Experiment) -> Callable[[Any], Any] | None:
-    """Images -> logits of the teacher that retraining asks for."""
-    which = experiment.retrain.teacher
-    if which == "none":
-        return None
-    if which == "given":
-        graph = ChannelGraph(experiment.build())
-    else:
-        stage = baseline.STAGE if which == "baseline" else supernet.STAGE
-        graph = ChannelGraph(experiment.load_weights(stage.folder(experiment), supernet=which == "supernet"))
-    return lambda images: graph.run(images, batch_statistics=which == "supernet")
-
-
-def network_pieces(stage: Stage, experiment: Experiment, networks: Sequence[Network]) -> Iterator[Piece]:
+def network_pieces(stage: Stage, run: Run, networks: Sequence[Network]) -> Iterator[Piece]:
     """The training of networks by one recipe: as one where that is asked for, else each alone."""
-    yield from joint_piece(experiment, networks)
+    experiment, trained = run.experiment, {(one.kind, one.target) for one in run.trained}
+    new = [network for network in networks if (network.kind, network.target) not in trained]
+    if experiment.config.slim.channels is None:
+        for text in unused(new, experiment.budget, experiment.levels):
+            log.warning("%s", text)
+    yield from joint_piece(networks, recipe_of(experiment))
     for network in networks:
         yield Piece(stage, network.trained_in, (network,), network.name, network)
 
 
-def check_teacher(experiment: Experiment) -> None:
-    """Refuse a given network as teacher that has no trained weights."""
-    if experiment.retrain.teacher == "given" and not experiment.given:
+def refuse_teacher(teacher: str | None, given: bool) -> None:
+    """Refuse a given network as teacher where there is none with trained weights."""
+    if teacher == "given" and not given:
         raise AutoslimError(GIVEN)
 
 
@@ -104,20 +83,20 @@ def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
             "retrain: no network for slim.target=%s, which the search did not reach",
             ",".join(f"{target:g}" for target in sorted(lacking, reverse=True)),
         )
-    yield from network_pieces(stage, experiment, networks)
+    yield from network_pieces(stage, run, networks)
 
 
 def _needs(experiment: Experiment) -> Iterator[Need]:
     folder, why = search.STAGE.folder(experiment), "retrain"
     if experiment.config.slim.channels is None:
         yield Need(search.STAGE, folder, why, check=lambda: search.search_result(experiment))
-    elif found := origin(experiment):
+    elif found := origin(experiment.root, stage_hash(supernet_key(experiment)), experiment.named_widths):
         yield Need(search.STAGE, found.folder, why, read=False)
     yield from recipe_needs(experiment, "retrain")
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    check_teacher(experiment)
+    refuse_teacher(experiment.retrain.teacher, experiment.given)
     check_reachable(experiment, stages)
 
 

@@ -11,12 +11,12 @@ import yaml
 
 from autoslim.errors import AutoslimError
 from autoslim.kinds import METHODS, kind_of
-from autoslim.stages import search
-from autoslim.stages.experiment import Experiment
+from autoslim.slimming.budget import Budget
 from autoslim.stages.network import Network
+from autoslim.stages.recipe import Recipe
 from autoslim.stages.search import load_trajectory
 from autoslim.stages.store import RESULT, StageFolder
-from autoslim.stages.wanted import wanted
+from autoslim.stages.wanted import found_networks
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +32,26 @@ class Rival(NamedTuple):
     networks: list[Network]
 
 
-def rivals(experiment: Experiment) -> list[Rival]:
+def rivals(own: StageFolder, targets: Sequence[float], recipe: Recipe, budget: Budget) -> list[Rival]:
     """Finished searches by other methods, of each method the latest, with their retrained networks.
 
     They share the supernet, the retraining recipe, the targets, the budget's terms and the held-out images
     with this run.
+
+    Args:
+        own: the folder of this run's search.
+        targets: of this run.
+        recipe: of this run's networks.
+        budget: what they may cost.
     """
-    if experiment.config.slim.channels is not None:
-        return []
-    own, latest = search.STAGE.folder(experiment), {}
-    folders = (path.parent for path in experiment.root.glob(f"search-*/{RESULT}"))
+    latest: dict[str, Path] = {}
+    folders = (path.parent for path in recipe.root.glob(f"search-*/{RESULT}"))
     for path in sorted(folders, key=lambda path: ((path / RESULT).stat().st_mtime_ns, path.name)):
-        method = _comparable(own, path, experiment.config.slim.targets)
+        method = _comparable(own, path, targets)
         if method is not None:
             latest[method] = path
     order = [method for method in METHODS if method in latest]
-    found = [_rival(experiment, method, latest[method]) for method in order]
+    found = [_rival(kind_of(method), latest[method], targets, recipe, budget) for method in order]
     return [rival for rival in found if rival is not None and rival.networks]
 
 
@@ -66,17 +70,15 @@ def _comparable(own: StageFolder, path: Path, targets: Sequence[float]) -> str |
     return method if same and method in METHODS and method != ours["method"] else None
 
 
-def _rival(experiment: Experiment, method: str, path: Path) -> Rival | None:
-    """One method's networks for this run's targets, as far as they are retrained."""
-    s, networks = experiment.config.slim, []
+def _rival(kind: str, path: Path, targets: Sequence[float], recipe: Recipe, budget: Budget) -> Rival | None:
+    """The networks of a search of this kind for this run's targets, as far as they are retrained."""
     try:
-        trajectory = load_trajectory(experiment, path)
-        if trajectory is None or not trajectory.reaches(min(s.targets), experiment.budget.limits):
+        trajectory = load_trajectory(path, recipe.plan)
+        if trajectory is None or not trajectory.reaches(min(targets), budget.limits):
             return None
-        for network in wanted(experiment, trajectory, method):
-            if network.done and network.result:
-                networks.append(network)
+        networks = recipe.with_folders(found_networks(trajectory, kind, targets, budget))
+        trained = [network for network in networks if network.done and network.result]
     except AutoslimError as error:
         log.warning("The search in %s is left out of the report: %s", path, error)
         return None
-    return Rival(kind_of(method), trajectory.passes, networks)
+    return Rival(kind, trajectory.passes, trained)

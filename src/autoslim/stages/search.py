@@ -8,32 +8,38 @@ import math
 from collections import UserDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import yaml
 
 from autoslim.errors import AutoslimError
+from autoslim.graph import ChannelGraph
 from autoslim.kinds import METHODS
 from autoslim.reporting.terminal import progress
+from autoslim.schema import SlimConfig
+from autoslim.slimming.budget import Budget
 from autoslim.slimming.giving_back import budget_use
+from autoslim.slimming.levels import Levels
 from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages import supernet
-from autoslim.stages.bill import billed
-from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.finalists import EPOCHS, with_finals
-from autoslim.stages.latency import Over, over_budget
-from autoslim.stages.preflight import check_reachable, check_uniform
+from autoslim.stages.finalists import EPOCHS, run_candidate, with_finals
+from autoslim.stages.latency import over_budget
+from autoslim.stages.macs import billed
+from autoslim.stages.preflight import check_reachable, refuse_uniform
+from autoslim.stages.recipe import recipe_needs, recipe_of
 from autoslim.stages.record import Need, Stage
 from autoslim.stages.scored import ScoreFile
 from autoslim.stages.store import TRAJECTORY, StageFolder, stage_hash, write_atomically, writes
-from autoslim.stages.wanted import recipe_key, recipe_needs
 from autoslim.stages.warn import warned
+from autoslim.stages.weights import load_weights
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +61,7 @@ def search_key(experiment: Experiment) -> dict[str, Any]:
     if not method.path or experiment.budget.steered:
         key["targets"] = list(s.targets)
     if s.finalists > 1:
-        recipe = stage_hash(recipe_key(experiment, False))
+        recipe = stage_hash(recipe_of(experiment).key(joint=False))
         key["finalists"] = {"count": s.finalists, "epochs": EPOCHS, "recipe": recipe}
     if experiment.latency is not None:
         key["measured"] = experiment.latency.identity
@@ -64,36 +70,43 @@ def search_key(experiment: Experiment) -> dict[str, Any]:
 
 def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Search until the smallest target is met; goes on from what the folder holds."""
-    s = experiment.config.slim
+    config, s, budget = experiment.config, experiment.config.slim, experiment.budget
+    # 1. What an earlier call found.
     levels = experiment.levels  # before building: the plan's own build clears Keras's names
-    start = load_trajectory(experiment, folder.path)
+    start = load_trajectory(folder.path, experiment.plan)
     if folder.done:
         log.info("search: goes on to %g from where it stopped", min(s.targets))
-    graph = experiment.graph_of(experiment.load_weights(supernet.STAGE.folder(experiment), supernet=True))
-    run = f"{folder.stage} {s.method}, seed {experiment.config.seed}"
+    # 2. Search, again where the networks found are slower than was predicted.
+    base = load_weights(experiment.builder.supernet(), supernet.STAGE.folder(experiment))
+    graph, images, execution = experiment.builder.graph(base), experiment.images, config.train.execution
+    run = f"{folder.stage} {s.method}, seed {config.seed}"
     with _Keeper(folder, start, min(s.targets), experiment.task.metric.name, run).running() as keep:
         for _ in range(CORRECTIONS + 1):
             trajectory = search(
                 graph,
                 levels,
-                Scorer(
-                    graph,
-                    experiment.holdout_batches(),
-                    execution=experiment.config.train.execution,
-                    task=experiment.task,
-                ),
+                Scorer(graph, images.heldout(), execution=execution, task=experiment.task),
                 s,
-                seed=experiment.config.seed,
-                budget=experiment.budget,
+                seed=config.seed,
+                budget=budget,
                 start=start,
                 known=keep,
                 on_point=keep.point,
             )
-            over = over_budget(experiment, trajectory)
+            over = over_budget(trajectory, s, budget, experiment.latency)
             if not over:
                 break
-            start = experiment.budget.recounted(trajectory)
-    return _finish(experiment, folder, trajectory, over)
+            start = budget.recounted(trajectory)
+    # 3. Train a few candidates for each target.
+    train = partial(run_candidate, experiment)
+    trajectory = with_finals(trajectory, folder.path, s, budget, levels, train)
+    # 4. Write the path, the channels for each target, and the result.
+    title = f"{config.arch.name} on {config.dataset.name}"
+    channels = _write(trajectory, folder.path, title, s.targets, budget)
+    spent, budgets = billed(trajectory.macs, experiment.unit), _budgets(trajectory, s, budget, levels)
+    warnings = warned(*(one.warning for one in over))
+    found = {**_summary(trajectory), **spent, "channels": channels, "budgets": budgets, **warnings}
+    return folder.finish(found)
 
 
 class _Keeper(UserDict[Widths, Score]):
@@ -141,45 +154,51 @@ class _Keeper(UserDict[Widths, Score]):
         self._advance(0, networks=len(self.data), loss=score.loss)
 
 
-def _finish(
-    experiment: Experiment, folder: StageFolder, trajectory: Trajectory, over: list[Over]
-) -> dict[str, Any]:
-    """Write the path, a channels file for each target, and the stage's result."""
-    trajectory = with_finals(experiment, folder, trajectory)
-    write_atomically(folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
-    write_atomically(folder.path / "trajectory.csv", trajectory.to_csv())
-    s = experiment.config.slim
-    channels = {
-        f"{target:g}": write_channels(
-            experiment, folder, target, trajectory.at(target, experiment.budget.limits)
-        )
-        for target in s.targets
-        if trajectory.reaches(target, experiment.budget.limits)
+def _write(
+    trajectory: Trajectory, folder: Path, title: str, targets: Sequence[float], budget: Budget
+) -> dict[str, str]:
+    """Write the path of a search, and `channels_<target>.yaml`, {group name: width}, for each target met.
+
+    Returns:
+        Target -> path of its file.
+    """
+    write_atomically(folder / TRAJECTORY, json.dumps(trajectory.to_dict()))
+    write_atomically(folder / "trajectory.csv", trajectory.to_csv())
+    paths = {}
+    for target in targets:
+        if trajectory.reaches(target, budget.limits):
+            point = trajectory.at(target, budget.limits)
+            head = f"# {title}: {budget.resource} at most {target:g} of the full network's\n# {point.cost}\n"
+            path = folder / f"channels_{target:g}.yaml"
+            channels = yaml.safe_dump(budget.graph.channels(list(point.widths)), sort_keys=False)
+            write_atomically(path, head + channels)
+            paths[f"{target:g}"] = str(path)
+    return paths
+
+
+def _summary(trajectory: Trajectory) -> dict[str, Any]:
+    """How far a search went, and what it looked at."""
+    naive = trajectory.share_of_naive
+    return {
+        "reached": trajectory.points[-1].share,
+        "steps": len(trajectory.points) - 1,
+        "holdout_images": trajectory.images,
+        "passes": trajectory.passes,
+        "share_of_naive": None if math.isnan(naive) else naive,
     }
-    return folder.finish(
-        {
-            "reached": trajectory.points[-1].share,
-            "steps": len(trajectory.points) - 1,
-            "holdout_images": trajectory.images,
-            "passes": trajectory.passes,
-            "share_of_naive": None if math.isnan(trajectory.share_of_naive) else trajectory.share_of_naive,
-            **billed(experiment, trajectory.macs),
-            "channels": channels,
-            "budgets": _budgets(experiment, trajectory),
-            **warned(*(one.warning for one in over)),
-        }
-    )
 
 
-def _budgets(experiment: Experiment, trajectory: Trajectory) -> dict[str, list[str]]:
+def _budgets(
+    trajectory: Trajectory, options: SlimConfig, budget: Budget, levels: Levels
+) -> dict[str, list[str]]:
     """Target -> what its network uses of each budget; said in the log too."""
-    found, limits = {}, experiment.budget.limits
-    method = experiment.config.slim.method
-    reason = [] if METHODS[method].path else [f"{method} leaves it"]
-    for target in experiment.config.slim.targets:
-        if trajectory.reaches(target, limits):
-            widths = np.array(trajectory.at(target, limits).widths, np.int32)
-            found[f"{target:g}"] = budget_use(experiment.budget, experiment.levels, widths, target, *reason)
+    found = {}
+    reason = [] if METHODS[options.method].path else [f"{options.method} leaves it"]
+    for target in options.targets:
+        if trajectory.reaches(target, budget.limits):
+            widths = np.array(trajectory.at(target, budget.limits).widths, np.int32)
+            uses = budget_use(budget, levels, widths, target, *reason)
+            found[f"{target:g}"] = [use.line for use in uses]
             for line in found[f"{target:g}"]:
                 log.info("search %g: %s", target, line)
     return found
@@ -197,8 +216,12 @@ def _log_point(writer: Any, trajectory: Trajectory, measure: str) -> None:
     writer.flush()
 
 
-def load_trajectory(experiment: Experiment, folder: Path) -> Trajectory | None:
+def load_trajectory(folder: Path, graph: ChannelGraph) -> Trajectory | None:
     """The trajectory so far in a search's folder, or None.
+
+    Args:
+        folder: of the search.
+        graph: of the network that is to be searched.
 
     Raises:
         AutoslimError: if its file is damaged, or of another network.
@@ -206,13 +229,13 @@ def load_trajectory(experiment: Experiment, folder: Path) -> Trajectory | None:
     path = folder / TRAJECTORY
     if not path.exists():
         return None
-    groups = tuple(group.name for group in experiment.plan.groups)
+    groups = tuple(group.name for group in graph.groups)
     try:
         trajectory = Trajectory.from_dict(json.loads(path.read_text()))
         if trajectory.groups != groups or not trajectory.points:
             raise ValueError(f"of {len(trajectory.groups)} groups, the network has {len(groups)} or others")
         for point in trajectory.points:
-            experiment.plan.check(point.widths)
+            graph.check(point.widths)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AutoslimError(
             f"{path} is damaged or of another network ({error}). Remove the folder {folder} to search again."
@@ -222,12 +245,11 @@ def load_trajectory(experiment: Experiment, folder: Path) -> Trajectory | None:
 
 def trajectory_if_done(experiment: Experiment) -> Trajectory | None:
     """The finished search's trajectory if it serves every target, else None."""
-    folder = STAGE.folder(experiment)
-    trajectory = load_trajectory(experiment, folder.path) if folder.done else None
-    s = experiment.config.slim
-    if trajectory is None or not trajectory.reaches(min(s.targets), experiment.budget.limits):
+    s, budget, folder = experiment.config.slim, experiment.budget, STAGE.folder(experiment)
+    trajectory = load_trajectory(folder.path, experiment.plan) if folder.done else None
+    if trajectory is None or not trajectory.reaches(min(s.targets), budget.limits):
         return None
-    return None if _missing_moves(experiment, trajectory) else trajectory
+    return None if _missing_moves(trajectory, s, budget) else trajectory
 
 
 def search_result(experiment: Experiment) -> Trajectory:
@@ -238,19 +260,19 @@ def search_result(experiment: Experiment) -> Trajectory:
     Raises:
         AutoslimError: if there is none, or it did not go as far as the targets.
     """
-    folder, s = STAGE.folder(experiment), experiment.config.slim
+    s, budget, folder = experiment.config.slim, experiment.budget, STAGE.folder(experiment)
     Need(STAGE, folder, "retrain (or give slim.channels=FILE)").met()
-    trajectory = load_trajectory(experiment, folder.path)
+    trajectory = load_trajectory(folder.path, experiment.plan)
     if trajectory is None:
         raise AutoslimError(f"{folder.path} has lost its trajectory. Remove the folder to search again.")
-    met = [target for target in s.targets if trajectory.reaches(target, experiment.budget.limits)]
+    met = [target for target in s.targets if trajectory.reaches(target, budget.limits)]
     ended = trajectory.points[-1].widths == tuple(experiment.levels.smallest)
     if len(met) < len(s.targets) and not (met and ended):
         raise AutoslimError(
             f"The search in {folder.path} reached {trajectory.points[-1].share:.3f} of the full "
             f"{s.resource}, not {min(s.targets):g}. Add search to stages: it goes on from there."
         )
-    if missing := _missing_moves(experiment, trajectory):
+    if missing := _missing_moves(trajectory, s, budget):
         raise AutoslimError(
             f"The search in {folder.path} has not given back the budget's rest, tried slim.exchange="
             f"{s.exchange}, or trained slim.finalists={s.finalists}, for slim.target={','.join(missing)}. "
@@ -259,17 +281,17 @@ def search_result(experiment: Experiment) -> Trajectory:
     return trajectory
 
 
-def _missing_moves(experiment: Experiment, trajectory: Trajectory) -> list[str]:
+def _missing_moves(trajectory: Trajectory, options: SlimConfig, budget: Budget) -> list[str]:
     """Targets for which giving back, exchanges or a final are still to be done."""
-    s = experiment.config.slim
-    moves, gives = s.exchange if s.method == "greedy" else 0, METHODS[s.method].path
-    met = [target for target in s.targets if trajectory.reaches(target, experiment.budget.limits)]
+    moves = options.exchange if options.method == "greedy" else 0
+    gives = METHODS[options.method].path
+    met = [target for target in options.targets if trajectory.reaches(target, budget.limits)]
     return [
         f"{target:g}"
         for target in met
         if not trajectory.exchanged(target, moves)
         or (gives and not trajectory.widening(target).done)
-        or (s.finalists > 1 and trajectory.final(target) is None)
+        or (options.finalists > 1 and trajectory.final(target) is None)
     ]
 
 
@@ -286,7 +308,7 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
     if experiment.config.slim.method == "uniform":
-        check_uniform(experiment, stages)
+        refuse_uniform(experiment.config.slim, experiment.budget, experiment.levels)
     check_reachable(experiment, stages)
 
 

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
 from autoslim.graph.sorting import sort_channels
-from autoslim.kinds import METHODS
 from autoslim.scoring import images_in
 from autoslim.slimming.importance import CRITERIA
-from autoslim.stages import baseline
-from autoslim.stages.bill import TRAINING, billed
-from autoslim.stages.experiment import Experiment
+from autoslim.stages.builder import Builder
+from autoslim.stages.images import Images
+from autoslim.stages.macs import TRAINING
 from autoslim.stages.store import StageFolder
+from autoslim.stages.weights import load_weights
+from autoslim.tasks import Outputs
 
 
-def run_sorted(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
-    """Sort the channels of the given network, or of the baseline, by what the method judges them by."""
-    criterion = METHODS[experiment.config.slim.method].importance
-    assert criterion is not None
-    graph = experiment.graph_of(trained_network(experiment))
-    batches = list(experiment.calibration_batches())
-    sort_channels(graph, CRITERIA[criterion](graph, batches, experiment.task))
-    experiment.save_weights(graph.model, folder)
-    images = sum(images_in(images) for images, _ in batches) if criterion == "taylor" else 0
-    return folder.finish({**billed(experiment, TRAINING * graph.cost().flops * images), "history": []})
+def sorted_network(
+    builder: Builder, baseline: StageFolder | None, criterion: str, images: Images, task: Outputs
+) -> tuple[keras.Model, int]:
+    """The full network with trained weights, its channels sorted by what a method judges them by.
 
+    Args:
+        builder: of the network.
+        baseline: the folder with its weights; None: its own are trained.
+        criterion: a key of `importance.CRITERIA`.
+        images: those for calibration are looked at.
+        task: what the network learns.
 
-def trained_network(experiment: Experiment) -> keras.Model:
-    """The full network with trained weights: its own, or else the baseline's."""
-    if experiment.given:
-        return experiment.build()
-    return experiment.load_weights(baseline.STAGE.folder(experiment))
+    Returns:
+        It, and multiply-accumulates that the sorting took.
+    """
+    model = builder.network()
+    graph = builder.graph(model if baseline is None else load_weights(model, baseline))
+    batches = list(images.calibration())
+    sort_channels(graph, CRITERIA[criterion](graph, batches, task))
+    count = sum(images_in(inputs) for inputs, _ in batches) if criterion == "taylor" else 0
+    return graph.model, TRAINING * int(graph.cost().flops) * count

@@ -12,21 +12,26 @@ import numpy as np
 
 from autoslim.graph import ChannelGraph
 from autoslim.graph.sorting import sort_channels
-from autoslim.kinds import METHODS
+from autoslim.schema import SupernetConfig
 from autoslim.slimming.importance import by_magnitude
+from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import arms_cost, draw_arms
 from autoslim.stages import baseline, pretrain
-from autoslim.stages.baseline import measured
-from autoslim.stages.bill import TRAINING, billed, trained_images
+from autoslim.stages.builder import Builder
+from autoslim.stages.chance import Chance
 from autoslim.stages.experiment import Experiment
+from autoslim.stages.images import Images
+from autoslim.stages.judge import measured
+from autoslim.stages.macs import TRAINING, billed, trained_images
 from autoslim.stages.preflight import check_reachable
 from autoslim.stages.record import Need, Stage
-from autoslim.stages.sorted import run_sorted
+from autoslim.stages.sorted import sorted_network
 from autoslim.stages.start import FRESH
 from autoslim.stages.store import StageFolder, stage_hash
 from autoslim.stages.warn import failed_held_out, warned
-from autoslim.tasks import objective_of
-from autoslim.training.evaluate import evaluate
+from autoslim.stages.weights import load_weights, save_weights
+from autoslim.tasks import Objective, objective_of
+from autoslim.training.evaluate import Evaluation, evaluate
 from autoslim.training.fit import train_supernet
 
 log = logging.getLogger(__name__)
@@ -47,14 +52,14 @@ def supernet_key(experiment: Experiment) -> dict[str, Any]:
     s, read = experiment.config.slim, {}
     for need in _needs(experiment):
         read[need.stage.name] = stage_hash(need.folder.key)
-    if experiment.one_training:
-        own = {"slim": {"freeze": s.freeze}, "sorted": METHODS[s.method].importance, "baseline": None}
+    if experiment.importance is not None:
+        own = {"slim": {"freeze": s.freeze}, "sorted": experiment.importance, "baseline": None}
         return {**experiment.common_key, **own, **read}
     widths = {name: getattr(s, name) for name in ("min_width", "divisor", "freeze")}
     widths |= {"levels": s.levels} if s.step is None else {"step": s.step}
     widths |= {"headroom": s.headroom} if s.wider else {}
     own = {
-        "holdout": experiment.holdout_key,
+        "holdout": experiment.images.holdout_key,
         "slim": widths,
         "supernet": experiment.supernet.affecting_result(),
     }
@@ -62,10 +67,11 @@ def supernet_key(experiment: Experiment) -> dict[str, Any]:
 
 
 def _needs(experiment: Experiment) -> Iterator[Need]:
-    if experiment.one_training and not experiment.given:
-        why = f"slimming={experiment.config.slim.method} of a network without trained weights"
-        yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=False)
-    elif not experiment.one_training and experiment.supernet.init == "baseline":
+    if experiment.importance is not None:
+        if not experiment.given:
+            why = f"slimming={experiment.config.slim.method} of a network without trained weights"
+            yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=False)
+    elif experiment.supernet.init == "baseline":
         yield Need(pretrain.STAGE, pretrain.STAGE.folder(experiment), "supernet.init=baseline")
 
 
@@ -76,68 +82,24 @@ def _skip(experiment: Experiment) -> str:
     return ""
 
 
-def initial_supernet(experiment: Experiment) -> keras.Model:
-    """The full network with the weights that `supernet.init` names."""
-    init = experiment.supernet.init
-    if init == "baseline":
-        model = experiment.load_weights(pretrain.STAGE.folder(experiment))
-    else:
-        model = experiment.build()
-        if init == "scratch":
-            with experiment.strategy.scope():
-                return experiment.widened(keras.models.clone_model(model))
-        if experiment.own_weights == FRESH:
-            return experiment.widened(model)
-    if experiment.supernet.sort:
-        graph = experiment.graph_of(model)
-        sort_channels(graph, by_magnitude(graph))
-    wide = experiment.widened(model, weights=True)
-    if wide is not model:
-        _compare(experiment, model, wide)
-    return wide
-
-
-def _compare(experiment: Experiment, model: keras.Model, wide: keras.Model) -> None:
-    """Say it where the wide network does not compute what the network does."""
-    images, *_ = next(iter(experiment.holdout_batches()))
-    one, other = (np.concatenate([np.ravel(y) for y in keras.tree.flatten(m(images))]) for m in (model, wide))
-    apart = float(np.abs(one - other).max() / max(np.abs(one).max(), 1e-12))
-    if apart > SAME:
-        log.warning(
-            "supernet: widened by slim.headroom, the network answers differently by up to %.2g of the "
-            "largest output: it sums channels up by other means than weights, where copies count too. It is "
-            "trained from there.",
-            apart,
-        )
-
-
-def _may_have_seen(experiment: Experiment) -> bool:
-    """Whether the supernet's first weights may have been trained on the held-out images."""
-    kept_apart = experiment.data.holdout_fingerprint is not None
-    return not kept_apart and experiment.supernet.init != "scratch" and experiment.own_weights != FRESH
-
-
-def on_held_out_images(experiment: Experiment, graph: ChannelGraph) -> dict[str, float]:
-    """Metrics of the largest and the smallest network in mid-training, for the curves."""
-    metrics: dict[str, float] = {}
-    objective = objective_of(experiment.task, graph)
-    for name, widths in (("largest", experiment.levels.largest), ("smallest", experiment.levels.smallest)):
-        run = partial(graph.run, widths=widths, batch_statistics=True)
-        found = evaluate(run, experiment.holdout_batches(), objective)
-        metrics |= measured(found, f"held-out/{name}_")
-    return metrics
-
-
 def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
-    if experiment.one_training:
-        log.info("supernet: none is trained, the channels of the trained network are sorted instead")
-        return run_sorted(experiment, folder)
-    config, c = experiment.config, experiment.supernet
+    config, builder = experiment.config, experiment.builder
+    images, task = experiment.images, experiment.task
     levels = experiment.levels  # before building: the plan's own build clears Keras's names
-    model = initial_supernet(experiment)
-    graph = experiment.graph_of(model)
-    batches = experiment.training_batches(experiment.split[0])
+    read = {need.stage.name: need.folder for need in _needs(experiment)}
+    # 1. The network to begin with; of some methods its channels are sorted, and nothing is trained.
+    if experiment.importance is not None:
+        log.info("supernet: none is trained, the channels of the trained network are sorted instead")
+        model, macs = sorted_network(builder, read.get("baseline"), experiment.importance, images, task)
+        save_weights(model, folder)
+        return folder.finish({**billed(macs, experiment.unit), "history": []})
+    c, weights = experiment.supernet, experiment.own_weights
+    model = initial_supernet(c, builder, images, weights, read.get("pretrain"))
+    graph = builder.graph(model)
+    objective = objective_of(task, graph)
+    # 2. Train.
+    batches = images.training(images.split[0])
     history = train_supernet(
         graph,
         levels,
@@ -148,27 +110,97 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         seed=config.seed,
         folder=folder.path,
         description=f"supernet, seed {config.seed}",
-        task=experiment.task,
-        evaluate=lambda: on_held_out_images(experiment, graph),
+        task=task,
+        evaluate=lambda: on_held_out_images(graph, levels, images, objective),
     )
-    experiment.save_weights(model, folder)
-    run = partial(graph.run, widths=levels.largest, batch_statistics=True)
-    found = evaluate(run, experiment.holdout_batches(), objective_of(experiment.task, graph))
-    images = trained_images(batches, len(history))
-    steps = min(COST_STEPS, batches.steps_per_epoch * c.length)
-    arms = np.mean([arms_cost(graph, draw_arms(levels, c.arms, config.seed, k)) for k in range(steps)])
-    return folder.finish(
-        {
-            "arms_cost": float(arms),
-            f"holdout_{found.measure.name}": found.metric,  # at full width
-            **warned(
-                failed_held_out(experiment, folder.stage, found.values),
-                SEEN if _may_have_seen(experiment) else "",
-            ),
-            **billed(experiment, TRAINING * graph.cost().flops * images * arms),
-            "history": history,
-        }
-    )
+    save_weights(model, folder)
+    # 3. Write the result.
+    found = _at(levels.largest, graph, images, objective)
+    chance = Chance.of(images.heldout_labels(), task, experiment.classes)
+    arms = _mean_arms(graph, levels, c, config.seed, batches.steps_per_epoch)
+    macs = TRAINING * graph.cost().flops * trained_images(batches, len(history)) * arms
+    warnings = warned(failed_held_out(chance, found.values, c), _seen(c.init, weights, images))
+    reached = {f"holdout_{found.measure.name}": found.metric}  # at full width
+    result = {"arms_cost": arms, **reached, **warnings, **billed(macs, experiment.unit)}
+    return folder.finish({**result, "history": history})
+
+
+def initial_supernet(
+    options: SupernetConfig,
+    builder: Builder,
+    images: Images,
+    own_weights: str,
+    pretrained: StageFolder | None = None,
+) -> keras.Model:
+    """The full network with the weights that `supernet.init` names.
+
+    Args:
+        options: section `supernet`, nothing of it null.
+        builder: of the network.
+        images: with which a widened network is compared with the network.
+        own_weights: what the weights are that the network comes with, see `stages.start`.
+        pretrained: folder of stage `pretrain`, where the supernet begins with its weights.
+    """
+    model = builder.network()
+    if options.init == "baseline":
+        assert pretrained is not None
+        load_weights(model, pretrained)
+    elif options.init == "scratch":
+        with builder.strategy.scope():
+            return builder.widened(keras.models.clone_model(model))
+    elif own_weights == FRESH:
+        return builder.widened(model)
+    if options.sort:
+        graph = builder.graph(model)
+        sort_channels(graph, by_magnitude(graph))
+    wide = builder.widened(model, weights=True)
+    if wide is not model:
+        _compare(model, wide, images)
+    return wide
+
+
+def _compare(model: keras.Model, wide: keras.Model, images: Images) -> None:
+    """Say it where the wide network does not compute what the network does."""
+    inputs, *_ = next(iter(images.heldout()))
+    one, other = (np.concatenate([np.ravel(y) for y in keras.tree.flatten(m(inputs))]) for m in (model, wide))
+    apart = float(np.abs(one - other).max() / max(np.abs(one).max(), 1e-12))
+    if apart > SAME:
+        log.warning(
+            "supernet: widened by slim.headroom, the network answers differently by up to %.2g of the "
+            "largest output: it sums channels up by other means than weights, where copies count too. It is "
+            "trained from there.",
+            apart,
+        )
+
+
+def on_held_out_images(
+    graph: ChannelGraph, levels: Levels, images: Images, objective: Objective
+) -> dict[str, float]:
+    """Metrics of the largest and the smallest network in mid-training, for the curves."""
+    metrics: dict[str, float] = {}
+    for name, widths in (("largest", levels.largest), ("smallest", levels.smallest)):
+        metrics |= measured(_at(widths, graph, images, objective), f"held-out/{name}_")
+    return metrics
+
+
+def _at(widths: np.ndarray, graph: ChannelGraph, images: Images, objective: Objective) -> Evaluation:
+    """The supernet at `widths` int32 [G], on the held-out images."""
+    return evaluate(partial(graph.run, widths=widths, batch_statistics=True), images.heldout(), objective)
+
+
+def _mean_arms(
+    graph: ChannelGraph, levels: Levels, options: SupernetConfig, seed: int, steps_per_epoch: int
+) -> float:
+    """What the arms of a step cost on average, in passes of the full network."""
+    steps = min(COST_STEPS, steps_per_epoch * options.length)
+    drawn = (draw_arms(levels, options.arms, seed, step) for step in range(steps))
+    return float(np.mean([arms_cost(graph, arms) for arms in drawn]))
+
+
+def _seen(init: str, own_weights: str, images: Images) -> str:
+    """What is said where the first weights may have been trained on the held-out images; else ""."""
+    kept_apart = images.data.holdout_fingerprint is not None
+    return "" if kept_apart or init == "scratch" or own_weights == FRESH else SEEN
 
 
 STAGE = Stage(

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.preflight import check_uniform
+from autoslim.stages.preflight import refuse_uniform
+from autoslim.stages.recipe import network_key, recipe_needs
 from autoslim.stages.record import Need, Piece, Run, Stage
-from autoslim.stages.retrain import check_teacher, network_pieces, run_retrain
+from autoslim.stages.retrain import network_pieces, refuse_teacher, run_retrain
 from autoslim.stages.store import NETWORK_FIELDS
-from autoslim.stages.wanted import network_key, recipe_needs, uniform
+from autoslim.stages.wanted import uniform
 
 
 def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
-    yield from network_pieces(stage, run.experiment, uniform(run.experiment))
+    yield from network_pieces(stage, run, uniform(run.experiment))
 
 
 def _needs(experiment: Experiment) -> Iterator[Need]:
@@ -21,8 +22,8 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    check_teacher(experiment)
-    check_uniform(experiment, stages)
+    refuse_teacher(experiment.retrain.teacher, experiment.given)
+    refuse_uniform(experiment.config.slim, experiment.budget, experiment.levels)
 
 
 STAGE = Stage(

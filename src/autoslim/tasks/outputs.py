@@ -53,6 +53,11 @@ class Outputs:
         """Of the main output."""
         return self.first.metric
 
+    @property
+    def classifies(self) -> bool:
+        """Whether a network answers with one class for each image: accuracies are compared with chance."""
+        return self.tasks == TASKS["classification"]
+
 
 AnyTask = Task | Outputs | Objective | str
 

@@ -1,0 +1,136 @@
+"""How small networks are trained: what they start and learn from, and the folders that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from autoslim.graph import ChannelGraph
+from autoslim.schema import RetrainConfig
+from autoslim.stages import baseline, supernet
+from autoslim.stages.builder import Builder
+from autoslim.stages.experiment import Experiment
+from autoslim.stages.network import Network, distinct
+from autoslim.stages.record import Need
+from autoslim.stages.store import StageFolder, stage_hash
+from autoslim.stages.weights import load_weights
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the small networks of a run are trained."""
+
+    root: Path  # of the stages' folders
+    plan: ChannelGraph  # whose groups their widths are of
+    options: RetrainConfig
+    read: dict[str, StageFolder]  # stage -> folder of what it reads: "supernet", "baseline"
+    common: dict[str, Any]  # what every stage that trains depends on
+
+    # -- folders -------------------------------------------------------------------------------------
+
+    def key(self, joint: bool) -> dict[str, Any]:
+        """What a training depends on, other than the channels; `joint`: of several networks as one."""
+        own = self.options.affecting_result()
+        if not joint:
+            del own["joint"], own["distill"]
+        read = {stage: stage_hash(folder.key) for stage, folder in self.read.items()}
+        return {**self.common, "retrain": own, "supernet": None, "baseline": None, **read}
+
+    def network_key(self, widths: np.ndarray, joint: StageFolder | None = None) -> dict[str, Any]:
+        """What the network at `widths` int32 [G] depends on, trained alone or as a part of a joint one."""
+        key = {**self.key(joint is not None), "channels": self.plan.channels(widths)}
+        if joint is not None:
+            key["joint"] = stage_hash(joint.key)
+        return key
+
+    def joint_key(self, widths: Sequence[np.ndarray]) -> dict[str, Any]:
+        """What the joint training of the networks at these widths depends on."""
+        return {**self.key(True), "channels": [self.plan.channels(one) for one in widths]}
+
+    def network_folder(self, stage: str, widths: np.ndarray, joint: StageFolder | None = None) -> StageFolder:
+        """The folder in which the network at `widths` is trained.
+
+        Args:
+            stage: "retrain" or "uniform".
+            widths: int32 [G].
+            joint: the folder of the joint training that this network is a part of.
+        """
+        return StageFolder(self.root, stage, self.network_key(widths, joint))
+
+    def joint_folder(self, networks: Sequence[Network]) -> StageFolder | None:
+        """The folder in which the networks are trained as one; None where each is trained alone."""
+        widths = [network.known_widths for network in distinct(networks)]
+        if not (self.options.joint and widths):
+            return None
+        return StageFolder(self.root, "joint", self.joint_key(widths))
+
+    def with_folders(self, networks: Sequence[Network]) -> list[Network]:
+        """The networks with the folder of each, all trained jointly or each alone."""
+        joint = self.joint_folder(networks)
+        found = []
+        for network in networks:
+            stage = "uniform" if network.kind == "uniform" else "retrain"
+            folder = self.network_folder(stage, network.known_widths, joint)
+            found.append(network._replace(folder=folder))
+        return found
+
+    # -- networks ------------------------------------------------------------------------------------
+
+    def full_model(self, builder: Builder) -> keras.Model:
+        """The full network with the weights that `retrain.init` names."""
+        model = builder.supernet()
+        return model if self.options.init == "scratch" else load_weights(model, self.read["supernet"])
+
+    def small_model(self, builder: Builder, widths: np.ndarray) -> keras.Model:
+        """The network at `widths` int32 [G] with the supernet's weights, or with fresh ones."""
+        graph = builder.graph(self.full_model(builder))
+        with builder.strategy.scope():
+            return graph.materialize(widths, weights=self.options.init == "supernet")
+
+    def teacher(self, builder: Builder) -> Callable[[Any], Any] | None:
+        """Images -> logits of the teacher that `retrain.teacher` names."""
+        which = self.options.teacher
+        if which in (None, "none"):
+            return None
+        if which == "given":
+            graph = ChannelGraph(builder.network())
+        else:
+            model = builder.supernet() if which == "supernet" else builder.network()
+            graph = ChannelGraph(load_weights(model, self.read[which]))
+        return lambda images: graph.run(images, batch_statistics=which == "supernet")
+
+
+def recipe_of(experiment: Experiment) -> Recipe:
+    """The recipe of a run."""
+    read = {need.stage.name: need.folder for need in recipe_needs(experiment, "")}
+    return Recipe(experiment.root, experiment.plan, experiment.retrain, read, experiment.common_key)
+
+
+def recipe_needs(experiment: Experiment, stage: str) -> Iterator[Need]:
+    """What the training of small networks, in a stage of this name, reads of other stages."""
+    r = experiment.retrain
+    if "supernet" in (r.init, r.teacher):
+        key = "init" if r.init == "supernet" else "teacher"
+        instead = "retrain.init=scratch" if key == "init" else "retrain.teacher=none"
+        why = f"{stage} with retrain.{key}=supernet ({instead} does without)"
+        yield Need(supernet.STAGE, supernet.STAGE.folder(experiment), why)
+    if r.teacher == "baseline":
+        why = f"{stage} with retrain.teacher=baseline"
+        yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=False)
+
+
+def network_key(
+    experiment: Experiment, widths: np.ndarray, joint: StageFolder | None = None
+) -> dict[str, Any]:
+    """What the network at `widths` int32 [G] depends on, trained alone or as a part of a joint training."""
+    return recipe_of(experiment).network_key(widths, joint)
+
+
+def joint_key(experiment: Experiment, widths: Sequence[np.ndarray]) -> dict[str, Any]:
+    """What the joint training of the networks at these widths depends on."""
+    return recipe_of(experiment).joint_key(widths)
