@@ -82,12 +82,15 @@ def test_a_graph_is_a_table_of_its_groups(graph):
     macs, params = 2 * 2 * 8 * 27 + 32 * 2, 27 * 8 + 8 + 32 * 2 + 2
     assert f"1 can be slimmed; {macs} FLOPs (multiply-accumulates), {params} parameters" in text
     assert text.count("<tr>") == 1 + len(graph.groups) and "<td>conv</td>" in text
+    lines = repr(graph).splitlines()
+    assert len(lines) == 2 + len(graph.groups)
+    assert lines[1].split() == ["group", "channels", "frozen", "layers"]
 
 
 def test_an_evaluation_is_a_row_of_figures():
     found = Evaluation(0.75, 0.5, np.array([1, 1, 1, 0], np.float32), TOP1)
     assert found.rows() == [{"top1": 0.75, "loss": 0.5, "images": 4}]
-    assert "0.75" in found._repr_html_() and len(repr(found)) < 200
+    assert "0.75" in found._repr_html_() and repr(found) == "top1  loss  images\n0.75   0.5       4"
 
 
 def test_frames(graph):

@@ -53,7 +53,7 @@ def test_targets_figures_and_the_model_stays_as_it_is(model, images, tmp_path):
     again = autoslim.slim(model, images, **call)
     assert again.rows() == result.rows()
     assert "the given network" in result.report() and "on 240 test images" in result.report()
-    assert result._repr_html_().count("<tr>") == 4
+    assert result._repr_html_().count("<tr>") == len(repr(result).splitlines()) == 4
     axes = result.plot()
     drawn = {float(x) for line in axes.lines for x in line.get_xdata()}
     assert {row["flops"] for row in result.rows()} <= drawn

@@ -1,4 +1,4 @@
-"""Rows of figures as a notebook shows them: a table in HTML, a DataFrame of pandas."""
+"""Rows of figures as people see them: a table in a terminal or a notebook, a DataFrame of pandas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas
 
 RIGHT = ' style="text-align:right"'
-MOST_ROWS = 24  # of a table in a notebook; the middle of a longer one is left out
+MOST_ROWS = 24  # of a table that is shown; the middle of a longer one is left out
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Collection[int] = (0,)) -> str:
@@ -33,17 +33,36 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Collect
     return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
-class Tabular:
-    """What is a table to a notebook and to pandas; a class of its own says which `rows`."""
+def text_table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Collection[int] = (0,)) -> str:
+    """A table in plain text; all but the columns of text are right-aligned.
 
-    columns: ClassVar[tuple[str, ...]] = ()  # those that a notebook shows; none named: all
+    >>> print(text_table(["network", "FLOPs"], [["mine", "12,345"]]))
+    network   FLOPs
+    mine     12,345
+    """
+    lines = [list(head), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = (
+        "  ".join(
+            cell.ljust(width) if place in text else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+    return "\n".join(line.rstrip() for line in shown)
+
+
+class Tabular:
+    """What is shown as a table, in a terminal too; a class of its own says which `rows`."""
+
+    columns: ClassVar[tuple[str, ...]] = ()  # those that are shown; none named: all
 
     def rows(self) -> list[dict[str, Any]]:
         """A dict for each row: column -> value."""
         raise NotImplementedError
 
     def caption(self) -> str:
-        """A sentence above the table in a notebook."""
+        """A sentence above the table."""
         return ""
 
     def to_frame(self) -> pandas.DataFrame:
@@ -61,7 +80,16 @@ class Tabular:
             ) from error
         return pandas.DataFrame(self.rows())
 
+    def __repr__(self) -> str:
+        table = text_table(*self._shown())
+        return f"{self.caption()}\n{table}" if self.caption() else table
+
     def _repr_html_(self) -> str:
+        above = f"<p>{html.escape(self.caption())}</p>" if self.caption() else ""
+        return above + html_table(*self._shown())
+
+    def _shown(self) -> tuple[list[str], list[list[str]], list[int]]:
+        """Head, cells, and places of the columns of text."""
         rows = self.rows()
         head = list(self.columns or (rows[0] if rows else ()))
         numbers = {name for name in head if all(isinstance(row[name], int | float) for row in rows)}
@@ -69,9 +97,7 @@ class Tabular:
         if len(cells) > MOST_ROWS:
             half = MOST_ROWS // 2
             cells = [*cells[:half], ["…"] * len(head), *cells[-half:]]
-        above = f"<p>{html.escape(self.caption())}</p>" if self.caption() else ""
-        text = [place for place, name in enumerate(head) if name not in numbers]
-        return above + html_table(head, cells, text)
+        return head, cells, [place for place, name in enumerate(head) if name not in numbers]
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ from autoslim.reporting.headline import headlines
 from autoslim.reporting.markdown_table import table
 from autoslim.reporting.network import NetworkResult, in_order, measure_of
 from autoslim.resources import RESOURCES, SUMMARY, Cost
-from autoslim.tabular import Tabular, html_table
+from autoslim.tabular import Tabular
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from autoslim.slimming.trajectory import Trajectory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Slimmed(Tabular):
     """Smaller versions of a network, and what they cost and reach."""
 
@@ -89,5 +89,5 @@ class Slimmed(Tabular):
 
         return plots.accuracy(self, self.trajectory.resource, figure)
 
-    def _repr_html_(self) -> str:
-        return html_table(*self._table())
+    def _shown(self) -> tuple[list[str], list[list[str]], list[int]]:
+        return *self._table(), [0]

@@ -81,7 +81,7 @@ class Final:
     chosen: int  # place of the best among them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trajectory(Tabular):
     """A greedy path from the full network down, and what it was measured on."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -19,13 +19,13 @@ from autoslim.tasks import AnyTask, Weighted, objective_of
 from autoslim.tasks.configured import given_task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation(Tabular):
     """What a network reaches on some images."""
 
     metric: float  # mean over the images
     loss: float  # mean over the images
-    values: np.ndarray = field(repr=False)  # float32 [N], the metric image by image
+    values: np.ndarray  # float32 [N], the metric image by image
     measure: Metric  # what the metric is
 
     def rows(self) -> list[dict[str, Any]]:
