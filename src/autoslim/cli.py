@@ -33,6 +33,7 @@ from autoslim.interruption import ignore_signals, interruptible
 from autoslim.kinds import kind_of
 from autoslim.messages import FAMILY, describe, one_line
 from autoslim.objective import objective
+from autoslim.reporting import terminal
 from autoslim.schema import Config
 from autoslim.startup import import_tensorflow
 from autoslim.storage import files_needed
@@ -77,6 +78,7 @@ KEYS = (
 """The keys that ``--help`` explains."""
 
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """Hydra's own sweeper, which makes nothing of what jobs return."""
 
 
@@ -155,6 +157,8 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
     record.write(folder)
     os.environ["MPLBACKEND"] = "agg"  # figures are files: no window, whatever is set
     sweep_dead_parts(Path(config.output))
+    if in_sweep and HydraConfig.get().launcher._target_ != _BASIC_LAUNCHER:
+        terminal.name_lines(record.name)
     import_tensorflow()  # seconds
     from autoslim.stages import run_stages
 

@@ -1,4 +1,4 @@
-"""Standard streams that outlive their reader: a run goes on where nobody reads what it says any more."""
+"""Text streams: standard ones that outlive their reader, and lines that begin with a name."""
 
 from __future__ import annotations
 
@@ -54,3 +54,25 @@ def keep_streams() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
             setattr(sys, name, _Lasting(stream))
+
+
+class NamedLines:
+    """A text stream whose every line begins with a name; lines are written whole."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream, self._name, self._rest = stream, name, ""
+
+    def write(self, text: str) -> int:
+        """Write the lines that are complete; what is left waits for its end."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        if lines:
+            self._stream.write("".join(f"{self._name} | {line}\n" if line else "\n" for line in lines))
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """No: bars of several processes would overwrite each other."""
+        return False

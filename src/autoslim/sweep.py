@@ -45,6 +45,11 @@ class Job:
     rows: list[dict[str, Any]] = field(default_factory=list)  # one per network: `NetworkResult.row`
     folders: dict[str, str] = field(default_factory=dict)  # stage name -> its folder
 
+    @property
+    def name(self) -> str:
+        """Its number and what was asked, as messages and lines name it."""
+        return f"job {self.number} ({' '.join(self.overrides) or 'no overrides'})"
+
     def write(self, folder: Path) -> None:
         """Put the record into ``folder``, as ``job.json``, whole or not at all."""
         write_whole(folder / "job.json", json.dumps(dataclasses.asdict(self), indent=1, default=str) + "\n")
@@ -188,10 +193,7 @@ def failure_lines(summary: Summary) -> list[str]:
     if not summary.failed:
         return []
     lines = [f"{len(summary.failed)} of {len(summary.jobs)} jobs are not done:"]
-    return lines + [
-        f"job {job.number} ({' '.join(job.overrides) or 'no overrides'}): {job.error}"
-        for job in summary.failed
-    ]
+    return lines + [f"{job.name}: {job.error}" for job in summary.failed]
 
 
 def _csv(summary: Summary) -> str:

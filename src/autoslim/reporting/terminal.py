@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -29,6 +29,7 @@ from rich.text import Text
 from autoslim.reporting import units
 from autoslim.reporting.network import NetworkResult, in_order, measure_of
 from autoslim.resources import COUNTED, RESOURCES, Cost
+from autoslim.streams import NamedLines
 
 log = logging.getLogger("autoslim")
 
@@ -46,6 +47,11 @@ def _console() -> Console:
 
 
 console = _console()
+
+
+def name_lines(name: str) -> None:
+    """Begin every line with a name from here on: for jobs that run side by side. Progress is in lines."""
+    console.file = cast("TextIO", NamedLines(sys.stdout, name))
 
 
 def heading(stage: str, detail: str = "") -> None:
