@@ -19,6 +19,7 @@ from autoslim.stages.pipeline import run_stages
 
 SETTINGS = {
     **TINY,
+    "dataset.train_images": "null",
     "dataset": "image_folder",
     "dataset.name": "animals/small",
     "dataset.shape": [12, 12, 3],

@@ -103,7 +103,8 @@ def test_a_sequential_file(tmp_path):
         "arch.path": path,
         "output": tmp_path,
     }
-    keys = {**SHORT, **where, "arch.name": "own", "arch.trained": "false", "stages": "[uniform]"}
+    keys = {**SHORT, **where, "arch.name": "own", "arch.trained": "false", "retrain.init": "scratch"}
+    keys["stages"] = "[uniform]"
     outcome = run_stages(compose(keys))
     small = keras.saving.load_model(Path(outcome.folders["uniform 0.6"]) / "model.keras")
     assert small.count_params() < 0.9 * model.count_params()
