@@ -34,11 +34,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from campaign_inputs import INPUTS, Input, make_files
-from campaign_runs import NOBODY, RUN, Command, Ended, bits, import_all, shim, unlike
+from campaign_runs import RUN, Command, Ended, bits, unlike
 
 from autoslim.cli import versions
 from autoslim.errors import AutoslimError
@@ -109,15 +110,18 @@ class Campaign:
         self.work, self.seed = work, seed
         self.random = random.Random(seed)
         self.whole = work / "whole"
-        self.stalls = 0  # copies of a process with threads that came to a halt
+        self.shim = compiled_shim(work)
 
     def prepare(self) -> None:
         """Run once without a fault, counting what is done to files."""
-        start = time.monotonic()
         counted = self.work / "count"
-        count = lambda: counted.write_text(str(shim().campaign_count()))  # noqa: E731
-        command = [f"output={self.fresh('whole')}", *RUN]
-        done = Command(command, self.work, ("", -1, self.whole), at_end=count).ended()
+        output, start = self.fresh("whole"), time.monotonic()
+        count = {"CAMPAIGN_COUNT": str(counted)}
+        command = self._command([f"output={output}", *RUN], fault=("", -1, output), environment=count)
+        while not any(output.glob("*-*/*")) and not command.wait(0.05):  # of its first stage
+            pass
+        self.begins = time.monotonic() - start
+        done = command.ended()
         assert done.status == 0, done
         self.seconds, self.operations = time.monotonic() - start, int(counted.read_text())
         self.bits = bits(self.whole)
@@ -128,9 +132,16 @@ class Campaign:
         shutil.rmtree(folder, ignore_errors=True)
         return folder
 
+    def _command(self, arguments: Sequence[str], **how: Any) -> Command:
+        return Command(arguments, how.pop("place", self.work), self.shim, **how)
+
     def start(self, output: Path, fault: tuple[str, int, Path] | None = None) -> Command:
         """The run, from where it stopped."""
-        return Command([f"output={output}", *RUN], self.work, fault)
+        return self._command([f"output={output}", *RUN], fault=fault)
+
+    def _moment(self) -> float:
+        """Seconds after the start of a run at which a fault meets it: never before it writes anything."""
+        return self.random.uniform(self.begins, self.begins + SHARE * (self.seconds - self.begins))
 
     def try_one(self, case: Case) -> Verdict:
         """One case, the same whatever was tried before it."""
@@ -142,17 +153,8 @@ class Campaign:
         return self.run(case.kind, case.faults)
 
     def life(self, output: Path, fault: tuple[str, int, Path] | None = None) -> Ended:
-        """The run from where it stopped to its end.
-
-        A copy may inherit a lock that a thread of this process held, and halt: then it is begun once more.
-        """
-        done = self.start(output, fault).ended()
-        if done.status is None:
-            self.stalls += 1
-            where = done.err.rpartition("Current thread")[2].splitlines()[:12]
-            print("a copy came to a halt, and is begun again:", *where, sep="\n", flush=True)
-            done = self.start(output, fault).ended()
-        return done
+        """The run from where it stopped to its end."""
+        return self.start(output, fault).ended()
 
     # -- runs that meet faults -------------------------------------------------------------------------
 
@@ -171,7 +173,7 @@ class Campaign:
 
     def kills(self, output: Path) -> tuple[str, str]:
         """At a random moment."""
-        after = self.random.uniform(0.02, SHARE) * self.seconds
+        after = self._moment()
         command = self.start(output)
         if not command.wait(after):
             command.send(signal.SIGKILL)
@@ -180,7 +182,7 @@ class Campaign:
 
     def signals(self, output: Path) -> tuple[str, str]:
         """One or more, shortly after each other."""
-        after = self.random.uniform(0.02, SHARE) * self.seconds
+        after = self._moment()
         sent = [self.random.choice((signal.SIGINT, signal.SIGTERM)) for _ in range(self.random.randint(1, 3))]
         command = self.start(output)
         for number in sent:
@@ -221,7 +223,7 @@ class Campaign:
 
     def pairs(self, output: Path) -> tuple[str, str]:
         """Two processes."""
-        after = self.random.uniform(0, SHARE) * self.seconds
+        after = self._moment() - self.begins
         first = self.start(output)
         first.wait(after)
         second = self.start(output)
@@ -256,10 +258,8 @@ class Campaign:
 
     def input(self, given: Input) -> Verdict:
         """A command that must end by itself: with one line where it is refused."""
-        user = NOBODY if given.unprivileged else None
-        place = self.work / "inputs"
-        environment = lambda: os.environ.update(given.environment)  # noqa: E731
-        done = Command(given.arguments, place, user=user, before=environment).ended()
+        how = {"unprivileged": given.unprivileged, "environment": given.environment}
+        done = self._command(given.arguments, place=self.work / "inputs", **how).ended()
         lines = done.err.strip().splitlines()
         if lines and lines[0].startswith("usage: "):  # argparse's, before its message
             lines = lines[-1:]
@@ -296,15 +296,12 @@ def summary(kept: Kept) -> str:
     return table(["fault", "injected", "runs or inputs", "held", "fell", "seconds each"], rows)
 
 
-def with_shim(work: Path) -> None:
-    """Compile what injects faults, and begin anew with it loaded."""
+def compiled_shim(work: Path) -> Path:
+    """Compile what injects faults."""
     library = work / "shim.so"
-    if os.environ.get("LD_PRELOAD") == str(library):
-        return
     source = Path(__file__).with_name("campaign_shim.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-    os.environ["LD_PRELOAD"] = str(library)
-    os.execv(sys.executable, [sys.executable, *sys.argv])
+    return library
 
 
 def main() -> None:
@@ -322,8 +319,6 @@ def main() -> None:
     asked = parser.parse_args()
     asked.work = asked.work.absolute()
     asked.work.mkdir(parents=True, exist_ok=True)
-    with_shim(asked.work)
-    import_all()
     kept = Kept(asked.work / "cases.jsonl", asked.seed)
     try:
         _try_all(asked, kept)

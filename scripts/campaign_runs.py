@@ -1,24 +1,19 @@
-"""Runs of autoslim that begin where the libraries are imported, as copies (forks) of one process; their bits.
-
-Importing TensorFlow takes longer than a small run does. Nothing is written before that: no fault is missed.
-"""
+"""Runs of autoslim, each a process of its own, and the bits that they leave."""
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import faulthandler
+import contextlib
 import hashlib
 import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -72,84 +67,64 @@ class Ended(NamedTuple):
         return "Traceback" in self.out + self.err
 
 
-def import_all() -> None:
-    """Import all that a run imports, without starting TensorFlow: the copies begin there."""
+def _as_nobody() -> None:
+    """The command line as a user that owns nothing; what that user may not read is imported before."""
     startup.import_tensorflow()
     for name in STAGES:
         importlib.import_module(f"autoslim.stages.{name}")
     for name in ("matplotlib.pyplot", "sklearn.datasets", "sklearn.model_selection", "hydra", "PIL.Image"):
         importlib.import_module(name)
+    if os.geteuid() == 0:
+        os.setuid(NOBODY)
+    cli.main()
 
 
 class Command:
-    """A command that runs in a copy of this process.
+    """A command in a process of its own.
 
     Args:
         arguments: of ``python -m autoslim``.
         place: its working folder, where what it says is kept.
+        shim: the library that injects faults.
         fault: injected into what it does to files: (fault, at which operation, below which folder).
-        user: that it runs as, where this process may choose; None: this one's.
-        before, at_end: called in the copy, first and last.
+        unprivileged: run it as a user that owns nothing, where this process may choose.
+        environment: what is added to it.
     """
 
     def __init__(
         self,
         arguments: Sequence[str],
         place: Path,
+        shim: Path | None = None,
         fault: tuple[str, int, Path] | None = None,
-        user: int | None = None,
-        before: Callable[[], Any] = lambda: None,
-        at_end: Callable[[], Any] = lambda: None,
+        unprivileged: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         number = time.monotonic_ns()
         self._said = [place / f".{number}.{name}" for name in ("out", "err")]
-        streams = [os.open(path, os.O_CREAT | os.O_WRONLY, 0o666) for path in self._said]
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._run(arguments, place, streams, fault, user, before, at_end)
-        for stream in streams:
-            os.close(stream)
-        self.begun = time.monotonic()
-
-    def _run(self, arguments, place, streams, fault, user, before, at_end) -> None:  # type: ignore[no-untyped-def]
-        """The copy: it never returns."""
-        status = 1
-        try:
-            for number, stream in enumerate(streams, start=1):
-                os.dup2(stream, number)
-            os.chdir(place)
-            if user is not None and os.geteuid() == 0:
-                os.setuid(user)
-            before()
-            sys.argv = ["autoslim", *arguments]
-            faulthandler.register(signal.SIGUSR1, streams[1])  # where an endless one is
-            if fault is not None:
-                shim().campaign_set(fault[0].encode(), ctypes.c_long(fault[1]), str(fault[2]).encode())
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            atexit._run_exitfuncs()
-            at_end()
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            os._exit(status)
+        paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        settings = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONFAULTHANDLER": "1", **(environment or {})}
+        if fault is not None:
+            settings |= {"LD_PRELOAD": str(shim), "CAMPAIGN_FAULT": fault[0], "CAMPAIGN_AT": str(fault[1])}
+            settings["CAMPAIGN_BELOW"] = str(fault[2])
+        start = (
+            ["-c", "import campaign_runs; campaign_runs._as_nobody()"] if unprivileged else ["-m", "autoslim"]
+        )
+        with open(self._said[0], "w") as out, open(self._said[1], "w") as err:
+            self._process = subprocess.Popen(
+                [sys.executable, *start, *arguments],
+                cwd=place,
+                env={**os.environ, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
 
     def wait(self, seconds: float = LIMIT) -> bool:
         """Wait until it ends, at most that long; whether it has."""
-        if hasattr(self, "_status"):
-            return True
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self._status: int | None = os.waitstatus_to_exitcode(status)
-                return True
-            time.sleep(0.01)
-        return False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
 
     def _wait_for_the_end(self) -> bool:
         """Wait until it ends, or is endless; whether it has ended."""
@@ -166,32 +141,30 @@ class Command:
     def _arithmetic(self) -> float:
         """Seconds of the processor that it took so far."""
         try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return float(time.monotonic())
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def send(self, number: int) -> None:
         """Send it a signal."""
-        os.kill(self.pid, number)
+        self._process.send_signal(number)
 
     def ended(self) -> Ended:
-        """How it ended; an endless one is killed."""
-        if not hasattr(self, "_status") and not self._wait_for_the_end():
-            self.send(signal.SIGUSR1)
-            time.sleep(0.5)
-            self.send(signal.SIGKILL)
-            self.wait()
-            self._status = None
+        """How it ended; an endless one says where it is, and is killed."""
+        status = self._process.returncode
+        if status is None:
+            ends = self._wait_for_the_end()
+            if not ends:
+                self.send(signal.SIGABRT)  # Python's fault handler prints where each thread stands
+                if not self.wait(5.0):
+                    self.send(signal.SIGKILL)
+                self.wait()
+            status = self._process.returncode if ends else None
         said = [path.read_text(errors="replace") for path in self._said]
         for path in self._said:
             path.unlink()
-        return Ended(self._status, *said)
-
-
-def shim() -> Any:
-    """The library that injects faults, which this process was started with."""
-    return ctypes.CDLL(os.environ["LD_PRELOAD"])
+        return Ended(status, *said)
 
 
 def bits(output: Path) -> dict[str, str]:

@@ -1,8 +1,9 @@
 /* Counts what a process does to files below a folder, and lets one of these operations fail.
  *
- * campaign_set(fault, at, below) arms it: "kill" (SIGKILL before the operation), "torn" (half of it is done, then
- * SIGKILL), "full" (ENOSPC, from then on), "broken" (EIO, once), "readonly" (EROFS, from then on) or "" (count only).
- * campaign_count() says how many there were. Loaded with LD_PRELOAD, so what C and C++ libraries do counts too. */
+ * The environment says which: CAMPAIGN_BELOW names the folder, CAMPAIGN_AT the operation, CAMPAIGN_FAULT what befalls
+ * it: "kill" (SIGKILL before it), "torn" (half of it is done, then SIGKILL), "full" (ENOSPC, from then on), "broken"
+ * (EIO, once), "readonly" (EROFS, from then on) or "" (count only). At the end the number of operations is written
+ * into the file CAMPAIGN_COUNT. Loaded with LD_PRELOAD, so what C and C++ libraries do counts too. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,14 +27,22 @@ static char below[PATH_MAX], fault[16];
 #define FAIL(path) do { int e = fails(path); if (e > 0) { errno = e; return -1; } if (e < 0) die(); } while (0)
 #define WITHIN(fd) char buffer[PATH_MAX]; const char *path = fd > 2 && *below ? path_of(fd, buffer) : NULL
 
-void campaign_set(const char *what, long when, const char *where) {
+__attribute__((constructor)) static void arm(void) {
+    const char *what = getenv("CAMPAIGN_FAULT"), *when = getenv("CAMPAIGN_AT"), *where = getenv("CAMPAIGN_BELOW");
+    if (!what || !when || !where) return;
     snprintf(fault, sizeof fault, "%s", what);
     snprintf(below, sizeof below, "%s", where);
-    at = when;
-    atomic_store(&count, 0);
+    at = atol(when);
 }
 
-long campaign_count(void) { return atomic_load(&count); }
+__attribute__((destructor)) static void tell(void) {
+    const char *name = getenv("CAMPAIGN_COUNT");
+    *below = 0;
+    FILE *file = name ? fopen(name, "w") : NULL;
+    if (!file) return;
+    fprintf(file, "%ld", atomic_load(&count));
+    fclose(file);
+}
 
 static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 
