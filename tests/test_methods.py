@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from runs import SMALL
+from runs import TINY
 
 from autoslim import sweep
 from autoslim.config import compose
@@ -19,7 +19,7 @@ from autoslim.slimming.trajectory import Point, Trajectory
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.scored import ScoreFile
 
-SETTINGS = {**SMALL, "slim.levels": 3, "slim.passes": 8}
+SETTINGS = {**TINY, "slim.levels": 3, "slim.passes": 8}
 METHODS = ("greedy", "random", "sensitivity", "uniform")
 
 
@@ -154,7 +154,7 @@ def test_a_damaged_rival_is_left_out(
     outcomes: dict[str, Outcome], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = Path(shutil.copytree(Path(outcomes["greedy"].folders["search"]).parents[1], tmp_path / "copy"))
-    folder = output / "small-digits" / Path(outcomes["random"].folders["search"]).name
+    folder = output / "resnet8-digits" / Path(outcomes["random"].folders["search"]).name
     (folder / "trajectory.json").write_text("{}")
     text = report(run(output, "greedy"))
     assert "random 0.5" not in text and "sensitivity 0.5" in text

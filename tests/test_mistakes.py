@@ -79,7 +79,13 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("args", "message"), MISTAKES, ids=[args[-1] for args, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        pytest.param(args, message, id=args[-1], marks=pytest.mark.long if place % 2 else ())
+        for place, (args, message) in enumerate(MISTAKES)
+    ],
+)
 def test_a_mistake_gets_one_line(tmp_path: Path, args: list[str], message: str) -> None:
     (tmp_path / "wrong.yaml").write_text("stem: 4\n")
     done = call(tmp_path, *args)
