@@ -109,8 +109,8 @@ def on_paper(monkeypatch: pytest.MonkeyPatch, graph: ChannelGraph) -> None:
         ("resnet20", 1437),
         pytest.param("resnet56", 50_000, marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", 1437, marks=pytest.mark.slow),
-        pytest.param("mobilenet_v2", 50_000, marks=pytest.mark.slow),
-        pytest.param("wresnet40_4", 50_000, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", 50_000, marks=pytest.mark.long),
+        pytest.param("wresnet40_4", 50_000, marks=pytest.mark.long),
     ],
 )
 def test_economy_costs_less_than_one_baseline_training(
