@@ -330,6 +330,7 @@ def test_sweep_goes_on_and_says_what_failed(place: Path) -> None:
     check_summary(sweep_folder(place))
 
 
+@pytest.mark.long
 def test_sweep_over_other_settings_keeps_them_apart(place: Path) -> None:
     done = call(place, "--multirun", "slim.levels=4,8", "train.batch_size=64", "seed=0,14")
     assert done.returncode == 2

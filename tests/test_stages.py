@@ -450,9 +450,9 @@ def test_damaged_weights(copy: Path, share: float | None) -> None:
     "stage, name",
     [
         ("retrain", "model.keras"),
-        ("retrain", "channels.yaml"),
+        pytest.param("retrain", "channels.yaml", marks=pytest.mark.long),
         ("supernet", "full.weights.h5"),
-        ("search", "trajectory.csv"),
+        pytest.param("search", "trajectory.csv", marks=pytest.mark.long),
     ],
 )
 def test_what_is_damaged_is_made_again_from_what_is_whole(
@@ -498,7 +498,7 @@ def test_a_damaged_list_of_checkpoints(copy: Path) -> None:
     run(copy, stages="[baseline]")  # the checkpoints themselves are found without it
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_checkpoint_of_another_network(copy: Path, tmp_path: Path) -> None:
     run(tmp_path / "other", arch__width=12, stages="[baseline]")
     place = unfinished(copy, "baseline")

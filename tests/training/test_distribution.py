@@ -183,7 +183,7 @@ def test_the_first_worker_reports_and_exports_while_the_other_one_waits(tmp_path
     assert len(list(tmp_path.glob("resnet8-digits/*/export.md"))) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_interrupted_in_mid_epoch_has_the_same_bits():
     """With shifts, mirroring, mixed images, dropout, an average of the weights, and clipping."""
     found = run("resuming.py")

@@ -221,6 +221,7 @@ def test_evaluations_are_drawn(tmp_path):
 # -- XLA ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_xla_is_decided_once(tmp_path, monkeypatch, caplog):
     """Measured without moving anything; kept in the checkpoint, so that a resumed training has its bits."""
     caplog.set_level("INFO")
