@@ -74,7 +74,10 @@ class Kept:
         self.path, self.seed = path, seed
         self.verdicts: dict[tuple[int, str, int], Verdict] = {}  # (seed, kind, number) -> the last one
         self.seconds: dict[str, list[float]] = {}  # kind -> seconds of its cases
-        for line in path.read_text().splitlines() if path.exists() else ():
+        kept = path.read_text() if path.exists() else ""
+        if kept and not kept.endswith("\n"):  # its last line was cut off
+            path.write_text(kept[: kept.rfind("\n") + 1])
+        for line in kept.splitlines()[: kept.count("\n")]:
             self._take(json.loads(line))
 
     def _take(self, item: dict[str, Any]) -> None:
@@ -96,10 +99,11 @@ class Kept:
         self._take(item)
 
     def by_kind(self) -> dict[str, list[Verdict]]:
-        """Kind -> all its verdicts."""
+        """Kind -> all its verdicts for this seed."""
         found: dict[str, list[Verdict]] = {}
-        for (_, kind, _), verdict in sorted(self.verdicts.items(), key=lambda pair: pair[0]):
-            found.setdefault(kind, []).append(verdict)
+        for (seed, kind, _), verdict in sorted(self.verdicts.items(), key=lambda pair: pair[0]):
+            if seed == self.seed:
+                found.setdefault(kind, []).append(verdict)
         return found
 
 
@@ -214,7 +218,8 @@ class Campaign:
     def _refused(self, fault: str, output: Path) -> tuple[str, str]:
         at = self._operation()
         done = self.life(output, (fault, at, output))
-        message = done.status == 2 and done.err.strip().splitlines()[-1:][0].startswith("autoslim: error: ")
+        last = "".join(done.err.strip().splitlines()[-1:])
+        message = done.status == 2 and last.startswith("autoslim: error: ")
         good = (done.status == 0 or message) and not done.traceback
         return f"at operation {at}", "" if good else done.said
 

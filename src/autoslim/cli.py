@@ -29,7 +29,7 @@ from autoslim import __version__, sweep
 from autoslim.config import documentation, validate
 from autoslim.errors import AutoslimError
 from autoslim.interruption import STATUS as INTERRUPTED
-from autoslim.interruption import ignore_signals, interruptible
+from autoslim.interruption import exit_at_signals, interruptible
 from autoslim.kinds import kind_of
 from autoslim.messages import FAMILY, describe, one_line
 from autoslim.objective import objective
@@ -351,7 +351,9 @@ def main() -> None:
             status = _main()
     except KeyboardInterrupt:  # late, while the run was ending
         status = INTERRUPTED
-    ignore_signals()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    exit_at_signals(status)
     sys.exit(status)
 
 

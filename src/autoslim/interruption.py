@@ -4,7 +4,7 @@ The first signal interrupts, or within `deferred_interruption` asks for the end 
 checkpoint can be written first. The second one interrupts at once, and the third ends the process: what is on
 disk is whole at every moment. An interruption that Python discards, in a destructor, is raised again. Before
 the run begins, while modules are imported, a signal ends the process; after it, while Python puts its things
-away, signals are ignored.
+away, it ends the process with the status that the run had.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def end_at_signals() -> None:
     _set(_end)
 
 
-def ignore_signals() -> None:
-    """From here on the process ends by itself."""
-    _set(signal.SIG_IGN)
+def exit_at_signals(status: int) -> None:
+    """From here on the process ends by itself; at a signal it ends at once, with the same status."""
+    _set(lambda *_: os._exit(status))
 
 
 def _set(handler: Any) -> None:

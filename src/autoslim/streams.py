@@ -61,6 +61,7 @@ class NamedLines:
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name, self._rest = stream, name, ""
+        self.encoding = stream.encoding  # by which rich chooses how tables are ruled
 
     def write(self, text: str) -> int:
         """Write the lines that are complete; what is left waits for its end."""

@@ -25,7 +25,7 @@ def memory_bytes() -> int:
 
 
 def refuse_beyond_memory(parameters: float, asked: str) -> None:
-    """Refuse a network of so many parameters where training could not hold them.
+    """Refuse a network of this many parameters where training could not hold them.
 
     Args:
         parameters: how many, about.
@@ -57,13 +57,16 @@ def refuse_too_wide(target: str, shape: Any, classes: Any, classifies: bool, arg
             continue
         known = inspect.signature(function_at(target, "arch._target_", "a model")).parameters
         usual = known[name].default if name in known else None
-        if not isinstance(usual, int | float) or value <= FAR * usual:
+        if not isinstance(usual, int | float) or not 0 < FAR * usual < value:
             continue
         kind, counts = type(usual), []
         narrow = [kind(usual * ratio) for ratio in (1, 2, 3)]
-        for width in narrow:
-            model = build(target, shape, classes, classifies, **{**args, name: width})
-            counts.append(model.count_params())
-            keras.utils.clear_session()
+        try:
+            for width in narrow:
+                model = build(target, shape, classes, classifies, **{**args, name: width})
+                counts.append(model.count_params())
+                keras.utils.clear_session()
+        except AutoslimError:  # a function that does not take every width: nothing is known
+            continue
         parameters = float(np.polyval(np.polyfit(narrow, counts, 2), value))
         refuse_beyond_memory(parameters, f"arch.{name}={value:g}")

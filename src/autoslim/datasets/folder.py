@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 TEST_NAMES = ("val", "validation", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 OTHER_SUFFIXES = (".txt", ".csv", ".json", ".xml", ".md", ".yaml", ".html", ".db", ".ini", ".py")
-"""Files that stand beside images, and are left out without a word."""
+"""Files that lie with images, and are left out without a word."""
 KINDS = f"({', '.join(SUFFIXES)})"
 LAYOUT = f"expected train/<class>/* {KINDS} and val/<class>/* (or test/<class>/*)"
 

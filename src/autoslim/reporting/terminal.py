@@ -33,7 +33,7 @@ from autoslim.streams import NamedLines
 
 log = logging.getLogger("autoslim")
 
-LINE_SECONDS = 10.0  # at most one progress line in so much time
+LINE_SECONDS = 10.0  # between two lines of progress, at least
 SHORT_SECONDS = 5.0  # what takes less leaves no line
 CELL_SECONDS = 0.5  # between two drawings of a notebook's bar
 WINDOW_SECONDS = 60.0  # the rate is measured over this many of the last seconds
@@ -134,6 +134,11 @@ class TerminalHandler(logging.Handler):
             console.print(Text(self.format(record), style=style), soft_wrap=True)
         except Exception:
             self.handleError(record)
+
+
+def line(text: str) -> None:
+    """Print a line, whole."""
+    console.print(Text(text), soft_wrap=True)
 
 
 def where(paths: Mapping[str, Any]) -> None:

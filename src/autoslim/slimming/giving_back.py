@@ -117,6 +117,8 @@ def budget_use(
             alone = not budget.within(wider[fit], target).any()
             left = bound < full
             reason = f"every wider level goes over {' or '.join(over)}" if alone else otherwise
+        elif groups and not np.isfinite(worth):  # no wider level costs any of it
+            reason = otherwise
         found.append(Use(name, used / full, min(bound / full, 1.0), left, reason))
     return found
 

@@ -109,12 +109,15 @@ class LatencyTable:
             )
 
     def _take(self, found: list[Measurement], refined: list[float]) -> None:
-        """Take over what agrees; what was noisy is measured again, everything where the full network was."""
-        noisy = [m for m in found if not m.settled]
+        """Take over what agrees; what was noisy is measured again, everything where the full network was.
+
+        A network that a search chose is kept: it is not measured again where the search is done.
+        """
+        noisy = [m for m in found if not (m.settled or m.chosen)] if found[0].settled else found
         if noisy:
             log.info("latency: %d of %d measurements were noisy: they are made again", len(noisy), len(found))
         if found[0].settled:
-            self.measurements = [m for m in found if m.settled]
+            self.measurements = [m for m in found if m.settled or m.chosen]
             self.refined = [target for target in refined if target not in {m.near for m in noisy}]
 
     def lacking(

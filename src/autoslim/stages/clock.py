@@ -82,7 +82,7 @@ def hardware() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What the last bits of results depend on, beside the configuration: JSON-able."""
+    """What the last bits of results depend on, besides the configuration: JSON-able."""
     threading_of = tf.config.threading
     return {
         "processor": processor(),

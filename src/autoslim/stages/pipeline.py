@@ -11,7 +11,7 @@ import tensorflow as tf
 from autoslim.datasets.verify import lost_images_reported
 from autoslim.kinds import kind_of
 from autoslim.reporting.headline import headlines
-from autoslim.reporting.terminal import heading, last_lines, results_table, show, where
+from autoslim.reporting.terminal import heading, last_lines, line, results_table, show, where
 from autoslim.schema import Config
 from autoslim.stages.bill import bill
 from autoslim.stages.experiment import Experiment
@@ -84,6 +84,6 @@ def _finish(run: Runner) -> Outcome:
         images = run.trained[0].result["test_images"]
         head = headlines(results, full, images, s.resource, kind_of(s.method))
     where(folders)
-    print(f"curves: tensorboard --logdir {experiment.config.output}")
+    line(f"curves: tensorboard --logdir {experiment.config.output}")
     last_lines(labelled_warnings(run.finished), head)
     return Outcome([result.row(full) for result in results], folders)

@@ -11,11 +11,7 @@ import tensorflow as tf
 from autoslim.datasets import Dataset
 from autoslim.datasets.labels import count, in_memory, taken
 from autoslim.graph import ChannelGraph
-from autoslim.schema import SlimConfig
 from autoslim.scoring import unweighted
-from autoslim.slimming.budget import Budget
-from autoslim.slimming.levels import Levels
-from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.record import Stage
 from autoslim.tasks import Objective, objective_of
@@ -91,9 +87,3 @@ def check_reachable(experiment: Experiment, stages: Sequence[str]) -> None:
     s = experiment.config.slim
     if s.channels is None and s.method != "uniform":  # which is not bound to the levels
         experiment.budget.refuse_unreachable(experiment.levels.smallest, min(s.targets))
-
-
-def refuse_uniform(options: SlimConfig, budget: Budget, levels: Levels) -> None:
-    """Refuse targets that no network of one ratio meets."""
-    if options.channels is None:
-        uniform_widths(budget, levels, min(options.targets))

@@ -25,6 +25,7 @@ from autoslim.slimming.budget import Budget
 from autoslim.slimming.giving_back import budget_use
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.points import Score, Widths
+from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.scorer import Scorer
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
@@ -33,7 +34,7 @@ from autoslim.stages.experiment import Experiment
 from autoslim.stages.finalists import EPOCHS, run_candidate, with_finals
 from autoslim.stages.latency import over_budget
 from autoslim.stages.macs import billed
-from autoslim.stages.preflight import check_reachable, refuse_uniform
+from autoslim.stages.preflight import check_reachable
 from autoslim.stages.recipe import recipe_needs, recipe_of
 from autoslim.stages.record import Need, Stage
 from autoslim.stages.scored import ScoreFile
@@ -307,8 +308,9 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    if experiment.config.slim.method == "uniform":
-        refuse_uniform(experiment.config.slim, experiment.budget, experiment.levels)
+    s = experiment.config.slim
+    if s.method == "uniform" and s.channels is None:
+        uniform_widths(experiment.budget, experiment.levels, min(s.targets))  # refuses what no network meets
     check_reachable(experiment, stages)
 
 

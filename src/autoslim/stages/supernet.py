@@ -86,7 +86,6 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     """Train by the sandwich rule on the images that are not held out; resumes from the last checkpoint."""
     config, builder = experiment.config, experiment.builder
     images, task = experiment.images, experiment.task
-    levels = experiment.levels  # before building: the plan's own build clears Keras's names
     read = {need.stage.name: need.folder for need in _needs(experiment)}
     # 1. The network to begin with; of some methods its channels are sorted, and nothing is trained.
     if experiment.importance is not None:
@@ -94,6 +93,7 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         model, macs = sorted_network(builder, read.get("baseline"), experiment.importance, images, task)
         save_weights(model, folder)
         return folder.finish({**billed(macs, experiment.unit), "history": []})
+    levels = experiment.levels  # before building: the plan's own build clears Keras's names
     c, weights = experiment.supernet, experiment.own_weights
     model = initial_supernet(c, builder, images, weights, read.get("pretrain"))
     graph = builder.graph(model)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.preflight import refuse_uniform
 from autoslim.stages.recipe import network_key, recipe_needs
 from autoslim.stages.record import Need, Piece, Run, Stage
 from autoslim.stages.retrain import network_pieces, refuse_teacher, run_retrain
@@ -23,7 +23,9 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
     refuse_teacher(experiment.retrain.teacher, experiment.given)
-    refuse_uniform(experiment.config.slim, experiment.budget, experiment.levels)
+    s = experiment.config.slim
+    if s.channels is None:
+        uniform_widths(experiment.budget, experiment.levels, min(s.targets))  # refuses what no network meets
 
 
 STAGE = Stage(

@@ -93,7 +93,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
     Args:
         figure: to write.
-        path: of the PNG; the others stand beside it.
+        path: of the PNG; the others stand next to it.
     """
     path = Path(path)
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table of a PDF's font
