@@ -44,7 +44,7 @@ def report(outcome: Outcome) -> str:
     return (Path(outcome.folders["report"]) / "report.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_leaves_the_same_files(outcomes: dict[str, Outcome], method: str) -> None:
     folder = Path(outcomes[method].folders["search"])
@@ -67,7 +67,7 @@ def test_each_method_leaves_the_same_files(outcomes: dict[str, Outcome], method:
         assert result["passes"] <= 8
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_searches_differ_and_what_is_shared_is_done_once(outcomes: dict[str, Outcome]) -> None:
     for stage, count in (("search", 4), ("supernet", 1), ("baseline", 1)):
         assert len({outcome.folders[stage] for outcome in outcomes.values()}) == count
@@ -79,7 +79,7 @@ def test_searches_differ_and_what_is_shared_is_done_once(outcomes: dict[str, Out
     assert len(outcomes["uniform"].rows) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_report_has_the_other_methods(outcomes: dict[str, Outcome]) -> None:
     first, third = report(outcomes["greedy"]), report(outcomes["sensitivity"])
     assert "## AutoSlim against uniform\n" in first and "random 0.5" not in first
@@ -91,7 +91,7 @@ def test_a_report_has_the_other_methods(outcomes: dict[str, Outcome]) -> None:
         assert (Path(outcome.folders["report"]) / "accuracy.png").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_report_says_how_far_the_supernet_can_be_trusted(
     outcomes: dict[str, Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_report_says_how_far_the_supernet_can_be_trusted(
     assert report(run(output, "uniform")) == all_of_them
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scores_are_those_of_the_search(outcomes: dict[str, Outcome]) -> None:
     """The supernet's score in the report is the one that the search saw."""
     (kept,) = Path(outcomes["uniform"].folders["report"]).glob("supernet-*.jsonl")
@@ -121,7 +121,7 @@ def test_scores_are_those_of_the_search(outcomes: dict[str, Outcome]) -> None:
         assert known[point.widths].loss == pytest.approx(point.loss, rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["random", "sensitivity"])
 def test_a_stopped_search_goes_on_to_the_same(
     outcomes: dict[str, Outcome], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
@@ -149,7 +149,7 @@ def test_a_stopped_search_goes_on_to_the_same(
     assert sum(counted) == len(lines) - 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_damaged_rival_is_left_out(
     outcomes: dict[str, Outcome], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -162,7 +162,7 @@ def test_a_damaged_rival_is_left_out(
     assert told in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_more_targets_are_another_random_search(outcomes: dict[str, Outcome], tmp_path: Path) -> None:
     """The targets share the passes; a threshold's path serves them all."""
     output = Path(shutil.copytree(Path(outcomes["greedy"].folders["search"]).parents[1], tmp_path / "copy"))
@@ -175,7 +175,7 @@ def test_more_targets_are_another_random_search(outcomes: dict[str, Outcome], tm
         )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_networks_of_other_targets_stand_beside_nothing(outcomes: dict[str, Outcome], tmp_path: Path) -> None:
     """A random search for 0.4 has no network for 0.5, though the one it has keeps within it."""
     output = Path(shutil.copytree(Path(outcomes["greedy"].folders["search"]).parents[1], tmp_path / "copy"))

@@ -662,7 +662,7 @@ def together(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 JOINT = "[baseline,supernet,search,retrain,report]"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_networks_retrained_as_one_are_reported_as_others(together: tuple[Path, Outcome]) -> None:
     output, outcome = together
     assert [(row["network"], row["target"]) for row in outcome.rows] == [
@@ -683,7 +683,7 @@ def test_networks_retrained_as_one_are_reported_as_others(together: tuple[Path, 
     assert [set(epoch) for epoch in narrow["history"]] == [{"epoch", "train/loss", "train/top1"}]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_they_share_weights_but_no_batch_norms(together: tuple[Path, Outcome]) -> None:
     import keras
 
@@ -701,7 +701,7 @@ def test_they_share_weights_but_no_batch_norms(together: tuple[Path, Outcome]) -
             np.testing.assert_array_equal(value, corner)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_part_that_was_lost_is_made_anew(together: tuple[Path, Outcome], tmp_path: Path) -> None:
     """From the checkpoint, without training."""
     output = Path(shutil.copytree(together[0], tmp_path / "copy"))

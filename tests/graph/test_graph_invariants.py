@@ -11,6 +11,9 @@ from autoslim.graph import ChannelGraph, rules
 from autoslim.resources import CONVENTIONS, COUNTED
 
 every_case = pytest.mark.parametrize("name", CASES)
+every_third_case = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if k % 3 else ()) for k, name in enumerate(CASES)]
+)
 
 
 def flat(outputs):
@@ -92,7 +95,7 @@ def test_gradients_of_sliced_equal_masked(name, batch_statistics):
         assert np.max(np.abs(a - b)) <= 5e-5 * max(scale, 1.0), weight.path
 
 
-@every_case
+@every_third_case
 def test_under_tf_function_with_widths_as_a_tensor(name):
     graph = graph_of(name)
     images = keras.tree.map_structure(tf.constant, images_for(graph.model))
@@ -152,7 +155,7 @@ def test_groups_fit_the_layers(name):
             assert shape[-1] in (None, axis.size)
 
 
-@every_case
+@every_third_case
 def test_tracing_and_materialising_leave_the_model_as_it_was(name):
     model = CASES[name]()
     before = model.get_config()
