@@ -25,6 +25,7 @@ def test_tutorials_run(path, tmp_path, monkeypatch):
     """Every cell, in a kernel of its own; nothing is written to the error stream."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not show what C++ prints
     notebook = nbformat.read(path, as_version=4)
     there = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=there).execute()
