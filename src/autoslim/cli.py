@@ -78,8 +78,9 @@ KEYS = (
 """The keys that ``--help`` explains."""
 
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """Hydra's own sweeper, which makes nothing of what jobs return."""
+_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+"""Hydra's own launcher, which runs one job after the other in this process."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from nets import graph
 
 from autoslim.slimming import selection
 from autoslim.slimming.budget import Budget
-from autoslim.slimming.giving_back import budget_use, half_unused
+from autoslim.slimming.giving_back import budget_use, much_unused
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
@@ -165,7 +165,7 @@ def test_why_a_budget_is_not_used_up(made, levels):
     assert alone.line == "flops: 1.000 of the full network's, at most 1.000; every group has its full width"
 
 
-def test_a_budget_that_is_half_unused_is_said(made):
+def test_a_budget_that_is_left_unused_is_said(made):
     """One group has two widths, the others are narrow: the wider one costs a multiple."""
     widths = [(1,) if not group.frozen else (group.size,) for group in made.groups]
     widest = max(made.slimmable, key=lambda group: group.size).index
@@ -173,10 +173,10 @@ def test_a_budget_that_is_half_unused_is_said(made):
     levels, budget = Levels(tuple(widths)), Budget(made)
     share, wide = (float(budget.share(budget.cost(one))) for one in (levels.smallest, levels.largest))
     assert wide > 2 * share
-    assert half_unused(budget_use(budget, levels, levels.smallest, 2 * share)) == (
+    assert much_unused(budget_use(budget, levels, levels.smallest, 2 * share)) == (
         f"it has {share:.3f} of the full network's flops, 50 % of the {2 * share:.3f} that it may have: "
         "every wider level goes over flops."
     )
-    assert half_unused(budget_use(budget, levels, levels.smallest, share)) == ""
-    hurt = half_unused(budget_use(budget, levels, levels.smallest, 1.0))
+    assert much_unused(budget_use(budget, levels, levels.smallest, share)) == ""
+    hurt = much_unused(budget_use(budget, levels, levels.smallest, 1.0))
     assert hurt.endswith("of the 1.000 that it may have: wider levels hurt on the held-out images.")

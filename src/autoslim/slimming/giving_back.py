@@ -123,7 +123,7 @@ def budget_use(
     return found
 
 
-def half_unused(uses: Sequence[Use]) -> str:
+def much_unused(uses: Sequence[Use]) -> str:
     """A sentence on a network that leaves much of every budget unused; "" of one that does not."""
     fullest = max(uses, key=lambda use: use.used / use.bound)
     part = fullest.used / fullest.bound

@@ -113,8 +113,8 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
         others = rivals(search.STAGE.folder(experiment), slim.targets, recipe, budget)
     networks = _with_rivals(material.trained, others)
     results = [shown(network, budget, experiment.chance) for network in networks]
-    alone = is_multi_worker(experiment.strategy)  # of several workers one alone cannot run the supernet
-    again = retrained(recipe, budget) if base.done and not alone else []
+    several = is_multi_worker(experiment.strategy)  # of several workers one alone cannot run the supernet
+    again = retrained(recipe, budget) if base.done and not several else []
     scores = scores_in(base, again, folder.path, images, experiment.builder, task)
     slimmed = [one for one in networks if one.target is not None and slim.channels is None]
     known = {result.folder: (result.label, result.kind) for result in reversed(results)}

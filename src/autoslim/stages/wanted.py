@@ -9,7 +9,7 @@ import numpy as np
 from autoslim.errors import AutoslimError
 from autoslim.kinds import KINDS, kind_of
 from autoslim.slimming.budget import Budget
-from autoslim.slimming.giving_back import budget_use, half_unused
+from autoslim.slimming.giving_back import budget_use, much_unused
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.slimming.trajectory import Trajectory
@@ -87,7 +87,7 @@ def unused(networks: Sequence[Network], budget: Budget, levels: Levels) -> list[
         method = KINDS[network.kind].method
         reason = [f"{method.name} leaves it"] if method and not method.path else []
         uses = budget_use(budget, levels, network.widths, network.target, *reason)
-        if text := half_unused(uses):
+        if text := much_unused(uses):
             found.append(f"{network.label}: {text}")
     return found
 
