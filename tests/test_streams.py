@@ -43,6 +43,12 @@ def test_closed_streams(closed, tmp_path):
     assert done.returncode == 0 and path.read_text() == "mine" and "Traceback" not in done.stderr
 
 
+def test_the_command_line_begins_without_streams():
+    """What is imported before `keep_streams` needs none either."""
+    done = program("import autoslim.cli, autoslim.reporting.terminal", "{python} -c {text} <&- >&- 2>&-")
+    assert done.returncode == 0
+
+
 def test_streams_that_take_ascii_alone():
     done = program(SPEAKING, "PYTHONIOENCODING=ascii {python} -c {text}")
     assert done.returncode == 0 and done.stdout.startswith(r"\xfc")

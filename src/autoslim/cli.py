@@ -33,7 +33,6 @@ from autoslim.interruption import exit_at_signals, interruptible
 from autoslim.kinds import kind_of
 from autoslim.messages import FAMILY, describe, one_line
 from autoslim.objective import objective
-from autoslim.reporting import terminal
 from autoslim.schema import Config
 from autoslim.startup import import_tensorflow
 from autoslim.storage import files_needed
@@ -158,11 +157,12 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
     record.write(folder)
     os.environ["MPLBACKEND"] = "agg"  # figures are files: no window, whatever is set
     sweep_dead_parts(Path(config.output))
-    if in_sweep and HydraConfig.get().launcher._target_ != _BASIC_LAUNCHER:
-        terminal.name_lines(record.name)
     import_tensorflow()  # seconds
+    from autoslim.reporting.terminal import name_lines
     from autoslim.stages import run_stages
 
+    if in_sweep and HydraConfig.get().launcher._target_ != _BASIC_LAUNCHER:
+        name_lines(record.name)
     outcome = run_stages(config, run_dir=folder, sweep=in_sweep)
     record.rows, record.folders = list(outcome.rows), dict(outcome.folders)
     if in_sweep:

@@ -42,7 +42,8 @@ PLAIN_WIDTH = 120  # columns where the output is not a terminal
 
 def _console() -> Console:
     """A console on standard output; where that isn't a terminal, of a fixed width that cuts nothing off."""
-    plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    terminal = sys.stdout is not None and sys.stdout.isatty()  # None: the process was started without one
+    plain = not terminal and "COLUMNS" not in os.environ
     return Console(highlight=False, markup=False, width=PLAIN_WIDTH if plain else None)
 
 
