@@ -162,7 +162,7 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
     from autoslim.stages import run_stages
 
     if in_sweep and HydraConfig.get().launcher._target_ != _BASIC_LAUNCHER:
-        name_lines(record.name)
+        name_lines(f"job {record.number}")
     outcome = run_stages(config, run_dir=folder, sweep=in_sweep)
     record.rows, record.folders = list(outcome.rows), dict(outcome.folders)
     if in_sweep:

@@ -57,7 +57,7 @@ def keep_streams() -> None:
 
 
 class NamedLines:
-    """A text stream whose every line begins with a name; lines are written whole."""
+    """A text stream whose every line begins with a name; lines are written whole, empty ones left out."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name, self._rest = stream, name, ""
@@ -66,8 +66,7 @@ class NamedLines:
     def write(self, text: str) -> int:
         """Write the lines that are complete; what is left waits for its end."""
         *lines, self._rest = (self._rest + text).split("\n")
-        if lines:
-            self._stream.write("".join(f"{self._name} | {line}\n" if line else "\n" for line in lines))
+        self._stream.write("".join(f"{self._name} | {line}\n" for line in lines if line.strip()))
         return len(text)
 
     def flush(self) -> None:
