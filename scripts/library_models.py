@@ -36,6 +36,8 @@ statistics are drawn.
   counted in the TensorFlow graph of the model itself, by code that is not autoslim's.
 - **can be slimmed**: 1 - (true MACs of the network with every group at its smallest) / (true MACs).
 - **cost right**: `graph.cost().flops` is the true count, of the model and of a network at random widths.
+  Keras takes patches by a convolution with an identity, which is not counted here: autoslim's networks take
+  them by reshapes.
 - **exact**: at random widths, sliced, masked and materialised networks compute the same, to {tolerance:g} of
   the largest output; and so do the graph at full width and the model. The full network's outputs are not
   near those: they differ by ten times as much at least.

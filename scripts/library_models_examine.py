@@ -58,16 +58,21 @@ class Process:
         return None
 
 
-def true_macs(model: Any) -> int:
-    """Multiply-accumulates for one image, of the operations in the model's TensorFlow graph."""
+def true_macs(model: Any, moving: bool = True) -> int:
+    """Multiply-accumulates for one image, of the operations in the model's TensorFlow graph.
+
+    Args:
+        model: whose.
+        moving: whether with convolutions by an identity, by which Keras takes patches: they move entries.
+    """
     import tensorflow as tf
 
     specs = [tf.TensorSpec((1, *x.shape[1:]), x.dtype) for x in model.inputs]
     function = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0], training=False))
-    return _of_graph(function.get_concrete_function(*specs).graph)
+    return _of_graph(function.get_concrete_function(*specs).graph, moving)
 
 
-def _of_graph(graph: Any) -> int:
+def _of_graph(graph: Any, moving: bool) -> int:
     """Those that its outputs depend on; functions that it calls are entered."""
     total, waiting, seen = 0, [tensor.op for tensor in graph.outputs], set()
     while waiting:
@@ -77,11 +82,19 @@ def _of_graph(graph: Any) -> int:
         seen.add(operation.name)
         waiting += [tensor.op for tensor in operation.inputs]
         if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
-            total += _of_graph(graph._get_function(operation.get_attr("f").name).graph)
-        elif operation.type in COUNTED:
+            total += _of_graph(graph._get_function(operation.get_attr("f").name).graph, moving)
+        elif operation.type in COUNTED and (moving or not _moves(operation)):
             shapes = [x.shape.as_list() for x in operation.inputs]
             total += _macs(operation, shapes, operation.outputs[0].shape.as_list())
     return total
+
+
+def _moves(operation: Any) -> bool:
+    """Whether an operation is a convolution whose kernel is an identity, made in the graph."""
+    kernel = operation.inputs[1].op if operation.type in ("Conv2D", "Conv3D") else operation
+    while kernel.type in ("Reshape", "Cast", "Identity"):
+        kernel = kernel.inputs[0].op
+    return kernel.type.startswith("MatrixDiag")
 
 
 def _macs(operation: Any, inputs: list[list[int]], output: list[int]) -> int:
@@ -182,7 +195,7 @@ def examine(name: str, loader: Process) -> dict[str, Any]:
             "materialised": difference(small(inputs, training=False), sliced),
         }
         true_small, counted = true_macs(small), graph.cost(widths).flops
-        found["costs"] = [[counted_full, found["macs"]], [counted, true_small]]
+        found["costs"] = [[counted_full, true_macs(model, moving=False)], [counted, true_small]]
         found["uncounted"] = dict(graph.uncounted)
         found["share"] = 1 - true_macs(smallest) / found["macs"]
         found["loads"] = loads(loader, small, inputs)

@@ -427,6 +427,15 @@ def own_layers_that_are_found_by_trying():
     return finish(x, L.Dense(5)(y))
 
 
+def patches():
+    """That touch, with a rest at the edge, and that overlap, also with holes; of images and of channels."""
+    x = keras.Input((7, 6, 3))
+    y = conv(6)(ops.image.extract_patches(x, (2, 3)))
+    y = conv(5)(ops.image.extract_patches(y, 2, strides=1, dilation_rate=(2, 1), padding="same"))
+    y = conv(4)(ops.image.extract_patches(y, 2, padding="same"))
+    return finish(x, conv(5)(ops.image.extract_patches(y, (2, 1), strides=(1, 1), padding="valid")))
+
+
 OPERATION_CASES = {
     function.__name__: function
     for function in (
@@ -454,6 +463,7 @@ OPERATION_CASES = {
         mixer,
         windows,
         positions_moved,
+        patches,
         more_activation_operations,
         own_layers_that_are_found_by_trying,
     )

@@ -431,14 +431,16 @@ def halved(x):
     return x / 2
 
 
-def test_lambda_layers_and_functions_that_nobody_registered():
+def test_lambda_layers_are_looked_into_and_functions_need_not_be_registered():
     x = keras.Input(IMAGE)
     y = L.Lambda(lambda t: t * 2.0 + 1.0, name="scale")(x)
     y = conv(6, activation=halved)(y)
     y = L.Lambda(halved, name="half")(y)
     graph = ChannelGraph(finish(x, conv(5, name="after")(y)))
     widths = graph.uniform(0.5)
-    assert_close(graph.run(noisy(), widths), graph.materialize(widths)(noisy()))
+    small = graph.materialize(widths)
+    assert_close(graph.run(noisy(), widths), small(noisy()))
+    assert not graph.uncovered and not any(isinstance(layer, L.Lambda) for layer in small.layers)
 
 
 def test_a_layer_named_as_a_nested_one_comes_out():

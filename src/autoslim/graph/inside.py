@@ -12,6 +12,7 @@ import numpy as np
 from autoslim.errors import first_line
 from autoslim.graph.calls import IMAGES, Call, Opaque, calls_of
 from autoslim.graph.own_weights import Constant, Weight, own_variables, replaced_in, symbol_of
+from autoslim.graph.written_out import written_out
 
 Rows = Mapping[int, int]  # id(symbolic tensor) -> entries of its first dimension for one image
 COMPOSED = (
@@ -21,30 +22,8 @@ COMPOSED = (
     keras.layers.AdditiveAttention,
     keras.layers.Dot,
     keras.layers.Bidirectional,
+    keras.layers.Lambda,
 )  # Keras's own layers that are made of layers and operations
-
-
-def _each_step(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-    """TimeDistributed: the layer on all steps at once, as images of their own."""
-    if mask is not None or None in inputs.shape[1:]:
-        raise Opaque("it has a mask, or steps of unknown number or size")
-    steps, *shape = inputs.shape[1:]
-    folded = keras.ops.reshape(inputs, (-1, *shape))
-    flags = {"training": training} if layer.layer._call_has_training_arg else {}
-    outputs = layer.layer(folded, **flags)
-    return keras.ops.reshape(outputs, (-1, steps, *outputs.shape[1:]))
-
-
-def _not_normalised(layer: Any, inputs: Any, training: bool = False) -> Any:
-    """SpectralNormalization: its layer, as it is when the network isn't trained."""
-    return layer.layer(inputs)
-
-
-WRITTEN_OUT: dict[type, Callable[..., Any]] = {
-    keras.layers.TimeDistributed: _each_step,
-    keras.layers.SpectralNormalization: _not_normalised,
-}
-"""Keras's layers around a layer, whose own `call` can't be looked into -> the same in calls of the layer."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +68,7 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rows:
     """What a layer's `call` does with these arguments, as calls of layers and operations.
 
     The inner layers are the layer's own. What the layer does must not depend on whether it is trained; what
-    its inner layers do may.
+    its inner layers do may. An operation that is written out in others is looked into likewise.
 
     Args:
         layer: with or without layers in it.
@@ -101,7 +80,7 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rows:
         Opaque: if that can't be known, with the reason.
     """
     _require_plain(layer, args, kwargs)
-    takes_training = "training" in layer.call_signature_parameters
+    takes_training = isinstance(layer, keras.Layer) and "training" in layer.call_signature_parameters
     inside = _traced(layer, args, kwargs, {"training": False} if takes_training else {}, rows)
     if not takes_training:
         return inside
@@ -119,9 +98,12 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rows:
 
 
 def _require_plain(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    written = written_out(layer) is not None
     if not isinstance(layer, keras.Layer):
-        raise Opaque
-    if type(layer).__module__.startswith("keras.") and type(layer) not in (*COMPOSED, *WRITTEN_OUT):
+        if not written:
+            raise Opaque
+        return
+    if type(layer).__module__.startswith("keras.") and type(layer) not in COMPOSED and not written:
         raise Opaque
     if getattr(layer, "quantization_mode", None) is not None:
         raise Opaque("it is quantised")
@@ -187,7 +169,7 @@ def _traced(
     try:
         return _Tracing(opens=False).of(layer, args, kwargs, training, rows)
     except Opaque as why:
-        if type(layer) in WRITTEN_OUT:
+        if written_out(layer) is not None:
             raise
         try:
             return _Tracing(opens=True).of(layer, args, kwargs, training, rows)
@@ -227,7 +209,7 @@ class _Tracing:
             except Exception as error:  # a layer of the user's may raise anything
                 raise Opaque(f"its call can't be traced: {_said(error)}") from error
             finally:
-                layer._losses = [x for x in layer._losses if not isinstance(x, keras.KerasTensor)]
+                _forget_symbolic_losses(layer)
         if watching.touched:
             raise Opaque(f"its call computes with the variable {watching.touched[0].path} itself")
         if watching.losses:
@@ -247,8 +229,9 @@ class _Tracing:
 
     def call(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A layer's own `call`, its weights symbolic; those of integers, as places in a table, are arrays."""
-        if type(layer) in WRITTEN_OUT:
-            return WRITTEN_OUT[type(layer)](layer, *args, **kwargs)
+        written = written_out(layer)
+        if written is not None:
+            return written(layer, *args, **kwargs)
         instead: dict[int, Any] = {}
         for variable in own_variables(layer):
             known = "float" in variable.dtype
@@ -271,6 +254,11 @@ class _Tracing:
         constant = Constant(np.asarray(value))
         self.sources[id(constant)] = (symbol_of(constant), constant)
         return self.sources[id(constant)][0]
+
+
+def _forget_symbolic_losses(layer: Any) -> None:
+    if isinstance(layer, keras.Layer):
+        layer._losses = [x for x in layer._losses if not isinstance(x, keras.KerasTensor)]
 
 
 def _array(variable: Any) -> np.ndarray:

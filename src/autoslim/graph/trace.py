@@ -302,10 +302,10 @@ class _Recorder:
                     self.rows[id(y)] = x.shape[0] // IMAGES
             return outputs
 
-        floating = [layer.autocast and "float" in x.dtype for x in given]
+        casts = isinstance(layer, keras.Layer) and layer.autocast
         sources = [
-            self.converted(inner, x, layer.input_dtype if takes else x.dtype)
-            for x, takes in zip(given, floating, strict=True)
+            self.converted(inner, x, layer.input_dtype if casts and "float" in x.dtype else x.dtype)
+            for x in given
         ]
         try:
             outputs = inside.replay(sources, record, lambda own: self.source(inner, own))
