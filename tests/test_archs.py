@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from autoslim.archs import build, memory, mobilenet_v2, resnet, wide_resnet
+from autoslim.archs import build, memory, mobilenet_v2, resnet, vgg16, wide_resnet
 from autoslim.archs.memory import refuse_too_wide
 from autoslim.errors import AutoslimError
 
@@ -24,6 +24,7 @@ SMALL_AND_LARGE = {
     "wresnet16_1": lambda shape, classes: wide_resnet(shape, classes, depth=16, widen=1),
     "wresnet40_4": lambda shape, classes: wide_resnet(shape, classes),
     "mobilenet_v2": lambda shape, classes: mobilenet_v2(shape, classes),
+    "vgg16": lambda shape, classes: vgg16(shape, classes),
 }
 
 
@@ -63,6 +64,15 @@ def refused(message, call, *args, **kwargs):
 def test_counts_are_those_of_the_golden_file(name):
     expected = {key: GOLDEN[name][key] for key in ("macs", "params", "reference")}
     assert count(SMALL_AND_LARGE[name]((32, 32, 3), 10)) == expected
+
+
+def test_vgg16_is_the_one_of_pruning_papers() -> None:
+    """Li et al. 2017, table 1: 3.13e8 FLOPs and 1.5e7 parameters on CIFAR-10."""
+    counted = count(vgg16((32, 32, 3), 10))
+    assert (f"{counted['macs']:.2e}", f"{counted['params']:.1e}") == ("3.13e+08", "1.5e+07")
+    filters = list(range(4, 17))
+    small = vgg16((8, 8, 1), 10, channels=filters)
+    assert [layer.filters for layer in small.layers if layer.name.endswith("_conv")] == filters
 
 
 @pytest.mark.parametrize("name", sorted(SMALL_AND_LARGE))

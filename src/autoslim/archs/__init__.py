@@ -5,6 +5,7 @@ from autoslim.archs.mobilenets import mobilenet_v2
 from autoslim.archs.pretrained import keras_application, keras_file
 from autoslim.archs.resnets import resnet, wide_resnet
 from autoslim.archs.target import build
+from autoslim.archs.vgg import vgg16
 
 __all__ = [
     "build",
@@ -16,5 +17,6 @@ __all__ = [
     "mobilenet_v2_imagenet",
     "resnet",
     "resnet50",
+    "vgg16",
     "wide_resnet",
 ]

@@ -110,6 +110,18 @@ def logits(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
     return keras.layers.Dense(classes, name="logits")(x)
 
 
+def given_channels(channels: Sequence[int] | None, size: int) -> list[int] | None:
+    """A network's list of channels, or None where none is given; AutoslimError where it does not fit."""
+    if channels is None:
+        return None
+    if len(channels) != size or not all(is_count(c) for c in channels):
+        raise AutoslimError(
+            f"channels has {len(channels)} entries: expected {size} whole numbers of at least 1, one for "
+            "each convolution of the network in its order."
+        )
+    return list(channels)
+
+
 def scaled(channels: int, width: float) -> int:
     """The multiple of 8 nearest to channels * width, at least 8; 8 more where over a tenth would be lost."""
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < float("inf"):

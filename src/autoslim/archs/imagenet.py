@@ -14,9 +14,9 @@ from autoslim.archs.blocks import (
     conv,
     conv_bn_relu,
     depthwise_bn_relu,
+    given_channels,
     image_input,
     inverted_residual,
-    is_count,
     logits,
     scaled,
 )
@@ -63,7 +63,7 @@ def mobilenet_v1(
     Raises:
         AutoslimError: an argument is out of range.
     """
-    channels = _given(channels, 14) or [scaled(c, width) for c in MOBILENET_V1]
+    channels = given_channels(channels, 14) or [scaled(c, width) for c in MOBILENET_V1]
     image = image_input(input_shape)
     x = conv_bn_relu(image, channels[0], 3, 2, name="stem")
     for number, (filters, strides) in enumerate(zip(channels[1:], MOBILENET_V1_STRIDES, strict=True), 1):
@@ -116,7 +116,7 @@ def resnet50(
         AutoslimError: an argument is out of range.
     """
     size = 1 + sum(1 + 3 * blocks for _, _, blocks in RESNET50_STAGES)
-    remaining = iter(_given(channels, size) or _resnet50_channels(width))
+    remaining = iter(given_channels(channels, size) or _resnet50_channels(width))
     image = image_input(input_shape)
     x = conv_bn_relu(image, next(remaining), 7, 2, name="stem", cap=None)
     x = keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
@@ -132,17 +132,6 @@ def resnet50(
                 )
             x = _bottleneck(x, filters, strides, block == 1, f"stage{stage}_block{block}")
     return keras.Model(image, logits(x, classes), name="resnet50")
-
-
-def _given(channels: Sequence[int] | None, size: int) -> list[int] | None:
-    if channels is None:
-        return None
-    if len(channels) != size or not all(is_count(c) for c in channels):
-        raise AutoslimError(
-            f"channels has {len(channels)} entries: expected {size} whole numbers of at least 1, one for "
-            "each convolution of the network in its order."
-        )
-    return list(channels)
 
 
 def _inverted_channels(stages: Sequence[tuple[int, ...]], width: float) -> list[int]:
@@ -175,7 +164,7 @@ def _inverted_network(
 ) -> keras.Model:
     """A network of inverted residuals; a block of expansion 1 has no expansion convolution."""
     size = 2 + sum(blocks * (1 if expansion == 1 else 2) for expansion, _, blocks, _, _ in stages)
-    remaining = iter(_given(channels, size) or _inverted_channels(stages, width))
+    remaining = iter(given_channels(channels, size) or _inverted_channels(stages, width))
     image = image_input(input_shape)
     x = conv_bn_relu(image, next(remaining), 3, 2, name="stem")
     for stage, (expansion, _, blocks, first_strides, kernel) in enumerate(stages, 1):

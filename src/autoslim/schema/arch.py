@@ -75,7 +75,7 @@ class MobileNetV2(ArchConfig):
 
 @dataclass
 class ImageNetArch(ArchConfig):
-    """A network for large images: MobileNet, MobileNetV2, MNasNet, ResNet-50."""
+    """A network of a list of channels: MobileNet, MobileNetV2, MNasNet, ResNet-50, VGG-16."""
 
     width: float = key(1.0, "multiplier of every layer's channels", above=0, most=64)
     channels: list[int] | None = key(
