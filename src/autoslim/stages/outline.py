@@ -16,7 +16,7 @@ def run_outline(experiment: Experiment, folder: Path | None = None) -> None:
         experiment: of the run.
         folder: of the call; nothing is written.
     """
-    for group in experiment.plan.slimmable:
+    for group in experiment.plan.slimmable[: experiment.config.slim.outlined]:
         show(f"{group.name}: {group.size} channels")
 
 
