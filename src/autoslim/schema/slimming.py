@@ -172,7 +172,6 @@ class SlimConfig(SearchOptions):
         unit="a share",
     )
     divisor: int = key(4, "widths are multiples of this", least=1)
-    outlined: int = key(20, "groups that stage outline prints", affects_result=False, least=1)
     headroom: Any = key(
         1.0,
         "how much wider than the network the supernet is, so that some groups can be: times the full width, "

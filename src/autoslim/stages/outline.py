@@ -16,7 +16,7 @@ def run_outline(experiment: Experiment, folder: Path | None = None) -> None:
         experiment: of the run.
         folder: of the call; nothing is written.
     """
-    for group in experiment.plan.slimmable[: experiment.config.slim.outlined]:
+    for group in experiment.plan.slimmable:
         show(f"{group.name}: {group.size} channels")
 
 
