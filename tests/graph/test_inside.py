@@ -9,7 +9,7 @@ from cases import CASES
 from keras import layers as L
 from keras import ops
 
-from autoslim.graph import ChannelGraph, LayerRule, register_rule
+from autoslim.graph import ChannelGraph, LayerRule, keep_whole, register_rule
 
 
 class Block(L.Layer):
@@ -158,6 +158,47 @@ def test_noise_that_is_nothing_but_in_training_passes_channels_on(caplog):
     assert free(graph) == {"first": 6} and not caplog.messages
     mixed = ChannelGraph(network(DropPath(mixed=True, name="path")))
     assert free(mixed) == {}
+
+
+class Branches(L.Layer):
+    """Sums by a layer that its call makes; one of its Sequentials was built for images of another size."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.pad = L.ZeroPadding2D(1)
+        self.narrow, self.wide = (
+            keras.Sequential([L.Conv2D(filters, size, strides=2), L.BatchNormalization()]) for size in (1, 3)
+        )
+
+    def build(self, shape):
+        for branch in (self.narrow, self.wide):
+            branch.build(self.pad.compute_output_shape(shape))
+
+    def call(self, x, training=None):
+        return L.Add()([self.narrow(x, training=training), self.wide(self.pad(x), training=training)])
+
+
+def test_layers_made_in_a_call_and_a_sequential_for_other_sizes_are_looked_into():
+    graph = ChannelGraph(network(Branches(5, name="mine"), conv(7, name="last")))
+    assert not graph.uncovered and set(free(graph).values()) == {6, 5, 7}
+    widths = graph.uniform(0.5)
+    assert close(graph.materialize(widths)(images()), graph.run(images(), widths))
+    assert not close(graph.run(images(64), training=True, batch_statistics=True), graph.run(images(64)))
+
+
+def test_a_sequential_in_a_layer_that_stays_whole_is_copied_with_its_weights():
+    class Kept(Branches):
+        """Its get_config() leaves the filters out, so that it can't be made again."""
+
+    keep_whole(Kept)
+    graph = ChannelGraph(network(Kept(5, name="mine"), conv(7, name="last")))
+    small = graph.materialize()
+    own, copied = (model.get_layer("mine") for model in (graph.model, small))
+    assert close(small(images()), graph.model(images()))
+    for variable in copied.variables:
+        variable.assign(variable * 0.0)
+    assert not close(small(images()), graph.model(images()))
+    assert not {id(x) for x in own.variables} & {id(x) for x in copied.variables}
 
 
 class Weighted(Block):

@@ -69,6 +69,7 @@ def duplicate(op: Any, name: str, known: dict[int, Any]) -> Any:
         Exception: if something that it holds can't be copied.
     """
     inner = [op] if not isinstance(op, keras.Layer) else list(op._flatten_layers())
+    inner += [part._functional for part in inner if getattr(part, "_functional", None)]  # of a Sequential
     memo: dict[int, Any] = {id(module): module for module in list(sys.modules.values())}  # stay what they are
     memo |= known
     for part in inner:

@@ -287,9 +287,17 @@ class _Opened:
         try:
             return self._layer(*args, **kwargs)
         except Exception:  # as where it returns no tensors alone
+            if isinstance(self._layer, keras.Sequential):  # of images of another size than it was built for
+                return self._one_by_one(*args, **kwargs)
             if type(self._layer).__module__.startswith("keras."):
                 raise
             return self._tracing.call(self._layer, args, kwargs)
+
+    def _one_by_one(self, x: Any, training: bool | None = None) -> Any:
+        for layer in self._layer.layers:
+            passes = training is not None and "training" in layer.call_signature_parameters
+            x = layer(x, training=training) if passes else layer(x)
+        return x
 
 
 def _said(error: BaseException) -> str:
@@ -317,8 +325,12 @@ def _description(inside: Inside) -> list[Any]:
 
 
 def _identity(op: Any) -> Any:
-    """What two calls of the same operation have in common."""
+    """What two calls of the same operation have in common.
+
+    Of a layer of Keras's without variables, which may have been made in the call, that is its configuration.
+    """
     if isinstance(op, keras.Layer):
-        return id(op)
+        made_in_call = type(op).__module__.startswith("keras.") and not op.variables
+        return (type(op), repr(op.get_config() | {"name": ""})) if made_in_call else id(op)
     attributes = {name: repr(value) for name, value in vars(op).items() if not name.startswith("_")}
     return type(op), attributes
