@@ -427,6 +427,36 @@ def own_layers_that_are_found_by_trying():
     return finish(x, L.Dense(5)(y))
 
 
+class Windows(L.Layer):
+    """Attention in windows: queries, keys and values stand first, before images with their windows."""
+
+    def __init__(self, heads, width, **kwargs):
+        super().__init__(**kwargs)
+        self.heads, self.width = heads, width
+        self.qkv, self.out = L.Dense(3 * heads * width), L.Dense(heads * width)
+
+    def build(self, shape):
+        self.qkv.build(shape)
+        self.out.build((*shape[:-1], self.heads * self.width))
+        self.bias = self.add_weight(name="bias", shape=(self.heads, 9, 9))
+
+    def call(self, x):
+        images, height, width = ops.shape(x)[:3]
+        y = ops.reshape(self.qkv(x), (-1, height // 3, 3, width // 3, 3, 3, self.heads, self.width))
+        y = ops.reshape(ops.transpose(y, (5, 0, 1, 3, 6, 2, 4, 7)), (3, -1, self.heads, 9, self.width))
+        q, k, v = ops.unstack(y, 3)
+        scores = ops.softmax(ops.matmul(q, ops.swapaxes(k, -2, -1)) + self.bias[None])
+        y = ops.reshape(ops.matmul(scores, v), (-1, height // 3, width // 3, self.heads, 3, 3, self.width))
+        y = ops.transpose(y, (0, 1, 4, 2, 5, 3, 6))
+        return self.out(ops.reshape(y, (-1, height, width, self.heads * self.width)))
+
+
+def windows_behind_queries():
+    x = keras.Input(IMAGE)
+    y = Windows(2, 4, name="windows")(conv(5)(x))
+    return finish(x, conv(4)(y))
+
+
 def patches():
     """That touch, with a rest at the edge, and that overlap, also with holes; of images and of channels."""
     x = keras.Input((7, 6, 3))
@@ -463,6 +493,7 @@ OPERATION_CASES = {
         mixer,
         windows,
         positions_moved,
+        windows_behind_queries,
         patches,
         more_activation_operations,
         own_layers_that_are_found_by_trying,

@@ -160,6 +160,39 @@ def test_noise_that_is_nothing_but_in_training_passes_channels_on(caplog):
     assert free(mixed) == {}
 
 
+class ScaledDropPath(DropPath):
+    def call(self, x, training=None):
+        return super().call(x, training) / (1 - self.rate) if training else x
+
+
+class AllOrNone(ScaledDropPath):
+    """All images or none."""
+
+    def call(self, x, training=None):
+        kept = keras.random.uniform((), seed=self.seed) > self.rate
+        return x * ops.cast(kept, x.dtype) / (1 - self.rate) if training else x
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.5])
+def test_dropping_whole_images_is_written_as_dropout_which_loads_alone(rate, tmp_path):
+    graph = ChannelGraph(network(ScaledDropPath(rate, name="path")))
+    small = graph.materialize(graph.uniform(0.5))
+    layer = small.get_layer("path")
+    assert type(layer) is L.Dropout and layer.rate == pytest.approx(rate, abs=1e-5)
+    x = np.ones((2000, 2, 2, 3), "float32")
+    y = np.asarray(layer(x, training=True))
+    assert np.unique(y).tolist() == pytest.approx([0.0, 1 / (1 - rate)] if rate else [1.0], rel=1e-4)
+    assert (y == y[:, :1, :1, :1]).all() and abs(y.mean() - 1) < 0.15
+    small.save(tmp_path / "small.keras")
+    assert close(keras.saving.load_model(tmp_path / "small.keras")(images()), small(images()))
+
+
+@pytest.mark.parametrize("kind", [DropPath, AllOrNone], ids=lambda kind: kind.__name__)
+def test_other_noise_keeps_its_class(kind):
+    graph = ChannelGraph(network(kind(0.3, name="path")))
+    assert type(graph.materialize().get_layer("path")) is kind
+
+
 class Branches(L.Layer):
     """Sums by a layer that its call makes; one of its Sequentials was built for images of another size."""
 
@@ -278,6 +311,32 @@ def test_a_weight_of_a_layer_s_own_is_a_group_with_what_it_scales():
     assert small.get_layer("mine_gain").get_weights() == [[[3.0]]]
     again = graph.materialize(graph.uniform(0.5), weights=False)
     assert again.get_layer("mine_gain").get_weights() == [[[1.0]]]
+
+
+class Token(L.Layer):
+    """A token before the positions of each image."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = L.Dense(width)
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.token = self.add_weight(name="token", shape=(1, 1, self.dense.units))
+
+    def call(self, x):
+        token = ops.tile(self.token, (ops.shape(x)[0], 1, 1))
+        return ops.concatenate([token, self.dense(x)], axis=1)
+
+
+def test_there_may_be_as_many_images_as_channels():
+    """Keras takes a sum with a tensor [channels, 1, 1] for one with a bias."""
+    x = keras.Input((4, 3))
+    graph = ChannelGraph(finish(x, L.Dense(4)(Token(5)(x))))
+    assert not graph.uncovered
+    given = np.random.default_rng(0).normal(size=(5, 4, 3)).astype("float32")
+    for network in (graph.run, graph.materialize()):
+        assert close(network(given), graph.model(given))
 
 
 def test_a_network_with_weights_of_a_layer_s_own_is_saved_without_it(tmp_path):

@@ -25,7 +25,7 @@ NEARLY = (  # they sum channels up, or have neighbours among them
 )
 
 
-REFUSED = ("weights_of_layers_own",)  # in the flat network they are no longer followed
+REFUSED = ("weights_of_layers_own", "windows_behind_queries")  # whose weights a flat network holds otherwise
 
 
 def exact(name, graph):

@@ -161,8 +161,10 @@ class _Images:
         x = self._keep(keras.ops.cast(self._keep(keras.ops.zeros_like(x)), str(dtype)))
         return self._keep(keras.ops.reshape(x, (-1,) + (1,) * (rank - 1)))
 
-    def _sum(self, x: Any, y: Any, output: Any = None) -> Any:
-        return self._keep(keras.ops.add(x, y), output)
+    def _sum(self, x: Any, zeros: Any, output: Any = None) -> Any:
+        """Zeros are subtracted: what is added Keras 3.15 takes for a bias where its one long side fits."""
+        joined = keras.ops.logical_or if "bool" in str(zeros.dtype) else keras.ops.subtract
+        return self._keep(joined(x, zeros), output)
 
     def _keep(self, made: Any, output: Any = None) -> Any:
         """Keep the call that made a symbolic tensor; `output`: the one that stands for it in later calls."""

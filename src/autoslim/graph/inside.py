@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,7 +204,7 @@ class _Tracing:
             return inputs[-1]
 
         own_args, own_kwargs = keras.tree.map_structure(own, (args, kwargs))
-        with _Watching() as watching:
+        with _Watching() as watching, _any_key():
             try:
                 outputs = self.call(layer, own_args, {**own_kwargs, **training})
             except Exception as error:  # a layer of the user's may raise anything
@@ -254,6 +255,19 @@ class _Tracing:
         constant = Constant(np.asarray(value))
         self.sources[id(constant)] = (symbol_of(constant), constant)
         return self.sources[id(constant)][0]
+
+
+@contextlib.contextmanager
+def _any_key() -> Iterator[None]:
+    """Symbolic tensors take `x[None]`, `x[1:]` and `x[...]`, which Keras 3.15 takes in tuples alone."""
+    own = keras.KerasTensor.__getitem__
+    keras.KerasTensor.__getitem__ = lambda x, key: own(
+        x, (key,) if key is None or key is Ellipsis or isinstance(key, slice) else key
+    )
+    try:
+        yield
+    finally:
+        keras.KerasTensor.__getitem__ = own
 
 
 def _forget_symbolic_losses(layer: Any) -> None:

@@ -14,6 +14,7 @@ from autoslim.errors import AutoslimError, first_line
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.comparing import check_network
 from autoslim.graph.copying import as_it_is, initial_values, rebuilt
+from autoslim.graph.noise import as_dropout
 from autoslim.graph.own_weights import Constant, Weight, Written, zero_of
 from autoslim.graph.rules.base import weight_of
 from autoslim.graph.run import Replaced
@@ -212,7 +213,7 @@ def layer_with(graph: Structure, node: Node, units: Units, name: str, known: dic
     """The same layer for the channels that there are.
 
     A layer of the user's that keeps all its channels is copied attribute by attribute; others are made again
-    from their configuration.
+    from their configuration. One that drops whole images in training becomes a `Dropout`.
 
     Args:
         graph: that the node is of.
@@ -222,6 +223,8 @@ def layer_with(graph: Structure, node: Node, units: Units, name: str, known: dic
         known: {id(a variable that is whole in the new model): its copy}; variables that are copied join it.
     """
     op, rule = node.op, graph.rule(node)
+    if node.noise and (made := as_dropout(op, node.input_shapes[0], name)) is not None:
+        return made
     if (
         rule is None
         or node.noise

@@ -131,19 +131,25 @@ def _arrange_reshape(op: Any, inputs: list[Layout], node: Node, grouping: Groupi
         return [
             Layout(tuple(_Reshaping(layout.dims, [n or 1 for n in shape], node, grouping).dims()), NO_IMAGES)
         ]
-    if layout.batch or not shape or shape[0] is not None:
-        raise Unsupported("the batch's axis")
-    if None in layout.dims or None in shape[1:]:
+    if not layout.batch and shape[:1] == (None,) and (None in layout.dims or None in shape[1:]):
         return [_with_unknown_sizes(layout, shape)]
-    total = math.prod(size_of(d) or 1 for d in layout.dims)
-    sizes = [size or 1 for size in shape[1:]]
-    rows, rest = divmod(total, math.prod(sizes))
-    if rest or not rows:
+    if None in layout.dims or shape.count(None) != 1:
         raise Unsupported("the batch's axis")
-    dims = _Reshaping(layout.dims, [rows, *sizes], node, grouping).dims()
-    if isinstance(dims[0], Axis):
+    batch = shape.index(None)
+    before, dims = layout.dims[: layout.batch], layout.dims[layout.batch :]
+    sizes = [size or 1 for size in shape[batch + 1 :]]
+    rows, rest = divmod(_entries(dims), math.prod(sizes))
+    if rest or not rows or _entries(before) != _entries(shape[:batch]):
+        raise Unsupported("the batch's axis")
+    first = _Reshaping(before, [size or 1 for size in shape[:batch]], node, grouping).dims()
+    others = _Reshaping(dims, [rows, *sizes], node, grouping).dims()
+    if isinstance(others[0], Axis):
         raise Unsupported("channels that become images")
-    return [Layout(tuple(dims))]
+    return [Layout((*first, *others), batch)]
+
+
+def _entries(dims: Sequence[Dimension]) -> int:
+    return math.prod(size_of(d) or 1 for d in dims)
 
 
 def _with_unknown_sizes(layout: Layout, shape: tuple[int | None, ...]) -> Layout:
@@ -156,12 +162,13 @@ def _with_unknown_sizes(layout: Layout, shape: tuple[int | None, ...]) -> Layout
 
 
 def _run_reshape(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
-    dims = call.output_layouts[0].dims
+    layout = call.output_layouts[0]
+    dims = layout.dims
     sizes = [call.channels(d) if isinstance(d, Axis) else d for d in dims]
     if None in dims:  # the layer's own -1 stands for one of unknown size
         given = getattr(op, "target_shape", None) or op.newshape[1:]
         sizes = [0, *(n if n == -1 else size for n, size in zip(given, sizes[1:], strict=True))]
-    sizes[0] = tf.shape(inputs[0])[0] if None in dims else -1
+    sizes[max(0, layout.batch)] = tf.shape(inputs[0])[0] if None in dims else -1
     return tf.reshape(inputs[0], sizes)
 
 
