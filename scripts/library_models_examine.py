@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -85,8 +86,16 @@ def _of_graph(graph: Any, moving: bool) -> int:
             total += _of_graph(graph._get_function(operation.get_attr("f").name).graph, moving)
         elif operation.type in COUNTED and (moving or not _moves(operation)):
             shapes = [x.shape.as_list() for x in operation.inputs]
-            total += _macs(operation, shapes, operation.outputs[0].shape.as_list())
+            total += _macs(operation, shapes, _result(operation).shape.as_list())
     return total
+
+
+def _result(operation: Any) -> Any:
+    """The output; of a dilated convolution, which TensorFlow computes in padded parts, what they make."""
+    result = operation.outputs[0]
+    for kind in ("Squeeze", "BatchToSpaceND"):
+        result = next((after.outputs[0] for after in result.consumers() if after.type == kind), result)
+    return result if result.op.type == "BatchToSpaceND" else operation.outputs[0]
 
 
 def _moves(operation: Any) -> bool:
@@ -160,6 +169,12 @@ def difference(got: Any, expected: Any) -> float:
     return worst
 
 
+def said_by(error: Exception) -> str:
+    """An exception's class and the first words of it, on one line and without colours."""
+    words = re.sub(r"\x1b\[\d*m", "", str(error)).split()
+    return f"{type(error).__name__}: {' '.join(words)[:200]}"
+
+
 def examine(name: str, loader: Process) -> dict[str, Any]:
     """Everything that the table says of one model."""
     import keras
@@ -170,7 +185,10 @@ def examine(name: str, loader: Process) -> dict[str, Any]:
     from autoslim.errors import AutoslimError
 
     keras.utils.set_random_seed(0)
-    model = MODELS[name]()
+    try:
+        model = MODELS[name]()
+    except Exception as error:  # the library's own, as where it is older than Keras
+        return {"unbuilt": said_by(error)}
     draw(model)
     found: dict[str, Any] = {"parameters": model.count_params()}
     try:

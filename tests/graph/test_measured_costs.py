@@ -113,6 +113,12 @@ CASES = {
     "transposed": (lambda: MyTransposed(4, 3, strides=2), (8, 8, 3), 64 * 9 * 3 * 4),
     "separable": (lambda: MySeparable(4, 3), (8, 8, 3), 36 * (9 * 3 + 3 * 4)),
     "time distributed": (lambda: MyTimeDistributed(L.Conv2D(16, 3)), (4, 8, 8, 3), 4 * 36 * 27 * 16),
+    "dilated": (lambda: MySeparable(4, 3, dilation_rate=4, padding="same"), (10, 10, 3), 100 * (9 * 3 + 12)),
+    "dilated in steps": (
+        lambda: MyTimeDistributed(L.Conv1D(4, 3, dilation_rate=4, padding="same")),
+        (2, 10, 3),
+        2 * 10 * 9 * 4,
+    ),
     "spectral": (lambda: MySpectral(L.Conv2D(4, 3)), (8, 8, 3), 36 * 27 * 4),
     "einsum": (lambda: MyEinsumDense("abc,cd->abd", (None, 5)), (6, 8), 6 * 8 * 5),
     "attention": (SelfAttention, (6, 8), 4 * 6 * 8 * HEADS + 2 * 6 * 6 * HEADS),

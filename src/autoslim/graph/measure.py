@@ -146,13 +146,25 @@ def _sizes(tensor: Any) -> list[int]:
     return list(tensor.shape.as_list())
 
 
+def _positions(operation: Any) -> Any:
+    """A convolution's output, without the positions that TensorFlow adds where it is dilated.
+
+    It is then computed of the parts between the holes, padded to one size, and put together again.
+    """
+    tensor = operation.outputs[0]
+    while [consumer.type for consumer in tensor.consumers()] == ["Squeeze"]:
+        tensor = tensor.consumers()[0].outputs[0]
+    together = [consumer for consumer in tensor.consumers() if consumer.type == "BatchToSpaceND"]
+    return together[0].outputs[0] if together else operation.outputs[0]
+
+
 def _convolution(operation: Any) -> int:
     """Entries of the output, times the terms of each: [..., entering, leaving] is the kernel's shape."""
-    return math.prod(_sizes(operation.outputs[0])) * math.prod(_sizes(operation.inputs[1])[:-1])
+    return math.prod(_sizes(_positions(operation))) * math.prod(_sizes(operation.inputs[1])[:-1])
 
 
 def _depthwise(operation: Any) -> int:
-    return math.prod(_sizes(operation.outputs[0])) * math.prod(_sizes(operation.inputs[1])[:-2])
+    return math.prod(_sizes(_positions(operation))) * math.prod(_sizes(operation.inputs[1])[:-2])
 
 
 def _transposed(operation: Any) -> int:
