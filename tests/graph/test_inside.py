@@ -313,6 +313,20 @@ def test_a_weight_of_a_layer_s_own_is_a_group_with_what_it_scales():
     assert again.get_layer("mine_gain").get_weights() == [[[1.0]]]
 
 
+def test_a_single_position_stays_one_behind_attention(tmp_path):
+    """Keras forgets the number of positions inside of attention, and a sum takes it for any."""
+    x = keras.Input((4, 6))
+    y = L.Dense(8, name="first")(x)
+    token = y[:, :1]
+    token = ops.squeeze(token + L.MultiHeadAttention(2, 3, name="attention")(token, y), axis=1)
+    graph = ChannelGraph(keras.Model(x, L.Dense(4)(token)))
+    assert not graph.uncovered and free(graph) == {"first": 8, "attention/query": 3}
+    small = graph.materialize(graph.uniform(0.5))
+    small.save(tmp_path / "small.keras")
+    given = np.random.default_rng(0).normal(size=(3, 4, 6)).astype("float32")
+    assert close(keras.saving.load_model(tmp_path / "small.keras")(given), small(given))
+
+
 class Token(L.Layer):
     """A token before the positions of each image."""
 

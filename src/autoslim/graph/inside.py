@@ -98,6 +98,35 @@ def look_inside(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rows:
     return Inside(inside.inputs, inside.sources, tuple(calls), inside.outputs)
 
 
+def sizes_lost(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> dict[int, Any]:
+    """Where Keras loses a size of 1 inside a layer, as in attention: a sum would broadcast it.
+
+    Args:
+        layer: that was looked into.
+        args: of its call.
+        kwargs: likewise.
+        outputs: symbolic, of the calls in its place.
+
+    Returns:
+        id(an output) -> the operation that gives it the sizes that the layer says it has.
+    """
+    flat = keras.tree.flatten(outputs)
+    if not any(None in y.shape[1:] for y in flat):
+        return {}
+    try:
+        known = keras.tree.flatten(layer.compute_output_spec(*args, **kwargs))
+    except Exception:  # a layer of the user's may raise anything
+        return {}
+    found = {}
+    for y, whole in zip(flat, known, strict=True):
+        if None not in whole.shape[1:] and any(
+            n == 1 and size is None for n, size in zip(whole.shape[1:], y.shape[1:], strict=True)
+        ):
+            found[id(y)] = keras.ops.reshape(y, (-1, *whole.shape[1:]))._keras_history.operation
+            found[id(y)].name = "sizes"
+    return found
+
+
 def _require_plain(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     written = written_out(layer) is not None
     if not isinstance(layer, keras.Layer):

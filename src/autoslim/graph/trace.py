@@ -14,7 +14,7 @@ import keras
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph.calls import IMAGES, Call, Opaque
 from autoslim.graph.functional import inputs_of, is_functional, outputs_of, with_sizes
-from autoslim.graph.inside import look_inside
+from autoslim.graph.inside import look_inside, sizes_lost
 from autoslim.graph.own_weights import Constant, Weight, symbol_of
 
 
@@ -313,6 +313,9 @@ class _Recorder:
             raise
         except Exception as error:  # an operation that works for a known number of images only
             raise Opaque(f"its call can't be traced: {first_line(error, 120)}") from error
+        lost = sizes_lost(layer, args, kwargs, outputs)
+        restore = lambda y: self.record(inner, lost[id(y)], (y,), {}, None) if id(y) in lost else y  # noqa: E731
+        outputs = keras.tree.map_structure(restore, outputs)
         inputs: list[Any] = []
         recorded_args, recorded_kwargs = _slots((args, kwargs), inputs)
         ids = tuple(self.number(x) for x in inputs)
