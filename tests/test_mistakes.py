@@ -105,7 +105,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert list(tmp_path.glob("outputs/*/baseline-*/checkpoints/*.index"))
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.long)])
 def test_a_sweep_shares_what_can_be_shared(tmp_path: Path, launcher: str) -> None:
     """One supernet and one search per seed; a target out of reach fails alone; flags may stand anywhere."""
     if launcher == "joblib":

@@ -14,6 +14,17 @@ every_case = pytest.mark.parametrize("name", CASES)
 every_third_case = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.long if k % 3 else ()) for k, name in enumerate(CASES)]
 )
+# Each case with one of the two kinds of statistics by default, with the other in the long tests.
+every_case_and_statistics = pytest.mark.parametrize(
+    ("name", "batch_statistics"),
+    [
+        pytest.param(
+            name, batch, id=f"{name}-{kind}", marks=pytest.mark.long if (k % 2 == 0) != batch else ()
+        )
+        for k, name in enumerate(CASES)
+        for kind, batch in (("moving", False), ("batch", True))
+    ],
+)
 
 
 def flat(outputs):
@@ -51,8 +62,7 @@ def test_full_width_is_the_model(name):
     assert_close(graph.run(images), graph.model(images))
 
 
-@every_case
-@pytest.mark.parametrize("batch_statistics", [False, True], ids=["moving", "batch"])
+@every_case_and_statistics
 def test_sliced_equals_masked(name, batch_statistics):
     graph = graph_of(name)
     images = images_for(graph.model)
@@ -81,8 +91,7 @@ def test_sliced_equals_materialised_at_random_widths(name):
         assert_close(graph.run(images, widths), graph.materialize(widths)(images))
 
 
-@every_case
-@pytest.mark.parametrize("batch_statistics", [False, True], ids=["moving", "batch"])
+@every_case_and_statistics
 def test_gradients_of_sliced_equal_masked(name, batch_statistics):
     graph = graph_of(name)
     images = images_for(graph.model)

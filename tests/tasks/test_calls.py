@@ -72,7 +72,7 @@ def as_given(kind, x, y):
 def test_batches_as_users_have_them(kind):
     model, (x, y) = network(), images()
     graph = autoslim.ChannelGraph(model)
-    levels = autoslim.Levels.spaced(graph, count=2, min_width=0.5, divisor=2)
+    levels = autoslim.Levels.spaced(graph, levels=2, min_width=0.5, divisor=2)
     history = autoslim.train_supernet(graph, levels, as_given(kind, x, y), batch_size=16, **shortly(arms=2))
     assert {"largest/loss", "smallest/top1"} <= set(history[0])
     path = autoslim.search(graph, levels, as_given(kind, x, y), target=0.7)
@@ -121,7 +121,7 @@ def test_several_inputs_and_outputs(structure):
     labels = {"kind": y, "size": x.mean((1, 2, 3))}
     how = {"task": {"size": "regression", "kind": "classification"}, "loss_weights": {"size": 0.5}}
     graph = autoslim.ChannelGraph(model)
-    levels = autoslim.Levels.spaced(graph, count=2, min_width=0.5, divisor=2)
+    levels = autoslim.Levels.spaced(graph, levels=2, min_width=0.5, divisor=2)
     before = autoslim.evaluate(model, (inputs, labels), **how)
     autoslim.train_supernet(
         graph, levels, (inputs, labels), batch_size=16, **how, **shortly(arms=2, epochs=3)

@@ -17,18 +17,9 @@ from autoslim.stages.experiment import Experiment
 from autoslim.training.distribution import check_batch_size, cluster_workers, make_strategy
 
 HERE = Path(__file__).parent
-EXACT = [
-    "plain",
-    "sandwich",
-    "sandwich in parts",
-    "joint",
-    "parts",
-    "clipping",
-    "average",
-    "adamw",
-    "teacher",
-    "probabilities",
-]
+EXACT = ["plain", "sandwich in parts", "joint", "average"]
+EXACT_LONG = ["sandwich", "parts", "clipping", "adamw", "teacher", "probabilities"]
+DAILY = [*EXACT, "local batch norm", "bfloat16"]
 
 
 def run(script, *arguments, seconds=300, **environment):
@@ -47,7 +38,12 @@ def run(script, *arguments, seconds=300, **environment):
 
 @pytest.fixture(scope="module")
 def found():
-    return run("replicas.py")
+    return run("replicas.py", *DAILY)
+
+
+@pytest.fixture(scope="module")
+def found_long():
+    return run("replicas.py", *EXACT_LONG, "unsplit", "float16")
 
 
 def differences(a, b):
@@ -59,9 +55,7 @@ def differences(a, b):
     return max(losses), max(weights)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", EXACT)
-def test_two_replicas_equal_one(found, case):
+def assert_two_equal_one(found, case):
     one, two = found[case]["one"], found[case]["two"]
     losses, weights = differences(one, two)
     assert losses < 1e-5 and weights < 1e-5
@@ -72,16 +66,34 @@ def test_two_replicas_equal_one(found, case):
     assert bool(one["average"]) == (case == "average")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("low", "high", "most"), [("bfloat16", "plain", 0.02), ("float16", "clipping", 2e-3)]
-)
-def test_low_precision_to_its_own_rounding(found, low, high, most):
+def assert_close_in_low_precision(found, low, high, most):
     losses, weights = differences(found[low]["one"], found[low]["two"])
     assert losses < most and weights < most
     assert found[low]["one"]["losses"] != found[high]["one"]["losses"]
     losses, _ = differences(found[low]["one"], found[high]["one"])
     assert losses < 4 * most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", EXACT)
+def test_two_replicas_equal_one(found, case):
+    assert_two_equal_one(found, case)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", EXACT_LONG)
+def test_two_replicas_equal_one_in_more_ways(found_long, case):
+    assert_two_equal_one(found_long, case)
+
+
+@pytest.mark.slow
+def test_bfloat16_to_its_own_rounding(found):
+    assert_close_in_low_precision(found, "bfloat16", "plain", 0.02)
+
+
+@pytest.mark.long
+def test_float16_to_its_own_rounding(found_long):
+    assert_close_in_low_precision(found_long, "float16", "clipping", 2e-3)
 
 
 @pytest.mark.slow
@@ -95,10 +107,10 @@ def test_statistics_of_each_replica_differ_but_all_keep_their_mean(found):
         assert np.any(first)
 
 
-@pytest.mark.slow
-def test_accumulated_is_unsplit(found):
+@pytest.mark.long
+def test_accumulated_is_unsplit(found_long):
     """Without batch norm; each part's losses are summed over the images and divided by those of all."""
-    parts, whole = found["parts"]["one"]["losses"], found["unsplit"]["one"]["losses"]
+    parts, whole = found_long["parts"]["one"]["losses"], found_long["unsplit"]["one"]["losses"]
     for a, b in zip(parts, whole, strict=True):
         assert a == pytest.approx(b, abs=1e-6)
 
@@ -163,7 +175,6 @@ def test_two_workers_equal_one_process_and_outlive_a_lost_one(tmp_path):
     assert len(list((tmp_path / "lost" / "sandwich").glob("**/events.*"))) == 1  # one of them writes
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_the_first_worker_reports_and_exports_while_the_other_one_waits(tmp_path):
     settings = {

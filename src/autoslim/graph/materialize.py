@@ -79,7 +79,7 @@ class _Made:
             made = self._weight if isinstance(node.op, Weight) else self._constant
             self.values.append([made(node)])
             return self.values[-1]
-        call = self.graph.call_arguments(node, _Taken(self.units))
+        call = self.graph.call_arguments(node, _Kept(self.units))
         first = id(node.op) not in self.layers
         if first:
             name = _free_name(node.name, self.taken)
@@ -93,7 +93,7 @@ class _Made:
 
     def _constant(self, node: Node) -> Any:
         """An array that a layer is called with."""
-        value = taken(node.op.value, self.graph.output_layouts(node)[0].dims, self.units)
+        value = kept_part(node.op.value, self.graph.output_layouts(node)[0].dims, self.units)
         zero = keras.ops.reshape(keras.ops.cast(self._zero, str(value.dtype)), (1,) * max(1, value.ndim))
         return keras.ops.add(zero, value)
 
@@ -114,7 +114,7 @@ class _Made:
             return []
         dimensions = self.graph.weight_dimensions(node)["variable"]
         try:
-            value = taken(op.initial_value(), dimensions, self.units)
+            value = kept_part(op.initial_value(), dimensions, self.units)
         except Exception as error:  # a class of the user's may raise anything
             log.warning("Weight %r keeps its value: %s", node.name, first_line(error, 120))
             return []
@@ -179,7 +179,7 @@ def _slimmed_copy(graph: Structure, node: Node, units: Units, suffix: str) -> ke
     return layer
 
 
-class _Taken:
+class _Kept:
     """What a rule's `config` receives about the channels (`Channels`)."""
 
     def __init__(self, units: Units) -> None:
@@ -189,13 +189,13 @@ class _Taken:
         return self._units.count(axis)
 
     def take(self, value: Any, axis: Axis) -> Any:
-        """The part of an array whose last axis is `axis` that there is; other sizes are left whole."""
+        """What the narrower network keeps of an array whose last axis is `axis`; others are left whole."""
         value = np.asarray(value)
         return value[..., self._units.indices(axis)] if value.shape[-1:] == (axis.size,) else value
 
     def part(self, value: Any, dims: Sequence[Dimension]) -> Any:
-        """The part of an array whose dimensions are `dims` that there is."""
-        return taken(np.asarray(value), tuple(dims), self._units)
+        """What the narrower network keeps of an array whose dimensions are `dims`."""
+        return kept_part(np.asarray(value), tuple(dims), self._units)
 
 
 def _free_name(name: str, taken: set[str]) -> str:
@@ -232,7 +232,7 @@ def layer_with(graph: Structure, node: Node, units: Units, name: str, known: dic
     ):
         return as_it_is(op, name, node.input_shapes, known, lambda layer, inputs: node.call(inputs, op=layer))
     try:
-        return rebuilt(op, rule.config(op, _Taken(units), *graph.given_to_rule(node)), name)
+        return rebuilt(op, rule.config(op, _Kept(units), *graph.given_to_rule(node)), name)
     except Exception as error:  # a class of the user's may raise anything
         if _is_whole(node, graph, units):
             call = lambda layer, inputs: node.call(inputs, op=layer)  # noqa: E731
@@ -259,7 +259,7 @@ def _copy_weights(graph: Structure, node: Node, layer: Any, units: Units, replac
         if id(variable) in replaced:
             value = tf.convert_to_tensor(replaced[id(variable)])
         else:
-            value = taken(tf.convert_to_tensor(variable).numpy(), dimensions, units)
+            value = kept_part(tf.convert_to_tensor(variable).numpy(), dimensions, units)
             if name in summed:
                 value = _shared_out(value, summed[name], dimensions[summed[name]], units)
         weight_of(layer, name).assign(value)
@@ -281,8 +281,8 @@ def prepare(layer: keras.Layer, source: keras.Layer) -> None:
     layer.load_own_variables(store)
 
 
-def taken(value: np.ndarray, dimensions: tuple[Dimension, ...], units: Units) -> np.ndarray:
-    """The entries of a weight that these units have."""
+def kept_part(value: np.ndarray, dimensions: tuple[Dimension, ...], units: Units) -> np.ndarray:
+    """The entries of a weight that a network of these units keeps."""
     for place, dimension in enumerate(dimensions):
         if isinstance(dimension, Axis):
             value = np.take(value, units.indices(dimension), axis=place)

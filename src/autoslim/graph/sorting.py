@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from autoslim.errors import AutoslimError
 from autoslim.graph.axes import Axis, Dimension
-from autoslim.graph.materialize import prepare, taken
+from autoslim.graph.materialize import kept_part, prepare
 from autoslim.graph.rules.base import weight_of
 from autoslim.graph.structure import Structure
 from autoslim.graph.units import Units, unit_counts
@@ -58,7 +58,7 @@ def sort_channels(graph: Structure, importances: Sequence[np.ndarray]) -> Units:
             variable = weight_of(node.op, name)
             if id(variable) not in permuted:  # a shared layer is permuted once
                 permuted.add(id(variable))
-                variable.assign(taken(tf.convert_to_tensor(variable).numpy(), dimensions, order))
+                variable.assign(kept_part(tf.convert_to_tensor(variable).numpy(), dimensions, order))
         rule = graph.rule(node)
         if rule is not None and rule.measured:
             prepare(node.op, node.op)

@@ -77,15 +77,15 @@ def chosen_among(
     share = max(1, round(options.first * batches))
     order = [((step - 1) * share + i) % batches for i in range(batches)]
     first = share if options.search == "halving" else batches
-    contenders, amounts = np.arange(len(candidates.groups)), -candidates.saved
+    contenders, ties = np.arange(len(candidates.groups)), -candidates.saved
     if options.lazy:
         fresh = (step - 1) % options.refresh == 0
         known = _known(candidates, () if fresh else queue) / trial.saved
-        contenders = refreshed(lambda chosen: trial.drops(chosen, order[:first]), known, amounts)
+        contenders = refreshed(lambda chosen: trial.drops(chosen, order[:first]), known, ties)
     if options.search == "halving":
-        best = halving(trial.badness, contenders, order, amounts, first)
+        best = halving(trial.badness, contenders, order, ties, first)
     else:
-        best = everything(trial.badness, contenders, order, amounts)
+        best = everything(trial.badness, contenders, order, ties)
     groups = len(now)
     return Choice(best, trial, _after(queue or (None,) * groups, candidates, trial) if options.lazy else ())
 

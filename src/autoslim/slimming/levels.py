@@ -10,6 +10,7 @@ import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph, ChannelGroup
+from autoslim.schema import SlimConfig
 
 
 @dataclass(frozen=True)
@@ -31,39 +32,35 @@ class Levels:
     def spaced(
         cls,
         graph: ChannelGraph,
-        count: int = 8,
-        min_width: float = 0.25,
-        divisor: int = 4,
+        levels: int = SlimConfig.levels,
+        min_width: float = SlimConfig.min_width,
+        divisor: int = SlimConfig.divisor,
         step: int | None = None,
         base: np.ndarray | None = None,
     ) -> Levels:
-        """At most `count` widths per group, evenly spaced from `min_width` of its size to all of it.
+        """At most `levels` widths per group, evenly spaced from `min_width` of its size to all of it.
 
         Args:
             graph: whose groups; frozen ones keep their full width.
-            count: number of levels, at least 2; fewer only where there are fewer multiples of the divisor.
+            levels: number of widths, at least 2; fewer only where there are fewer multiples of the divisor.
             min_width: smallest width as a share of the full one, in (0, 1]; no level is below it.
             divisor: widths are the nearest multiples of this (and of the group's own unit); the full width
                 always stays.
-            step: in place of `count`: all multiples of this many channels, rounded up to one of the divisor.
+            step: in place of `levels`: all multiples of this many channels, rounded up to one of the divisor.
             base: widths int32 [G] of a narrower network, whose shares `min_width` then is of, and which is
                 among the levels; None: the full one.
 
         Raises:
             AutoslimError: for an argument out of range, or if no group is left with a choice.
         """
-        if count < 2 or divisor < 1 or not 0 < min_width <= 1 or (step is not None and step < 1):
-            raise AutoslimError(
-                f"count={count}, min_width={min_width}, divisor={divisor}, step={step}: expected at least 2 "
-                "levels, a smallest width in (0, 1], a divisor of at least 1, a step of at least 1 or None."
-            )
+        SlimConfig(levels=levels, min_width=min_width, divisor=divisor, step=step)  # checks them
         own = [group.size for group in graph.groups] if base is None else graph.check(base)
         widths = tuple(
-            _with_base(_group_levels(group, count, min_width * w / group.size, divisor, step), int(w))
+            _with_base(_group_levels(group, levels, min_width * w / group.size, divisor, step), int(w))
             for group, w in zip(graph.groups, own, strict=True)
         )
-        levels = cls(widths, divisor)
-        if all(len(widths) == 1 for widths in levels.widths):
+        spaced = cls(widths, divisor)
+        if all(len(widths) == 1 for widths in spaced.widths):
             sizes = [group.size for group in graph.slimmable]
             raise AutoslimError(
                 f"No channel group can be slimmed: {len(graph.slimmable)} of {len(graph.groups)} groups are "
@@ -71,7 +68,7 @@ class Levels:
                 f"second width at slim.min_width={min_width}, slim.divisor={divisor}. Freeze less, or lower "
                 "slim.divisor."
             )
-        return levels
+        return spaced
 
     @property
     def largest(self) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Everything here is a function of per-image badness: a source gives it for the candidates and batches that are
 asked for, so that what is never asked for is never computed. Lower is better. Ties go to the candidate that
-costs least, then to the first.
+changes the cost most (it saves most, or where groups are widened again it uses most of what is left of the
+budget), then to the first.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ AHEAD = 4  # candidates at the head of the queue that are refreshed together: th
 Source = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 
-def ranked(badness: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-    """Places of candidates from the best down, given badness and cost [K] each."""
-    return np.lexsort((amounts, badness))
+def ranked(badness: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """Places of candidates from the best down, given badness and what decides ties [K] each, lower first."""
+    return np.lexsort((ties, badness))
 
 
-def everything(source: Source, contenders: np.ndarray, order: Sequence[int], amounts: np.ndarray) -> int:
+def everything(source: Source, contenders: np.ndarray, order: Sequence[int], ties: np.ndarray) -> int:
     """The contender of the least mean badness on all batches.
 
     Args:
         source: of badness.
         contenders: indices of candidates, ascending.
         order: all batches.
-        amounts: cost of every candidate [K].
+        ties: what decides between equal ones [K], lower first.
     """
-    return int(contenders[ranked(source(contenders, sorted(order)).mean(1), amounts[contenders])[0]])
+    return int(contenders[ranked(source(contenders, sorted(order)).mean(1), ties[contenders])[0]])
 
 
 def halving(
-    source: Source, contenders: np.ndarray, order: Sequence[int], amounts: np.ndarray, first: int
+    source: Source, contenders: np.ndarray, order: Sequence[int], ties: np.ndarray, first: int
 ) -> int:
     """Successive halving: all see `first` batches, the better half goes on to twice as many, and so on.
 
@@ -46,12 +47,12 @@ def halving(
         source: of badness.
         contenders: indices of candidates, ascending.
         order: all batches, in the order in which they are seen.
-        amounts: cost of every candidate [K].
+        ties: what decides between equal ones [K], lower first.
         first: number of batches that all contenders see, at least 1.
     """
     seen = first
     while True:
-        place = ranked(source(contenders, order[:seen]).mean(1), amounts[contenders])
+        place = ranked(source(contenders, order[:seen]).mean(1), ties[contenders])
         if seen >= len(order) or len(contenders) <= 2:
             return int(contenders[place[0]])
         contenders = np.sort(contenders[place[: -(-len(contenders) // 2)]])
@@ -77,9 +78,7 @@ def doubt(differences: np.ndarray, chance: float, least: np.ndarray) -> np.ndarr
     return stats.t.isf(chance, images - 1) * np.sqrt(squares / (images - 1) / images)
 
 
-def refreshed(
-    drops: Callable[[np.ndarray], np.ndarray], known: np.ndarray, amounts: np.ndarray
-) -> np.ndarray:
+def refreshed(drops: Callable[[np.ndarray], np.ndarray], known: np.ndarray, ties: np.ndarray) -> np.ndarray:
     """The candidates that a lazy step refreshes: the head of a queue, until it stays at the head.
 
     A queue by last known drop, as in lazy greedy maximisation (Minoux 1978); drops here may fall as well as
@@ -88,7 +87,7 @@ def refreshed(
     Args:
         drops: (candidates) -> their drops now.
         known: last known drop of every candidate [K]; NaN: none, it is refreshed at once.
-        amounts: cost of every candidate [K].
+        ties: what decides between equal ones [K], lower first.
 
     Returns:
         Indices of the refreshed candidates, ascending.
@@ -97,7 +96,7 @@ def refreshed(
     if fresh.any():
         value[fresh] = drops(np.flatnonzero(fresh))
     while True:
-        queue = ranked(value, amounts)
+        queue = ranked(value, ties)
         if fresh[queue[0]]:
             return np.flatnonzero(fresh)
         head = np.sort(queue[~fresh[queue]][:AHEAD])

@@ -81,7 +81,7 @@ def make_optimizer(
     precision: str = "float32",
     **keys: Any,
 ) -> keras.optimizers.Optimizer:
-    """A Keras optimizer whose weight decay (decoupled) leaves batch norms and biases alone.
+    """A Keras optimizer whose weight decay (decoupled) spares weights of one dimension: norms and biases.
 
     It is made in the scope of the strategy that the model was made in.
 
