@@ -183,7 +183,13 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("override", "message"), MISTAKES, ids=[override for override, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        pytest.param(override, message, id=override, marks=pytest.mark.long if place % 3 else ())
+        for place, (override, message) in enumerate(MISTAKES)
+    ],
+)
 def test_a_mistake_gets_one_line(place: Path, override: str, message: str) -> None:
     assert refused(place, override).startswith(message)
 

@@ -233,7 +233,7 @@ def test_other_resources(copy: Path, resource: str) -> None:
 MEASURED = {"slim__resource": "latency", "slim__measure": "runs.parameters", "slim__target": 0.6}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_latency_is_reported_beside_what_was_measured(copy: Path) -> None:
     outcome = run(copy, **MEASURED)
     report = (Path(outcome.folders["report"]) / "report.md").read_text()
@@ -257,6 +257,7 @@ def test_a_measurement_that_nothing_asks_for_is_told(copy: Path, caplog: pytest.
     assert "slim.measure=runs.parameters measures nothing: slim.resource=flops" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_network_that_stays_above_its_latency_is_a_warning(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,9 +11,16 @@ from autoslim.graph import ChannelGraph, rules
 from autoslim.resources import CONVENTIONS, COUNTED
 
 every_case = pytest.mark.parametrize("name", CASES)
-every_third_case = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if k % 3 else ()) for k, name in enumerate(CASES)]
-)
+
+
+def one_case_in(share):
+    """The cases at every `share`-th place of the table; the others are long."""
+    marks = [pytest.mark.long if place % share else () for place in range(len(CASES))]
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=mark) for name, mark in zip(CASES, marks, strict=True)]
+    )
+
+
 # Each case with one of the two kinds of statistics by default, with the other in the long tests.
 every_case_and_statistics = pytest.mark.parametrize(
     ("name", "batch_statistics"),
@@ -85,10 +92,8 @@ def test_sliced_equals_masked(name, batch_statistics):
 def test_sliced_equals_materialised_at_random_widths(name):
     graph = graph_of(name)
     images = images_for(graph.model)
-    rng = np.random.default_rng(2)
-    for _ in range(2):
-        widths = random_widths(graph, rng)
-        assert_close(graph.run(images, widths), graph.materialize(widths)(images))
+    widths = random_widths(graph, np.random.default_rng(2))
+    assert_close(graph.run(images, widths), graph.materialize(widths)(images))
 
 
 @every_case_and_statistics
@@ -104,7 +109,7 @@ def test_gradients_of_sliced_equal_masked(name, batch_statistics):
         assert np.max(np.abs(a - b)) <= 5e-5 * max(scale, 1.0), weight.path
 
 
-@every_third_case
+@one_case_in(6)
 def test_under_tf_function_with_widths_as_a_tensor(name):
     graph = graph_of(name)
     images = keras.tree.map_structure(tf.constant, images_for(graph.model))
@@ -116,7 +121,7 @@ def test_under_tf_function_with_widths_as_a_tensor(name):
     assert run.experimental_get_tracing_count() == 1
 
 
-@every_case
+@one_case_in(2)
 def test_cost_is_that_of_the_materialised_model(name):
     graph = graph_of(name)
     for widths in (graph.full, random_widths(graph, np.random.default_rng(6))):
@@ -164,7 +169,7 @@ def test_groups_fit_the_layers(name):
             assert shape[-1] in (None, axis.size)
 
 
-@every_third_case
+@one_case_in(6)
 def test_tracing_and_materialising_leave_the_model_as_it_was(name):
     model = CASES[name]()
     before = model.get_config()
