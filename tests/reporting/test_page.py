@@ -2,16 +2,13 @@
 
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
+from browser import needs_browser, shown
 
 from autoslim.reporting.figures import save_figure, search_curve
 from autoslim.reporting.markdown import Facts, report_markdown
 from autoslim.reporting.page import report_page
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 # Clicks on the heads of the first table, one after another; notes the first column after each click.
 PROBE = """
@@ -49,15 +46,12 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@needs_browser
 def test_in_a_browser(page, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(page.replace("</body>", PROBE + "</body>"))
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r'data-seen="([^"]*)"', done.stdout)
-    assert found, done.stderr
+    found = re.search(r'data-seen="([^"]*)"', shown(file.as_uri(), tmp_path / "profile"))
+    assert found
     seen = json.loads(found[1].replace("&quot;", '"'))
     assert seen["start"] == ["baseline", "AutoSlim 0.7", "AutoSlim 0.5", "uniform 0.5"]
     assert seen["up"] == ["AutoSlim 0.5", "uniform 0.5", "AutoSlim 0.7", "baseline"]

@@ -1,6 +1,11 @@
 """Event files, read back."""
 
+import re
+import subprocess
+import sys
+
 import pytest
+from browser import needs_browser, shown
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -71,3 +76,31 @@ def test_hyperparameters_are_read_back(tmp_path, results, full):
     found = read(tmp_path)
     assert curve(found["top1/uniform 0.5"]) == [(0, 0.94)]
     assert curve(found["FLOPs share/AutoSlim 0.5"]) == [(0, 0.48)]
+
+
+@pytest.fixture
+def served(tmp_path, results, full, trajectory):
+    """The address of a TensorBoard that shows a report."""
+    write_report(tmp_path, results, full, "flops", trajectory)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path), "--port", "0"]
+    with subprocess.Popen([*command, "--load_fast", "false"], stderr=subprocess.PIPE, text=True) as board:
+        said = iter(board.stderr)
+        yield next(found[0] for line in said if (found := re.search(r"http://\S+", line)))
+        board.terminate()
+        list(said)
+
+
+@pytest.mark.slow
+@needs_browser
+def test_in_a_browser(tmp_path, served):
+    """The charts against FLOPs are there, with the last loss of each kind of network."""
+    page = shown(f"{served}#timeseries", tmp_path / "profile", 20_000)
+    text = " ".join(re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL).split())
+    assert "accuracy /loss_by_flops" in text and "accuracy /top1_by_flops" in text
+    for kind, flops in {
+        "autoslim": "650",
+        "baseline": "1,000",
+        "supernet": "1,000",
+        "uniform": "490",
+    }.items():
+        assert re.search(rf" {kind} [\d.]+ 0\.3 {flops} ", text), text
