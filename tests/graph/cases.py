@@ -7,6 +7,7 @@ import numpy as np
 from building import CLASSES, IMAGE, Reversing, chain, conv, finish
 from cases_layers import LAYER_CASES
 from cases_operations import OPERATION_CASES
+from cases_recurrent import RECURRENT_CASES
 
 from autoslim.graph import ChannelGraph
 
@@ -349,6 +350,7 @@ CASES = {
 }
 CASES.update(LAYER_CASES)
 CASES.update(OPERATION_CASES)
+CASES.update(RECURRENT_CASES)
 
 
 @functools.cache
@@ -372,11 +374,18 @@ def draw_weights(model, seed=0):
 
 
 def images_for(model, count=3, seed=0):
-    """Random inputs, in the structure of the model's."""
+    """Random inputs, in the structure of the model's; small whole numbers where it takes such."""
     rng = np.random.default_rng(seed)
-    return keras.tree.map_structure(
-        lambda x: rng.normal(size=(count, *x.shape[1:])).astype("float32"), inputs_of(model)
-    )
+
+    def drawn(x):
+        shape = (count, *x.shape[1:])
+        if "float" in x.dtype:
+            return rng.normal(size=shape).astype("float32")
+        whole = rng.integers(0, 4, shape)
+        whole[:, :1] = 1  # a text has a word
+        return whole
+
+    return keras.tree.map_structure(drawn, inputs_of(model))
 
 
 def inputs_of(model):

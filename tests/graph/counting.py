@@ -46,6 +46,32 @@ def calls_of(model):
     return [real[id(x)] for x in flat], known, [real[id(x)] for x in keras.tree.flatten(clone.output)]
 
 
+GATES = {"SimpleRNNCell": 1, "GRUCell": 3, "LSTMCell": 4, "ConvLSTMCell": 4}
+
+
+def kind_of(op):
+    return type(op.cell).__name__
+
+
+def window(op):
+    return math.prod(getattr(op.cell, "kernel_size", ()))
+
+
+def steps_of(op, x, y):
+    """How often one vector of units is computed: at each position of each step, of all rows."""
+    return x.shape[0] * x.shape[1] * math.prod(y.shape[2 if op.return_sequences else 1 : -1])
+
+
+def recurrent_entries(op, x, y):
+    """Biases that are added, and entries that activations make, gate by gate."""
+    units, cell = y.shape[-1], op.cell
+    made = 0 if cell.bias is None else math.prod(cell.bias.shape)
+    squashed = {"SimpleRNNCell": 1, "GRUCell": 1, "LSTMCell": 2, "ConvLSTMCell": 2}[kind_of(op)]
+    made += squashed * units * (cell.activation is not keras.activations.linear)
+    made += (GATES[kind_of(op)] - 1) * units  # of the gates themselves
+    return steps_of(op, x, y) * made
+
+
 def macs(op, x, y):
     """Multiplications by a weight, for one image: of each output entry, the terms of its sum."""
     entries = math.prod(y.shape)
@@ -60,6 +86,9 @@ def macs(op, x, y):
         return entries * math.prod(op.kernel_size) * x.shape[-1] // op.groups
     if isinstance(op, L.Dense):
         return entries * x.shape[-1]
+    if isinstance(op, L.RNN):
+        columns = GATES[kind_of(op)] * y.shape[-1]
+        return steps_of(op, x, y) * columns * (x.shape[-1] + y.shape[-1]) * window(op)
     return 0
 
 
@@ -100,8 +129,10 @@ ACTIVATING |= {"sparse_sigmoid", "log_softmax", "sparsemax"}
 ACTIVATING |= {"sigmoid", "hard_sigmoid", "softplus", "log_sigmoid", "softsign", "softmax", "tanh", "re_lu"}
 
 
-def bias_and_activation_flops(op, y):
+def bias_and_activation_flops(op, x, y):
     """One for each entry of the output that a bias is added to, one for each that an activation makes."""
+    if isinstance(op, L.RNN):
+        return recurrent_entries(op, x[0], y)
     entries = math.prod(y.shape)
     biased = getattr(op, "bias", None) is not None
     if isinstance(op, L.Layer):
@@ -120,7 +151,7 @@ def count(model, convention):
         return flops, sum(math.prod(w.shape) for w in model.trainable_weights)
     flops += sum(norm_flops(op, outputs[0]) for op, _, outputs in calls)
     if convention == "all":
-        flops += sum(bias_and_activation_flops(op, outputs[0]) for op, _, outputs in calls)
+        flops += sum(bias_and_activation_flops(op, x, outputs[0]) for op, x, outputs in calls)
     return flops, model.count_params()
 
 

@@ -165,10 +165,21 @@ def test_rules_that_are_none():
         "pass",
     )
     refused(
-        f"rule={L.LSTM!r}: expected an autoslim.LayerRule, or a layer class that has a rule.",
+        f"rule={L.Lambda!r}: expected an autoslim.LayerRule, or a layer class that has a rule.",
         register_rule,
         Bare,
-        L.LSTM,
+        L.Lambda,
+    )
+
+
+def test_layers_that_go_on_from_batch_to_batch():
+    x = keras.Input(batch_shape=(2, 3, 4))
+    refused(
+        "Layer 'l' has stateful=True: it goes on from the batch before, so what the network returns depends "
+        "on the order of its batches. Build the model with stateful=False, or with the states as inputs and "
+        "outputs.",
+        ChannelGraph,
+        keras.Model(x, L.LSTM(3, stateful=True, name="l")(x)),
     )
 
 

@@ -68,6 +68,18 @@ class MySpectral(L.SpectralNormalization):
     pass
 
 
+class MyLSTM(L.LSTM):
+    pass
+
+
+class MyGRU(L.GRU):
+    pass
+
+
+class MyConvLSTM(L.ConvLSTM2D):
+    pass
+
+
 class MyEinsumDense(L.EinsumDense):
     pass
 
@@ -122,11 +134,11 @@ CASES = {
     "spectral": (lambda: MySpectral(L.Conv2D(4, 3)), (8, 8, 3), 36 * 27 * 4),
     "einsum": (lambda: MyEinsumDense("abc,cd->abd", (None, 5)), (6, 8), 6 * 8 * 5),
     "attention": (SelfAttention, (6, 8), 4 * 6 * 8 * HEADS + 2 * 6 * 6 * HEADS),
-    "lstm": (lambda: L.LSTM(5), (6, 8), 6 * 4 * 5 * (8 + 5)),
-    "gru": (lambda: L.GRU(5, return_sequences=True), (6, 8), 6 * 3 * 5 * (8 + 5)),
+    "lstm": (lambda: MyLSTM(5), (6, 8), 6 * 4 * 5 * (8 + 5)),
+    "gru": (lambda: MyGRU(5, return_sequences=True), (6, 8), 6 * 3 * 5 * (8 + 5)),
     "bidirectional": (lambda: L.Bidirectional(L.LSTM(5)), (6, 8), 2 * 6 * 4 * 5 * (8 + 5)),
     "convolutional lstm": (
-        lambda: L.ConvLSTM2D(4, 3, padding="same"),
+        lambda: MyConvLSTM(4, 3, padding="same"),
         (3, 8, 8, 2),
         3 * 64 * 9 * 16 * (2 + 4),
     ),
@@ -135,7 +147,7 @@ CASES = {
 }
 
 
-FOLLOWED = ("conv subclass", "strided", "einsum", "attention", "embedding")  # by rules
+FOLLOWED = ("conv subclass", "strided", "einsum", "attention", "embedding", "bidirectional")  # by rules
 
 
 @pytest.mark.parametrize("name", CASES)

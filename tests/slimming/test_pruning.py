@@ -65,6 +65,32 @@ def test_taylor_is_half_the_mean_square_of_the_gates_gradients():
     np.testing.assert_allclose(found[[0, 3, 5]], expected, rtol=2e-2, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [L.SimpleRNN, L.LSTM, L.GRU])
+def test_taylor_of_a_recurrent_unit_counts_where_it_is_heard(kind):
+    """By finite differences on what reads it: the recurrent kernel, and the layer behind."""
+    keras.utils.set_random_seed(3)
+    x = keras.Input((3, 4))
+    model = keras.Model(x, L.Dense(3, name="logits")(kind(4, name="units")(L.Dense(5)(x))))
+    rng = np.random.default_rng(0)
+    steps, labels, h = rng.normal(size=(6, 3, 4)).astype("float32"), rng.integers(0, 3, 6), 1e-2
+    kernels = model.get_layer("units").cell.recurrent_kernel, model.get_layer("logits").kernel
+    before = [kernel.numpy() for kernel in kernels]
+    expected = []
+    for unit in range(4):
+        sides = []
+        for factor in (1 + h, 1 - h):
+            for kernel, value in zip(kernels, before, strict=True):
+                kernel.assign(np.where(np.arange(4)[:, None] == unit, factor * value, value))
+            logits = tf.cast(model(steps), tf.float64)
+            sides.append(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits).numpy())
+        expected.append(np.mean(((sides[0] - sides[1]) / (2 * h)) ** 2) / 2)
+    for kernel, value in zip(kernels, before, strict=True):
+        kernel.assign(value)
+    made = ChannelGraph(model)
+    found = by_taylor(made, [(steps, labels)])[[group.name for group in made.groups].index("units")]
+    np.testing.assert_allclose(found, expected, rtol=2e-2, atol=1e-6)
+
+
 def test_what_a_level_loses_is_the_importance_of_the_channels_behind_it():
     levels = Levels(((2, 4), (6,), (2, 4, 8)))
     found = lost([np.array([3.0, 0.5, 2.0, 1.0]), np.ones(6), np.array([8.0, 4.0, 2.0, 1.0])], levels)

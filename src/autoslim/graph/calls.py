@@ -51,7 +51,7 @@ def calls_of(inputs: Sequence[Any], sources: Sequence[Any], outputs: Sequence[An
     """
     images = _Images(inputs)
     count: dict[str, int] = {}
-    for node in _nodes_to(outputs, {id(x) for x in (*inputs, *sources)}):
+    for node in nodes_to(outputs, {id(x) for x in (*inputs, *sources)}):
         images.add(node)
     for call in images.calls:
         if not isinstance(call.op, keras.Layer):
@@ -61,7 +61,7 @@ def calls_of(inputs: Sequence[Any], sources: Sequence[Any], outputs: Sequence[An
     return tuple(images.calls)
 
 
-def _nodes_to(outputs: Sequence[Any], known: set[int]) -> list[Any]:
+def nodes_to(outputs: Sequence[Any], known: set[int]) -> list[Any]:
     """Keras's records of the calls that make the outputs from what is known (ids), in topological order."""
     found: dict[int, Any] = {}
     waiting = [(x, False) for x in reversed(outputs)]

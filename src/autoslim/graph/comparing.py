@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.errors import AutoslimError, first_line
+from autoslim.graph.masks import no_mask_warnings
 from autoslim.graph.options import RunOptions
 from autoslim.graph.run import Replaced, forward, visitor
 from autoslim.graph.structure import Structure
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 IMAGES = 2  # of a comparison
 SIZES = (32, 64, 128, 256)  # stand for sizes that are not known: the first that the model takes
 TOLERANCE = 1e-3  # of the largest entry: rounding
+MASKED = 0.3  # share of the steps that are masked, where a layer masks some
 LOW_TOLERANCE = 0.05  # likewise where layers compute in half precision
 
 
@@ -35,17 +37,29 @@ def stand_ins(traced: Trace, size: int = SIZES[0]) -> list[np.ndarray]:
     inputs = []
     for value, shape, dtype in zip(traced.inputs, traced.input_shapes, traced.input_dtypes, strict=True):
         whole = [n or (size if place else IMAGES) for place, n in enumerate(shape)]
-        if "float" in dtype:
-            inputs.append(rng.normal(size=whole).astype("float32"))
+        readers = [node.op for node in traced.nodes if value in node.inputs]
+        looked_up = any(isinstance(op, keras.layers.Embedding) for op in readers)
+        if "float" in dtype and not looked_up:
+            drawn = rng.normal(size=whole).astype("float32")
         else:
-            most = 2 if dtype == "bool" else _entries_known(traced, value, 256 if dtype == "uint8" else 2)
-            inputs.append(rng.integers(0, most, whole).astype(dtype))
+            most = 2 if dtype == "bool" else _entries_known(readers, 256 if dtype == "uint8" else 2)
+            drawn = rng.integers(0, most, whole).astype(dtype)
+        inputs.append(_with_masked_steps(drawn, readers, rng))
     return inputs
 
 
-def _entries_known(traced: Trace, value: int, otherwise: int) -> int:
-    """How many different integers the layers take that read a value, where they say so."""
-    readers = [node.op for node in traced.nodes if value in node.inputs]
+def _with_masked_steps(x: np.ndarray, readers: Sequence[Any], rng: np.random.Generator) -> np.ndarray:
+    """Inputs of which a layer that reads them masks some steps, if one does."""
+    for op in readers:
+        if isinstance(op, keras.layers.Masking) and x.ndim > 2:
+            x[rng.random(x.shape[:-1]) < MASKED] = op.mask_value
+        elif getattr(op, "mask_zero", False) and x.ndim > 1:
+            x[rng.random(x.shape) < MASKED] = 0
+    return x
+
+
+def _entries_known(readers: Sequence[Any], otherwise: int) -> int:
+    """How many different integers the layers take that read an input, where they say so."""
     sizes = [getattr(op, name) for op in readers for name in ("input_dim", "num_tokens") if hasattr(op, name)]
     return min([n for n in sizes if isinstance(n, int)], default=otherwise)
 
@@ -131,7 +145,7 @@ def check_network(
 def _called(model: Any, inputs: Any) -> tuple[Any, str]:
     """A model's outputs, or None and why there are none; its variables stay as they are."""
     try:
-        with keras.StatelessScope(collect_losses=True):
+        with keras.StatelessScope(collect_losses=True), no_mask_warnings():
             return model(inputs, training=False), ""
     except Exception as error:  # layers of the user's may raise anything
         return None, first_line(error, 120)

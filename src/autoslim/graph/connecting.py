@@ -36,10 +36,12 @@ def connect(traced: Trace, freeze: tuple[str, ...]) -> Connected:
         freeze: shell-style patterns of layer names; the groups of their outputs keep full width.
 
     Raises:
-        AutoslimError: for a pattern that matches no layer, or a convolution with its channels first.
+        AutoslimError: for a pattern that matches no layer, a convolution with its channels first, or a
+            recurrent layer that goes on from batch to batch.
     """
     _check_patterns(traced, freeze)
     _require_channels_last(traced)
+    _require_no_memory(traced)
     cuts: Cuts = {}
     for _ in range(CONNECTIONS):
         attempt = _Attempt(traced, freeze, cuts)
@@ -61,7 +63,7 @@ class _Attempt:
         self.uncovered: dict[str, str] = {}
         self._freeze = freeze
         self._read = {value for node in traced.nodes for value in node.inputs}
-        self._first_calls: dict[int, list[Layout]] = {}  # id(layer) -> layouts of its first call
+        self._first_calls: dict[int, tuple[list[Layout], list[Layout]]] = {}  # id(layer) -> of its first call
         for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
             self.layouts[value] = self._frozen(name, shape, "model input")
         for layout in traced.walk([self.layouts[i] for i in traced.inputs], self._visit):
@@ -93,7 +95,7 @@ class _Attempt:
 
     def _visit(self, node: Node, inputs: list[Layout]) -> list[Layout]:
         outputs = self._connect(node, inputs)
-        self._tie_calls(node, [*inputs, *outputs])
+        self._tie_calls(node, inputs, outputs)
         pattern = matches(node.name, self._freeze)
         for value, layout in zip(node.outputs, outputs, strict=True):
             self.layouts[value] = layout
@@ -127,7 +129,7 @@ class _Attempt:
         varies = not inputs or any(layout.has_images for layout in inputs)
         return [self._frozen(node.name, shape, why_frozen, fixed, varies) for shape in node.output_shapes]
 
-    def _tie_calls(self, node: Node, layouts: list[Layout]) -> None:
+    def _tie_calls(self, node: Node, inputs: list[Layout], outputs: list[Layout]) -> None:
         """Tie the calls of a shared layer: it has one set of weights, and one configuration, for all.
 
         Where the calls have different numbers of channels neither can depend on them.
@@ -135,8 +137,10 @@ class _Attempt:
         rule = self.rules[node.index]
         if rule is None or (rule.config is same_config and not getattr(node.op, "weights", None)):
             return
-        first = self._first_calls.setdefault(id(node.op), layouts)
-        for layout, earlier in zip(layouts, first, strict=True):
+        first, made = self._first_calls.setdefault(id(node.op), (inputs, outputs))
+        if len(inputs) != len(first):  # one of the calls has a mask, or states to begin with
+            inputs, first = inputs[:1], first[:1]
+        for layout, earlier in [*zip(inputs, first, strict=True), *zip(outputs, made, strict=True)]:
             for place in range(-min(layout.rank, earlier.rank), 0):
                 axis, other = layout.axis(place), earlier.axis(place)
                 if layout is not earlier and axis.size == other.size:
@@ -195,6 +199,16 @@ def _require_channels_last(traced: Trace) -> None:
                 f"Layer {node.name!r} has data_format='channels_first': channels are slimmed where they are "
                 "the last axis. Build the model with data_format='channels_last' "
                 "(keras.config.set_image_data_format); the layers' weights have the same shapes in both."
+            )
+
+
+def _require_no_memory(traced: Trace) -> None:
+    for node in traced.nodes:
+        if isinstance(node.op, keras.layers.RNN) and node.op.stateful:
+            raise AutoslimError(
+                f"Layer {node.name!r} has stateful=True: it goes on from the batch before, so what the "
+                "network returns depends on the order of its batches. Build the model with stateful=False, "
+                "or with the states as inputs and outputs."
             )
 
 

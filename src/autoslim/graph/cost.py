@@ -141,6 +141,9 @@ def _node_flops(graph: Structure, node: Node, widths: np.ndarray, convention: st
         return flops + graph.measured_macs(node)
     for dimensions in graph.products(node):
         flops = flops + entries(dimensions, widths)
+    if convention == "all" and rule.made_by_entry is not None:
+        layouts = graph.input_layouts(node), graph.output_layouts(node)
+        return flops + sum(entries(d, widths) for d in rule.made_by_entry(node.op, node, *layouts))
     per_entry = _flops_per_entry(graph, node, convention)
     if per_entry:
         count = graph.output_layouts(node)[0].entries(widths)

@@ -12,6 +12,7 @@ import numpy as np
 
 from autoslim.errors import first_line
 from autoslim.graph.calls import IMAGES, Call, Opaque, calls_of
+from autoslim.graph.masks import masks_carried, set_mask
 from autoslim.graph.own_weights import Constant, Weight, own_variables, replaced_in, symbol_of
 from autoslim.graph.written_out import written_out
 
@@ -22,7 +23,6 @@ COMPOSED = (
     keras.layers.Attention,
     keras.layers.AdditiveAttention,
     keras.layers.Dot,
-    keras.layers.Bidirectional,
     keras.layers.Lambda,
 )  # Keras's own layers that are made of layers and operations
 
@@ -31,7 +31,7 @@ COMPOSED = (
 class Inside:
     """What a layer's `call` does: calls in topological order."""
 
-    inputs: tuple[Any, ...]  # symbolic, one for each tensor among the layer's arguments
+    inputs: tuple[Any, ...]  # symbolic, one for each tensor among the layer's arguments, then for their masks
     sources: tuple[tuple[Any, Weight | Constant], ...]  # symbolic, and what of the layer's own it stands for
     calls: tuple[Call, ...]
     outputs: Any  # symbolic, in the structure that the layer returns
@@ -139,8 +139,6 @@ def _require_plain(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         raise Opaque("it is quantised")
     if layer.activity_regularizer is not None or layer._losses:
         raise Opaque("it adds a loss")
-    if any(getattr(x, "_keras_mask", None) is not None for x in keras.tree.flatten((args, kwargs))):
-        raise Opaque("a mask comes in with its input")
 
 
 def _differs(layer: Any, inside: Inside) -> Opaque:
@@ -233,6 +231,9 @@ class _Tracing:
             return inputs[-1]
 
         own_args, own_kwargs = keras.tree.map_structure(own, (args, kwargs))
+        given, owned = keras.tree.flatten((args, kwargs)), keras.tree.flatten((own_args, own_kwargs))
+        for place, mask in masks_carried(layer, given):
+            set_mask(owned[place], own(mask))
         with _Watching() as watching, _any_key():
             try:
                 outputs = self.call(layer, own_args, {**own_kwargs, **training})

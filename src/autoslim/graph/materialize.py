@@ -14,6 +14,7 @@ from autoslim.errors import AutoslimError, first_line
 from autoslim.graph.axes import Axis, Dimension
 from autoslim.graph.comparing import check_network
 from autoslim.graph.copying import as_it_is, initial_values, rebuilt
+from autoslim.graph.masks import no_mask_warnings
 from autoslim.graph.noise import as_dropout
 from autoslim.graph.own_weights import Constant, Weight, Written, zero_of
 from autoslim.graph.rules.base import weight_of
@@ -45,7 +46,8 @@ def materialize(
         )
     ]
     made = _Made(graph, units, weights, replaced, inputs)
-    outputs = traced.walk(inputs, made.visit)
+    with no_mask_warnings():
+        outputs = traced.walk(inputs, made.visit)
     model = keras.Model(
         traced.pack_inputs(inputs), traced.pack_outputs(outputs), name=name or graph.model.name
     )

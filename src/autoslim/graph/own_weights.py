@@ -92,6 +92,19 @@ def _leaves(value: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
+def attributes_of(layer: Any, values: Mapping[str, Any]) -> Iterator[None]:
+    """The layer's attributes, methods among them, are these."""
+    before = {name: vars(layer)[name] for name in values if name in vars(layer)}
+    vars(layer).update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            vars(layer).pop(name, None)
+        vars(layer).update(before)
+
+
+@contextlib.contextmanager
 def replaced_in(layer: Any, values: Mapping[int, Any]) -> Iterator[None]:
     """The layer's attributes are these, {id(what stands there): another}, also in lists and dicts."""
     before = dict(vars(layer))

@@ -254,6 +254,10 @@ class _Pass:
         value = tf.convert_to_tensor(value)
         return value if self.options.masked else self._slice(value, tuple(dims))
 
+    def gate(self, layout: Layout) -> Any:
+        """What the channels of the layer's own earlier outputs are multiplied by; None: nothing."""
+        return None
+
     def record(self, layer: keras.Layer, statistics: tuple[Any, Any], axis: Axis) -> None:
         """Keep a batch normalisation's batch statistics."""
         self.statistics.append((layer, axis, *statistics))
@@ -345,12 +349,18 @@ class _GatedPass(_Pass):
     def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
         layouts = self.graph.input_layouts(node)
         if self.graph.summed_dimensions(node):
-            inputs = [self._behind_gates(x, layout) for x, layout in zip(inputs, layouts, strict=True)]
+            inputs = [self._behind_gates(inputs[0], layouts[0]), *inputs[1:]]
         elif len(inputs) > 1 and self.graph.rule(node) and self.graph.products(node):
             left = {axis for layout in self.graph.output_layouts(node) for _, axis in layout.axes}
             summed = Layout(tuple(1 if d in left else d for d in layouts[0].dims), layouts[0].batch)
             inputs = [self._behind_gates(inputs[0], summed), *inputs[1:]]
         return super().visit(node, inputs)
+
+    def gate(self, layout: Layout) -> Any:
+        axis = layout.axis()
+        if not any(group in self.gates for group in axis.groups):
+            return None
+        return tf.repeat(self._gate(axis), layout.dims[layout.batch], axis=0)
 
     def _behind_gates(self, x: Any, layout: Layout) -> Any:
         """`x`, each of its channel axes multiplied by the gates of the units there."""

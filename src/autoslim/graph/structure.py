@@ -18,9 +18,10 @@ from autoslim.graph.axes import FIXED, Axis, Dimension, Layout, size_of
 from autoslim.graph.connecting import connect
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.measure import Uncountable, measured_macs
+from autoslim.graph.recording import trace
 from autoslim.graph.rules import WHOLE, LayerRule, rule_for
 from autoslim.graph.rules.base import Channels
-from autoslim.graph.trace import Node, Trace, UnknownSize, trace
+from autoslim.graph.trace import Node, Trace, UnknownSize
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,12 @@ class Structure:
             log.warning(
                 "These layers are trained without normalising their kernels: %s", ", ".join(plain[:NAMED])
             )
+        if self.trace.masked:
+            log.warning(
+                "An output of model %r carries a mask of steps. Keras's fit leaves masked steps out of the "
+                "loss; here every step counts, unless a task of your own weighs them.",
+                self.model.name,
+            )
         if uncovered:
             more = (
                 f" and {len(uncovered) - NAMED} more, see graph.uncovered" if len(uncovered) > NAMED else ""
@@ -212,7 +219,8 @@ class Structure:
         """Weight attribute -> the place of the dimension that the layer sums over: its inputs' channels.
 
         A weight that has the channels of inputs and of outputs is summed over the former, as the kernel of a
-        convolution is; one that has channels of one kind only is applied to each of them alone.
+        convolution is; one that has channels of one kind only is applied to each of them alone, unless it
+        feeds back.
         """
         rule = self.rule(node)
         if rule is None:
@@ -225,6 +233,8 @@ class Structure:
             entering = [place for place, axis in axes if any(group >= count for group in axis.groups)]
             if 0 < len(entering) < len(axes):
                 found[name] = entering[0]
+            elif name in rule.feeds_back and len(dimensions) - 2 in dict(axes):
+                found[name] = len(dimensions) - 2
         return found
 
     def products(self, node: Node) -> list[tuple[Dimension, ...]]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from autoslim.graph.calls import Opaque
+from autoslim.graph.own_weights import attributes_of
 
 MOST = 64  # entries of an overlapping patch: each becomes a slice
 
 
 def _each_step(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
     """TimeDistributed: the layer on all steps at once, as images of their own."""
-    if mask is not None or None in inputs.shape[1:]:
-        raise Opaque("it has a mask, or steps of unknown number or size")
+    if None in inputs.shape[1:]:
+        raise Opaque("it has steps of unknown number or size")
+    if mask is not None and "mask" in layer.layer.call_signature_parameters:
+        raise Opaque("each of its steps has a mask")
     steps, *shape = inputs.shape[1:]
     folded = keras.ops.reshape(inputs, (-1, *shape))
     flags = {"training": training} if layer.layer._call_has_training_arg else {}
@@ -28,6 +32,47 @@ def _each_step(layer: Any, inputs: Any, training: bool | None = None, mask: Any 
 def _not_normalised(layer: Any, inputs: Any, training: bool = False) -> Any:
     """SpectralNormalization: its layer, as it is when the network isn't trained."""
     return layer.layer(inputs)
+
+
+def _both_ways(layer: Any, sequences: Any, **kwargs: Any) -> Any:
+    """Bidirectional: its two layers, never both in one operation of a GPU's library."""
+    apart = {"use_cudnn": False}
+    with attributes_of(layer.forward_layer, apart), attributes_of(layer.backward_layer, apart):
+        return type(layer).call(layer, sequences, **kwargs)
+
+
+_chains: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
+
+
+def _cell_by_cell(
+    layer: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = None
+) -> Any:
+    """RNN with StackedRNNCells: a layer for each cell, one after another."""
+    if layer.stateful:
+        raise Opaque("stateful=True: it goes on from the batch before")
+    cells = layer.cell.cells
+    if layer not in _chains:
+        _chains[layer] = [
+            keras.layers.RNN(
+                cell,
+                return_sequences=layer.return_sequences or cell is not cells[-1],
+                return_state=layer.return_state,
+                go_backwards=layer.go_backwards and place == 0,
+                unroll=layer.unroll,
+                zero_output_for_mask=layer.zero_output_for_mask,
+                dtype=layer.dtype_policy,
+                name=cell.name if len({other.name for other in cells}) == len(cells) else f"cell_{place}",
+            )
+            for place, cell in enumerate(cells)
+        ]
+    states = []
+    for place, one in enumerate(_chains[layer]):
+        begins = {} if initial_state is None else {"initial_state": initial_state[place]}
+        flipped = keras.ops.flip(mask, 1) if mask is not None and layer.go_backwards and place else mask
+        outputs = one(sequences, mask=flipped, training=training, **begins)
+        sequences, *own = keras.tree.flatten(outputs)
+        states.append(own)
+    return (sequences, *states) if layer.return_state else sequences
 
 
 def _patches(op: Any, images: Any) -> Any:
@@ -85,6 +130,8 @@ def _apart(images: Any, size: Sequence[int], counts: Sequence[int]) -> Any:
 
 
 WRITTEN_OUT: dict[type, Callable[..., Any]] = {
+    keras.layers.Bidirectional: _both_ways,
+    keras.layers.RNN: _cell_by_cell,
     keras.layers.TimeDistributed: _each_step,
     keras.layers.SpectralNormalization: _not_normalised,
 }

@@ -13,6 +13,7 @@ from autoslim.graph.rules.activation import (
     ALPHA_DROPOUT,
     DROPOUT,
     GLU,
+    MASKING,
     RELU,
     RESCALING,
     SOFTMAX,
@@ -53,6 +54,7 @@ from autoslim.graph.rules.normalization import (
 from autoslim.graph.rules.own import CONSTANT, EMBEDDING, TAKE, WEIGHT
 from autoslim.graph.rules.pieces import CONCATENATE, ITEM, PAD, SPLIT, STACK, UNSTACK
 from autoslim.graph.rules.products import ATTENTION, EINSUM_DENSE, SUM_OF_PRODUCTS
+from autoslim.graph.rules.recurrent import RECURRENT
 from autoslim.graph.rules.reduction import (
     ALL,
     DEVIATION,
@@ -106,6 +108,8 @@ RULES: dict[type, LayerRule] = {
     _L.EinsumDense: EINSUM_DENSE,
     _L.Embedding: EMBEDDING,
     _L.PReLU: PRELU,
+    **dict.fromkeys((_L.SimpleRNN, _L.LSTM, _L.GRU, _L.RNN), RECURRENT),
+    **dict.fromkeys((_L.ConvLSTM1D, _L.ConvLSTM2D, _L.ConvLSTM3D), RECURRENT),
     _L.BatchNormalization: BATCH_NORM,
     _L.LayerNormalization: LAYER_NORM,
     _L.RMSNormalization: RMS_NORM,
@@ -126,6 +130,7 @@ RULES: dict[type, LayerRule] = {
     _L.Softmax: SOFTMAX,
     _L.Dropout: DROPOUT,
     _L.Rescaling: RESCALING,
+    _L.Masking: MASKING,
     _L.GaussianNoise: EACH,
     _L.AlphaDropout: ALPHA_DROPOUT,
     _L.Resizing: PASS,
@@ -250,6 +255,8 @@ def rule_for(op: keras.Operation) -> LayerRule | None:
         return WEIGHT
     if isinstance(op, Constant):
         return CONSTANT
+    if type(op) is _L.RNN and isinstance(op.cell, _L.StackedRNNCells):
+        return None  # written out, cell by cell
     name = (type(op).__module__, type(op).__name__)
     if isinstance(op, keras.Layer):
         return RULES.get(type(op)) or NAMED.get(name) or tried_rule(op)

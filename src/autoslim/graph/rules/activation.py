@@ -12,6 +12,7 @@ from autoslim.graph.groups import Grouping
 from autoslim.graph.rules.base import (
     EACH,
     EACH_ZERO,
+    PASS_ZERO,
     Channels,
     NeedsCut,
     RunCall,
@@ -20,21 +21,22 @@ from autoslim.graph.rules.base import (
     same_axis,
     zero_at_zero,
 )
+from autoslim.graph.rules.elementwise import merged
 from autoslim.graph.trace import Node
 
 
 def _connect_activation(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
-    freeze_if_mixed(op, inputs[0], node, grouping)
+    freeze_if_mixed(op.activation, inputs[0], node, grouping)
     return same_axis(op, inputs, node, grouping)
 
 
 def _arrange_softmax(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
-    if len(node.inputs) > 1:
-        raise Unsupported("a mask")
     axes = op.axis if isinstance(op.axis, (list, tuple)) else [op.axis]
     for axis in axes:
-        grouping.freeze(inputs[0].axis(axis), f"softmax over the channels in {node.name}")
-    return [inputs[0]]
+        for layout in inputs:  # a mask too
+            if layout.rank >= (-axis if axis < 0 else axis + 1):
+                grouping.freeze(layout.axis(axis), f"softmax over the channels in {node.name}")
+    return [merged(inputs, node, grouping) if len(inputs) > 1 else inputs[0]]
 
 
 def _connect_dropout(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -64,6 +66,15 @@ def _rescaling_config(op: Any, channels: Channels, inputs: list[Axis], outputs: 
         if value.ndim:
             changed[name] = np.asarray(channels.take(value, inputs[0])).tolist()
     return changed
+
+
+def _run_masking(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
+    """Zero where all channels that there are have one value."""
+    x, mask = inputs[0], call.mask(call.input_axes[0])
+    other = tf.not_equal(x, tf.cast(op.mask_value, x.dtype))
+    if mask is not None:
+        other = tf.logical_and(other, mask)
+    return tf.where(tf.reduce_any(other, -1, keepdims=True), x, tf.zeros([], x.dtype))
 
 
 def _connect_alpha_dropout(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
@@ -104,4 +115,5 @@ SOFTMAX = ACTIVATE._replace(arrange=_arrange_softmax)
 DROPOUT = EACH_ZERO._replace(connect=_connect_dropout)
 GLU = ACTIVATE_ZERO._replace(arrange=_arrange_gate, run=_run_gate)
 ALPHA_DROPOUT = EACH._replace(connect=_connect_alpha_dropout)
+MASKING = PASS_ZERO._replace(run=_run_masking)
 RESCALING = EACH._replace(connect=_connect_rescaling, run=_run_rescaling, config=_rescaling_config)

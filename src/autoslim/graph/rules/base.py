@@ -66,6 +66,10 @@ class RunCall(Protocol):
     def part(self, value: Any, dims: Sequence[Dimension]) -> Any:
         """The part of a constant, whose dimensions are `dims`, that is there in this pass."""
 
+    def gate(self, layout: Layout) -> Any:
+        """What the channels on a layout's last axis are multiplied by where a layer sums over its own earlier
+        outputs: [images, channels], an image for each row of the layout; None: nothing."""
+
     def record(self, layer: keras.Layer, statistics: tuple[Any, Any], axis: Axis) -> None:
         """Report the batch's own (mean, variance) of a normalisation layer."""
 
@@ -173,9 +177,8 @@ def zero_at_zero(activation: Callable) -> bool:
             return False
 
 
-def freeze_if_mixed(op: Any, axis: Axis, node: Node, grouping: Grouping) -> None:
+def freeze_if_mixed(activation: Any, axis: Axis, node: Node, grouping: Grouping) -> None:
     """Freeze the channels of a layer's output if its activation makes each depend on the others."""
-    activation = op.activation
     if activation is not None and mixes_channels(activation, len(node.output_shapes[0])):
         kind = getattr(activation, "__name__", None) or getattr(activation, "name", type(activation).__name__)
         grouping.freeze(axis, f"{kind} over the channels in {node.name}")
@@ -224,8 +227,14 @@ class LayerRule(NamedTuple):
         the same for those that are active as if there were no others. Default: it doesn't.
     arrange: (op, input layouts, node, grouping) -> output layouts, in the place of `connect`: for operations
         that move channels to other axes. Default: none.
+    feeds_back: weights that sum over the layer's own outputs of the step before, along their last dimension
+        but one. Default: none.
     products: (op, node, input layouts, output layouts) -> tuples of dimensions; the product of each is a
         number of multiply-accumulates. For those that `positions` can't tell. Default: none.
+    made_by_entry: (op, node, input layouts, output layouts) -> tuples of dimensions; the product of each is a
+        number of entries that a bias is added to, or that an activation makes, one FLOP each in the
+        convention `all`. Default: those of the output, as the weight `bias`, the layer's `activation` and
+        `activates` say.
     arguments: (op, node, channels, input layouts, output layouts) -> (args, kwargs) of the call where they
         change with the widths, such as the bounds of a slice. Default: as they were recorded.
     """
@@ -244,6 +253,8 @@ class LayerRule(NamedTuple):
     arrange: Callable[[Any, list[Layout], Node, Grouping], list[Layout]] | None = None
     products: Callable[[Any, Node, list[Layout], list[Layout]], Products] = no_terms
     arguments: Callable[[Any, Node, Channels, list[Layout], list[Layout]], Call] | None = None
+    feeds_back: tuple[str, ...] = ()
+    made_by_entry: Callable[[Any, Node, list[Layout], list[Layout]], Products] | None = None
 
 
 PASS = LayerRule()

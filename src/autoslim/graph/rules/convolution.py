@@ -34,7 +34,7 @@ def _connect_conv(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -
         raise Unsupported("grouped convolution in three dimensions")
     else:
         output = _connect_groups(op, inputs[0], node, grouping)
-    freeze_if_mixed(op, output, node, grouping)
+    freeze_if_mixed(op.activation, output, node, grouping)
     return [output]
 
 
@@ -181,7 +181,7 @@ def _connect_transposed(op: Any, inputs: list[Axis], node: Node, grouping: Group
     if None in node.output_shapes[0][1:]:
         raise Unsupported("a dynamic shape")
     output = grouping.new(node.name, op.filters)
-    freeze_if_mixed(op, output, node, grouping)
+    freeze_if_mixed(op.activation, output, node, grouping)
     return [output]
 
 
@@ -226,7 +226,7 @@ TRANSPOSED = LayerRule(
 def _connect_depthwise(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     require_channels_last(op)
     output = inputs[0].repeated(op.depth_multiplier)
-    freeze_if_mixed(op, output, node, grouping)
+    freeze_if_mixed(op.activation, output, node, grouping)
     return [output]
 
 
@@ -251,7 +251,7 @@ DEPTHWISE = LayerRule(
 def _connect_separable(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     require_channels_last(op)
     output = grouping.new(node.name, op.filters)
-    freeze_if_mixed(op, output, node, grouping)
+    freeze_if_mixed(op.activation, output, node, grouping)
     return [output]
 
 
@@ -289,7 +289,7 @@ SEPARABLE = LayerRule(
 
 def _connect_dense(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -> list[Axis]:
     output = grouping.new(node.name, op.units)
-    freeze_if_mixed(op, output, node, grouping)
+    freeze_if_mixed(op.activation, output, node, grouping)
     return [output]
 
 

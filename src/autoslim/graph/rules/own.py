@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from autoslim.graph.axes import NO_IMAGES, Axis, Dimension, Layout, size_of
@@ -41,8 +42,6 @@ WEIGHT = LayerRule(arrange=_arrange, weights=_weight_dimensions, run=_run_weight
 def _arrange_embedding(op: Any, inputs: list[Layout], node: Node, grouping: Grouping) -> list[Layout]:
     """The width of what is looked up is slimmed; the rows stay."""
     (layout,) = inputs
-    if op.mask_zero:
-        raise Unsupported("mask_zero=True")
     for _, axis in layout.axes:
         grouping.freeze(axis, f"{node.name} looks up each of them")
     dims = [size_of(d) for d in layout.dims]
@@ -56,7 +55,7 @@ def _embedding_weights(
 
 
 def _run_embedding(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
-    return tf.gather(weights["_embeddings"], tf.cast(inputs[0], "int32"))
+    return keras.ops.take(weights["_embeddings"], tf.cast(inputs[0], "int32"), axis=0)
 
 
 def _embedding_config(

@@ -189,7 +189,7 @@ def _arrange_einsum_dense(op: Any, inputs: list[Layout], node: Node, grouping: G
     if wide:
         letters[wide[-1]] = grouping.new(node.name, sizes[wide[-1]])
     output = _result(result, letters, batch)
-    freeze_if_mixed(op, output.axis(), node, grouping)
+    freeze_if_mixed(op.activation, output.axis(), node, grouping)
     return [output]
 
 

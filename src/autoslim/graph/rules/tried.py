@@ -7,9 +7,8 @@ that is made for fewer channels, by its configuration, computes what this one do
 
 from __future__ import annotations
 
-import contextlib
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -17,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.graph.axes import Axis, Dimension
+from autoslim.graph.own_weights import attributes_of
 from autoslim.graph.rules.base import Channels, LayerRule, RunCall, never
 from autoslim.graph.rules.elementwise import only_active
 
@@ -52,21 +52,10 @@ def _might_be(layer: Any) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _weights_swapped(layer: Any, weights: Mapping[str, Any]) -> Iterator[None]:
-    """The layer's attributes are these tensors, in the place of its variables."""
-    own = {name: vars(layer)[name] for name in weights}
-    vars(layer).update(weights)
-    try:
-        yield
-    finally:
-        vars(layer).update(own)
-
-
 def _call(layer: Any, x: Any, weights: Mapping[str, Any], training: bool | None = None) -> Any:
     """The layer's `call` with other weights than its own."""
     passed = {"training": training} if "training" in layer.call_signature_parameters else {}
-    with _weights_swapped(layer, weights):
+    with attributes_of(layer, weights):
         return layer.call(x, **passed)
 
 
