@@ -211,10 +211,7 @@ class _Recorder:
             raise Opaque(f"its call can't be traced: {first_line(error, 120)}") from error
         lost = sizes_lost(layer, args, kwargs, outputs)
         restore = lambda y: self.record(inner, lost[id(y)], (y,), {}, None) if id(y) in lost else y  # noqa: E731
-        outputs = keras.tree.map_structure(restore, outputs)
-        unknown = any(None in x.shape[1:] for x in keras.tree.flatten(outputs))
-        if unknown or (masks and layer.supports_masking):
-            outputs = self.as_of(layer(*args, **kwargs), outputs)
+        outputs = self.as_whole(layer, args, kwargs, keras.tree.map_structure(restore, outputs))
         inputs: list[Any] = []
         recorded_args, recorded_kwargs = _slots((args, kwargs), inputs)
         ids = tuple(self.number(x) for x in inputs)
@@ -223,10 +220,14 @@ class _Recorder:
         self.looked.append(Looked(name, layer, recorded_args, recorded_kwargs, ids, flat))
         return outputs
 
-    def as_of(self, whole: Any, outputs: Any) -> Any:
-        """Symbolic outputs with the masks, and the sizes, that those of the whole layer have."""
-        found = []
-        for x, y in zip(keras.tree.flatten(outputs), keras.tree.flatten(whole), strict=True):
+    def as_whole(self, layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
+        """Symbolic outputs of a layer that was looked into, with the masks and sizes that its own have."""
+        unknown = any(None in x.shape[1:] for x in keras.tree.flatten(outputs))
+        masks = masks_carried(layer, keras.tree.flatten((args, kwargs)))
+        if not unknown and not (masks and layer.supports_masking):
+            return outputs
+        found, whole = [], keras.tree.flatten(layer(*args, **kwargs))
+        for x, y in zip(keras.tree.flatten(outputs), whole, strict=True):
             mask = mask_of(y) if mask_of(x) is None else mask_of(x)
             if None in x.shape[1:] and len(x.shape) == len(y.shape):
                 shape = [n or m for n, m in zip(x.shape, y.shape, strict=True)]
