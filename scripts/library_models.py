@@ -76,7 +76,7 @@ def summary(results: dict[str, dict[str, Any]]) -> str:
         "exact": sum(map(is_exact, results.values())),
         "costs right": sum(cost_is(found) == "yes" for found in results.values() if "costs" in found),
         "costs wrong": sum(cost_is(found) == "NO" for found in results.values() if "costs" in found),
-        "not built, by an error of their library's": sum("unbuilt" in found for found in results.values()),
+        "stopped by their library's own error": sum("unbuilt" in found for found in results.values()),
         "refused with a message": sum("refused" in found for found in results.values()),
         "stopped with another exception": sum("raised" in found for found in results.values()),
         "load alone": sum(found.get("loads") == "alone" for found in results.values()),
@@ -89,7 +89,7 @@ def summary(results: dict[str, dict[str, Any]]) -> str:
 def row(name: str, found: dict[str, Any]) -> str:
     """The line of the table for one model."""
     if "share" not in found:
-        unbuilt = f"its library can't build it: {found.get('unbuilt')}"
+        unbuilt = f"its library can't build or call it: {found.get('unbuilt')}"
         said = found.get("raised") or found.get("refused") or unbuilt
         return f"| {name} | - | - | - | - | - | {said.replace('|', '/')} | {found['commit']} |"
     kinds = sorted({reason.replace("|", "/") for reason in found["uncovered"].values()})

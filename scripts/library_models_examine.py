@@ -196,7 +196,11 @@ def examine(name: str, loader: Process) -> dict[str, Any]:
         graph = ChannelGraph(model)
         found["trace_seconds"] = round(time.perf_counter() - start, 2)
         found["uncovered"] = dict(graph.uncovered)
-        found["macs"], counted_full = true_macs(model), graph.cost().flops
+        try:
+            found["macs"] = true_macs(model)
+        except Exception as error:  # the library's own: it can't be trained either
+            return {"unbuilt": f"not in a TensorFlow graph: {said_by(error)}"}
+        counted_full = graph.cost().flops
         rng = np.random.default_rng(0)
         images = [rng.normal(size=(2, *x.shape[1:])).astype("float32") for x in model.inputs]
         inputs = images[0] if len(images) == 1 else images

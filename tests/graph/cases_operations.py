@@ -366,6 +366,7 @@ def more_activation_operations():
     return finish(x, conv(5)(ops.glu(y, axis=-1)))
 
 
+@keras.saving.register_keras_serializable("tests")
 class OwnScale(L.Layer):
     """Holds the number of channels in its configuration."""
 
@@ -383,6 +384,7 @@ class OwnScale(L.Layer):
         return {**super().get_config(), "start": self.start, "dim": self.dim}
 
 
+@keras.saving.register_keras_serializable("tests")
 class OwnNorm(L.Layer):
     """Its channels depend on the mean over all of them."""
 
@@ -395,6 +397,7 @@ class OwnNorm(L.Layer):
         return self.gamma * (x * norm / (ops.mean(norm, axis=-1, keepdims=True) + 0.1)) + self.beta + x
 
 
+@keras.saving.register_keras_serializable("tests")
 class OwnPositions(L.Layer):
     """A token before the others, and a vector added to each."""
 
@@ -407,6 +410,7 @@ class OwnPositions(L.Layer):
         return ops.concatenate([token, x], axis=1) + self.places
 
 
+@keras.saving.register_keras_serializable("tests")
 class OwnAffine(L.Layer):
     """One scale and one shift for all channels."""
 

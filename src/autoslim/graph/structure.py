@@ -19,7 +19,7 @@ from autoslim.graph.connecting import connect
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.measure import Uncountable, measured_macs
 from autoslim.graph.recording import trace
-from autoslim.graph.rules import WHOLE, LayerRule, rule_for
+from autoslim.graph.rules import LayerRule, stands_whole
 from autoslim.graph.rules.base import Channels
 from autoslim.graph.trace import Node, Trace, UnknownSize
 
@@ -38,7 +38,7 @@ def trace_of(model: keras.Model, image_shape: tuple[int | None, ...] | None = No
     Raises:
         AutoslimError: if the model is subclassed.
     """
-    return trace(model, lambda op: rule_for(op) is not None or type(op) in WHOLE, image_shape)
+    return trace(model, stands_whole, image_shape)
 
 
 class Structure:

@@ -83,9 +83,9 @@ from autoslim.graph.rules.tried import tried_rule
 __all__ = [
     "NAMED",
     "NOISE",
-    "WHOLE",
     "OPERATIONS",
     "RULES",
+    "WHOLE",
     "LayerRule",
     "NeedsCut",
     "Unsupported",
@@ -93,6 +93,7 @@ __all__ = [
     "register_rule",
     "rule_for",
     "same_config",
+    "stands_whole",
 ]
 
 _L = keras.layers
@@ -246,10 +247,29 @@ WHOLE: set[type] = set()  # classes that are not looked into
 
 
 def rule_for(op: keras.Operation) -> LayerRule | None:
-    """The rule of a layer or operation, or None.
+    """The rule of a layer or operation, or None: that of the table, or one that is found by trying.
 
-    Subclasses of a layer don't inherit its rule: their `call` may differ. Layers of the user's that treat
-    every channel alike are found by trying.
+    The latter are of layers of the user's that treat every channel alike.
+    """
+    return _written_rule(op) or (tried_rule(op) if isinstance(op, keras.Layer) else None)
+
+
+def stands_whole(op: keras.Operation) -> bool:
+    """Whether a layer or operation is a node of its own, as a rule covers it; others are looked into.
+
+    So is a layer whose rule is found by trying if its class is not registered with Keras: a file that holds
+    it could not be loaded. Where it can't be looked into, that rule holds.
+    """
+    if type(op) in WHOLE or _written_rule(op) is not None:
+        return True
+    name = keras.saving.get_registered_name(type(op))
+    return keras.saving.get_registered_object(name) is type(op) and rule_for(op) is not None
+
+
+def _written_rule(op: keras.Operation) -> LayerRule | None:
+    """The rule of a layer or operation in the table, or None.
+
+    Subclasses of a layer don't inherit its rule: their `call` may differ.
     """
     if isinstance(op, Weight):
         return WEIGHT
@@ -259,7 +279,7 @@ def rule_for(op: keras.Operation) -> LayerRule | None:
         return None  # written out, cell by cell
     name = (type(op).__module__, type(op).__name__)
     if isinstance(op, keras.Layer):
-        return RULES.get(type(op)) or NAMED.get(name) or tried_rule(op)
+        return RULES.get(type(op)) or NAMED.get(name)
     return OPERATIONS.get(name)
 
 
