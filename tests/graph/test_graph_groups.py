@@ -309,7 +309,7 @@ def test_lora_weights_are_not_overlooked():
             "a GetItem operation with an index of a single channel; a slice of one can be followed",
         ),
         (lambda y: y[:2, :], "a GetItem operation with an index into the images"),
-        (lambda y: keras.ops.reshape(y, (1, -1, 8)), "a Reshape operation with the batch's axis"),
+        (lambda y: keras.ops.reshape(y, (2, -1, 8)), "a Reshape operation with the batch's axis"),
         (lambda y: keras.ops.diff(y, axis=-1), "a Diff operation"),
     ],
 )

@@ -53,10 +53,14 @@ def _might_be(layer: Any) -> bool:
 
 
 def _call(layer: Any, x: Any, weights: Mapping[str, Any], training: bool | None = None) -> Any:
-    """The layer's `call` with other weights than its own."""
+    """The layer's `call` with other weights than its own; no loss is left that it adds."""
     passed = {"training": training} if "training" in layer.call_signature_parameters else {}
-    with attributes_of(layer, weights):
-        return layer.call(x, **passed)
+    losses = list(layer._losses)
+    try:
+        with attributes_of(layer, weights):
+            return layer.call(x, **passed)
+    finally:
+        layer._losses = losses
 
 
 class _Trial:
