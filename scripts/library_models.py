@@ -29,8 +29,8 @@ SECONDS = 900.0  # that one model may take
 HEAD = """# Models of other libraries, slimmed
 
 Written by `python scripts/library_models.py`{versions}. Models
-are built without trained weights, for images of 64x64 where the library lets one choose; scales, biases and
-statistics are drawn.
+are built without trained weights, for images of 64x64 where the library lets one choose; scales, biases,
+statistics and whatever begins as a constant are drawn.
 
 - **true MACs**: multiply-accumulates of convolutions and matrix products, weights or not, for one image,
   counted in the TensorFlow graph of the model itself, by code that is not autoslim's.

@@ -125,15 +125,17 @@ def _macs(operation: Any, inputs: list[list[int]], output: list[int]) -> int:
 
 
 def draw(model: Any) -> None:
-    """Scales, biases and statistics as a trained network might have them."""
+    """Scales, biases, statistics and all that begins as a constant, as a trained network might have them."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     for variable in model.weights:
         kind = variable.path.rsplit("/", 1)[-1]
-        if kind in ("gamma", "moving_variance", "variance"):
+        value = np.asarray(variable)
+        alike = "float" in variable.dtype and value.size and (value == value.flat[0]).all()
+        if kind in ("gamma", "moving_variance", "variance") or (alike and value.flat[0] != 0):
             variable.assign(rng.uniform(0.7, 1.3, variable.shape))
-        elif kind in ("beta", "moving_mean", "mean", "bias"):
+        elif kind in ("beta", "moving_mean", "mean", "bias") or alike:
             variable.assign(rng.normal(0.0, 0.1, variable.shape))
 
 
@@ -171,14 +173,13 @@ def difference(got: Any, expected: Any) -> float:
 
 def said_by(error: Exception) -> str:
     """An exception's class and the first words of it, on one line and without colours."""
-    words = re.sub(r"\x1b\[\d*m", "", str(error)).split()
-    return f"{type(error).__name__}: {' '.join(words)[:200]}"
+    words = re.sub(r"\x1b\[\d*m", "", str(error).rpartition("Error: ")[2]).split()
+    return f"{type(error).__name__}: {' '.join(words)[:150]}"
 
 
 def examine(name: str, loader: Process) -> dict[str, Any]:
     """Everything that the table says of one model."""
     import keras
-    import numpy as np
     from library_models_list import MODELS
 
     from autoslim import ChannelGraph
@@ -200,32 +201,47 @@ def examine(name: str, loader: Process) -> dict[str, Any]:
             found["macs"] = true_macs(model)
         except Exception as error:  # the library's own: it can't be trained either
             return {"unbuilt": f"not in a TensorFlow graph: {said_by(error)}"}
-        counted_full = graph.cost().flops
-        rng = np.random.default_rng(0)
-        images = [rng.normal(size=(2, *x.shape[1:])).astype("float32") for x in model.inputs]
-        inputs = images[0] if len(images) == 1 else images
-        soften(model, inputs)
-        widths = graph.full
-        for group in graph.slimmable:
-            widths[group.index] = rng.integers(1, group.size // group.unit + 1) * group.unit
-        small, smallest = graph.materialize(widths), graph.materialize(graph.uniform(0.0), weights=False)
-        full, sliced = graph.run(inputs), graph.run(inputs, widths)
-        found["moved"] = difference(sliced, full)
-        found["differences"] = {
-            "full": difference(full, model(inputs, training=False)),
-            "mask": difference(graph.run(inputs, widths, execution="mask"), sliced),
-            "materialised": difference(small(inputs, training=False), sliced),
-        }
-        true_small, counted = true_macs(small), graph.cost(widths).flops
-        found["costs"] = [[counted_full, true_macs(model, moving=False)], [counted, true_small]]
-        found["uncounted"] = dict(graph.uncounted)
-        found["share"] = 1 - true_macs(smallest) / found["macs"]
-        found["loads"] = loads(loader, small, inputs)
-        if found["loads"] not in LOADED and loads(loader, model, inputs) not in LOADED:
-            found["loads"] = f"not even the whole model; {found['loads']}"
+        return found | compare(graph, model, found["macs"], loader)
     except AutoslimError as error:
-        found["refused"] = str(error)
-    return found
+        return found | {"refused": str(error)}
+
+
+def compare(graph: Any, model: Any, macs: int, loader: Process) -> dict[str, Any]:
+    """How networks of the graph compute, what they cost, and whether they load.
+
+    Raises:
+        AutoslimError: if a network can't be made.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    images = [rng.normal(size=(2, *x.shape[1:])).astype("float32") for x in model.inputs]
+    inputs = images[0] if len(images) == 1 else images
+    soften(model, inputs)
+    widths = graph.full
+    for group in graph.slimmable:
+        widths[group.index] = rng.integers(1, group.size // group.unit + 1) * group.unit
+    small, smallest = graph.materialize(widths), graph.materialize(graph.uniform(0.0), weights=False)
+    full, sliced = graph.run(inputs), graph.run(inputs, widths)
+    differences = {
+        "full": difference(full, model(inputs, training=False)),
+        "mask": difference(graph.run(inputs, widths, execution="mask"), sliced),
+        "materialised": difference(small(inputs, training=False), sliced),
+    }
+    loaded = loads(loader, small, inputs)
+    if loaded not in LOADED and loads(loader, model, inputs) not in LOADED:
+        loaded = f"not even the whole model; {loaded}"
+    return {
+        "moved": difference(sliced, full),
+        "differences": differences,
+        "costs": [
+            [graph.cost().flops, true_macs(model, moving=False)],
+            [graph.cost(widths).flops, true_macs(small)],
+        ],
+        "uncounted": dict(graph.uncounted),
+        "share": 1 - true_macs(smallest) / macs,
+        "loads": loaded,
+    }
 
 
 LOADED = ("alone", "with its library")
