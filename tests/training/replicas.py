@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from small import CLASSES, images, network
+from small import CLASSES, images, network, text_network, texts
 
 from autoslim.graph import ChannelGraph
 from autoslim.graph.replicas import strategy_of
@@ -18,6 +18,7 @@ from autoslim.training.steps import plain_step, sandwich_step
 
 STEPS, BATCH = 3, 8
 SYNC = {"sync_batch_norm": True}
+TEXT: dict = {}  # in the place of a network's settings: that of texts
 
 # name -> (kind, network, optimizer, step, loop)
 CASES = {
@@ -34,6 +35,8 @@ CASES = {
     "teacher": ("plain", {"norm": False}, {}, {"teacher": True, "temperature": 2.0}, {}),
     "probabilities": ("plain", {"norm": False}, {}, {"label_smoothing": 0.1}, {}),
     "bfloat16": ("plain", {}, {"weight_decay": 1e-2}, {}, {"precision": "mixed_bfloat16", **SYNC}),
+    "text": ("sandwich", TEXT, {"name": "adamw", "clipnorm": 0.05}, {}, {}),
+    "text in parts": ("plain", TEXT, {"clipnorm": 0.05, "ema": 0.5}, {}, {"accumulate": 2}),
     "float16": ("plain", {"norm": False}, {"clipnorm": 0.05}, {}, {"precision": "mixed_float16"}),
 }
 
@@ -43,7 +46,7 @@ def make_step(case, seed=0):
     step = dict(step)
     if step.pop("teacher", False):
         step["teacher"] = network(seed=9, norm=False)
-    graph = ChannelGraph(network(seed, **net))
+    graph = ChannelGraph(text_network(seed) if net is TEXT else network(seed, **net))
     model = graph.model
     if kind == "joint":
         model = JointNetwork(graph, [graph.uniform(0.75), graph.uniform(0.5)])
@@ -62,7 +65,7 @@ def make_step(case, seed=0):
 
 
 def data(case):
-    x, labels = images(STEPS * BATCH)
+    x, labels = (texts if CASES[case][1] is TEXT else images)(STEPS * BATCH)
     if case == "probabilities":
         labels = np.float32(0.7 * np.eye(CLASSES)[labels] + 0.3 * np.eye(CLASSES)[labels[::-1]])
     return tf.data.Dataset.from_tensor_slices((x, labels)).batch(BATCH, drop_remainder=True)

@@ -10,6 +10,7 @@ from autoslim.datasets import ArrayImages, Augmentation, GivenBatches, TrainingB
 
 L = keras.layers
 SHAPE, CLASSES = (6, 6, 2), 3
+LENGTH, WORDS = 5, 6  # of a text, of the table
 
 
 def network(seed=0, width=8, dropout=0.0, regularizer=None, norm=True, frozen=(), dtype=None):
@@ -33,6 +34,26 @@ def network(seed=0, width=8, dropout=0.0, regularizer=None, norm=True, frozen=()
     for name in frozen:
         model.get_layer(name).trainable = False
     return model
+
+
+def text_network(seed=0, one_hot=False):
+    """A table of words, or the same as a dense layer of their one-hot rows; a recurrent layer, logits."""
+    keras.utils.set_random_seed(seed)
+    if one_hot:
+        x = image = keras.Input((LENGTH, WORDS))
+        x = L.Dense(6, use_bias=False, name="table")(x)
+    else:
+        x = image = keras.Input((LENGTH,), dtype="int32")
+        x = L.Embedding(WORDS, 6, mask_zero=True, name="table")(x)
+    return keras.Model(image, L.Dense(CLASSES, name="logits")(L.GRU(5, name="gru")(x)))
+
+
+def texts(count=24, seed=0):
+    """Words int32 [N, LENGTH] of which some stand in many places, and labels int32 [N]."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int32) % CLASSES
+    words = generator.integers(1, 3, (count, LENGTH)) + labels[:, None]
+    return words.astype(np.int32), labels
 
 
 def images(count=24, seed=0):

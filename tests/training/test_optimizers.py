@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from small import network
+from small import network, text_network
 
 from autoslim.errors import AutoslimError
 from autoslim.training.optimizers import learning_rate, make_optimizer, make_schedule
@@ -70,6 +70,17 @@ def test_weight_decay_spares_gammas_betas_and_biases(name):
     optimizer.apply([np.zeros(v.shape, np.float32) for v in model.trainable_variables])
     moved = {v.path.split("/")[-1]: float(v.numpy().mean()) for v in model.trainable_variables}
     assert moved == pytest.approx({"kernel": 0.95, "gamma": 1.0, "beta": 1.0, "bias": 1.0})
+
+
+def test_weight_decay_spares_biases_of_several_dimensions():
+    model = text_network()
+    (bias,) = [v for v in model.trainable_variables if v.path == "gru/gru_cell/bias"]
+    assert len(bias.shape) == 2
+    bias.assign(np.ones(bias.shape))
+    optimizer = make_optimizer(model, learning_rate=0.1, weight_decay=0.5)
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([np.zeros(v.shape, np.float32) for v in model.trainable_variables])
+    assert (bias.numpy() == 1.0).all()
 
 
 def test_clipping_is_by_the_global_norm():

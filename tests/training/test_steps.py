@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small import CLASSES, images, network, sgd
+from small import CLASSES, WORDS, images, network, sgd, text_network, texts
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import draw_arms
+from autoslim.training.optimizers import make_optimizer
 from autoslim.training.steps import plain_step, sandwich_step
 
 
@@ -28,6 +29,21 @@ def keras_step(model, optimizer, x, y, *, smoothing=0.0, teacher=None, weight=0.
     variables = model.trainable_variables
     optimizer.apply(tape.gradient(total, variables), variables)
     return float(loss)
+
+
+@pytest.mark.parametrize("how", [{"clipnorm": 0.05}, {"name": "adamw"}], ids=["clipped", "adamw"])
+def test_a_table_of_words_is_trained_as_a_dense_layer_of_one_hot_rows(how):
+    """Whose gradients have a row for every word, not one for every place at which it stands."""
+    words, labels = texts(8)
+    dense, table = text_network(one_hot=True), text_network()
+    dense.set_weights(table.get_weights())
+    for model, x in ((table, words), (dense, np.eye(WORDS, dtype=np.float32)[words])):
+        optimizer = make_optimizer(model, learning_rate=0.1, weight_decay=0.0, **how)
+        step = plain_step(ChannelGraph(model), optimizer)
+        for number in range(2):
+            step(tf.constant(x), tf.constant(labels), number)
+    for a, b in zip(table.weights, dense.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 CASES = {

@@ -84,7 +84,8 @@ class Differentiation:
                 ]
                 scaled = self._optimizer.scale_loss(tf.add_n([loss, *added]))
             values = [v.value for v in self._variables]  # zeros_like wants a tensor, not a Keras variable
-            gradients = tape.gradient(scaled, values, unconnected_gradients="zero")
+            found = tape.gradient(scaled, values, unconnected_gradients="zero")
+            gradients = [tf.convert_to_tensor(g) for g in found]  # rows of a table: a row may be there twice
             layers[:] = [layer for layer, *_ in statistics]
             return loss, gradients, outputs, [moments for _, _, *moments in statistics]
 

@@ -21,6 +21,8 @@ STEP_FACTOR = 0.2
 
 Schedule = Any  # a float, or a keras.optimizers.schedules.LearningRateSchedule
 
+SPARED = ("gamma", "beta", "bias")  # names of weights that do not decay, also where they have more dimensions
+
 
 def make_schedule(name: str, rate: float, steps: int, warmup: int = 0) -> Schedule:
     """A learning-rate schedule over a training of `steps` steps.
@@ -81,7 +83,7 @@ def make_optimizer(
     precision: str = "float32",
     **keys: Any,
 ) -> keras.optimizers.Optimizer:
-    """A Keras optimizer whose weight decay (decoupled) spares weights of one dimension: norms and biases.
+    """A Keras optimizer whose weight decay (decoupled) spares norms, biases and all of one dimension.
 
     It is made in the scope of the strategy that the model was made in.
 
@@ -107,7 +109,7 @@ def make_optimizer(
             optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": how.weight_decay})
         else:
             optimizer = keras.optimizers.SGD(momentum=how.momentum, nesterov=how.nesterov, **common)
-        spared = [v for v in model.trainable_variables if len(v.shape) <= 1]  # gamma, beta, biases
+        spared = [v for v in model.trainable_variables if len(v.shape) <= 1 or v.name in SPARED]
         if how.weight_decay and spared:
             optimizer.exclude_from_weight_decay(var_list=spared)
         return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
