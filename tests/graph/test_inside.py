@@ -327,6 +327,14 @@ def test_a_single_position_stays_one_behind_attention(tmp_path):
     assert close(keras.saving.load_model(tmp_path / "small.keras")(given), small(given))
 
 
+def test_a_small_network_with_weights_of_a_layer_s_own_is_slimmed_again():
+    small = ChannelGraph(network(Weighted(5, name="mine"), conv(7, name="last"))).materialize()
+    graph = ChannelGraph(small)
+    assert free(graph) == {"first": 6, "mine_conv": 5, "last": 7}
+    widths = graph.uniform(0.5)
+    assert close(graph.materialize(widths)(images()), graph.run(images(), widths))
+
+
 class Token(L.Layer):
     """A token before the positions of each image."""
 
