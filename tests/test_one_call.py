@@ -100,3 +100,29 @@ def test_an_untrained_model_and_what_is_refused(images):
     endless = tf.data.Dataset.from_tensor_slices(images).batch(40).repeat()
     with pytest.raises(AutoslimError, match="repeats without end"):
         autoslim.slim(fresh, endless)
+
+
+def by_hand(model, x):
+    """What a small network of LSTM and dense layer computes, step by step."""
+    kernel, recurrent, bias = (w.numpy() for w in model.get_layer("lstm").weights)
+    squash = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
+    h = c = np.zeros((len(x), len(recurrent)))
+    for step in range(x.shape[1]):
+        i, f, g, o = np.split(x[:, step] @ kernel + h @ recurrent + bias, 4, axis=1)
+        c = squash(f) * c + squash(i) * np.tanh(g)
+        h = squash(o) * np.tanh(c)
+    weights, shift = (w.numpy() for w in model.get_layer("logits").weights)
+    return h @ weights + shift
+
+
+def test_a_recurrent_network_is_slimmed():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(120, 4, 3)).astype("float32")
+    labels = (x[:, :2, 0].sum(1) > x[:, 2:, 1].sum(1)).astype("int32")
+    i = keras.Input((4, 3))
+    net = keras.Model(i, L.Dense(2, name="logits")(L.LSTM(8, name="lstm")(i)))
+    result = autoslim.slim(net, (x, labels), target=0.5, trained=False, train={"batch_size": 24}, **SHORT)
+    small = result.model
+    assert small.get_layer("lstm").units < 8 and type(small.get_layer("lstm")) is L.LSTM
+    np.testing.assert_allclose(small(x), by_hand(small, x), atol=1e-5)
+    assert result.rows()[0]["flops_share"] <= 0.5

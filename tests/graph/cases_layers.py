@@ -88,6 +88,16 @@ def grouped_of_concatenation():
     return finish(x, L.ReLU()(conv(15, groups=5, name="grouped")(y)))
 
 
+def grouped_and_shuffled():
+    """A unit of ShuffleNet: what comes out of each group goes to all, behind a depthwise convolution."""
+    x = keras.Input(IMAGE)
+    y = conv(8, name="stem")(x)
+    z = conv(8, 1, groups=2, name="squeeze")(y)
+    z = L.Reshape((6, 6, 8))(L.Permute((1, 2, 4, 3))(L.Reshape((6, 6, 2, 4))(z)))
+    z = conv(8, 1, groups=2, name="expand")(L.DepthwiseConv2D(3, padding="same")(z))
+    return finish(x, conv(4, 1, groups=2, name="next")(L.Concatenate()([y, z])))
+
+
 def batch_norms():
     return chain(
         conv(6, use_bias=False),
@@ -334,6 +344,7 @@ LAYER_CASES = {
         separable_of_concatenation,
         grouped_1d,
         grouped_of_concatenation,
+        grouped_and_shuffled,
         batch_norms,
         layer_norms,
         layer_norm_of_concatenation,

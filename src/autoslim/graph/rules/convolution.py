@@ -12,7 +12,6 @@ from autoslim.graph.groups import Grouping, stretches_of
 from autoslim.graph.rules.base import (
     Channels,
     LayerRule,
-    NeedsCut,
     Products,
     RunCall,
     Unsupported,
@@ -41,15 +40,19 @@ def _connect_conv(op: Any, inputs: list[Axis], node: Node, grouping: Grouping) -
 def _connect_groups(op: Any, axis: Axis, node: Node, grouping: Grouping) -> Axis:
     """Inputs and outputs come and go in whole blocks, one for each convolution group.
 
-    Where tensors share a block, or each holds a single one, all blocks are slimmed alike instead.
+    Where tensors share a block, each holds a single one, or shuffled channels stand in several, all blocks
+    are slimmed alike instead; those that enter stay as they are where they can't be.
     """
     size, entering = op.filters // op.groups, axis.size // op.groups
-    sizes = [piece.size for piece in axis.flat_pieces()]
-    if all(n % entering == 0 for n in sizes) and max(sizes) > entering:
+    pieces = axis.flat_pieces()
+    whole = all(piece.size % entering == 0 for piece in pieces)
+    shuffled = any(piece.repeat > 1 and piece.repeat % entering for piece in pieces)
+    if whole and not shuffled and max(piece.size for piece in pieces) > entering:
         blocks = in_blocks(axis, op.groups, node.name, grouping)
         return blocks.map_pieces(lambda p: Piece(p.group, p.size // p.repeat * size, size))
     if grouping.tiled(axis, op.groups, node.name) is None:
-        raise NeedsCut(f"{op.groups} blocks of channels where they can't be cut")
+        why = f"{node.name} takes {op.groups} blocks of them, between which they can't be cut"
+        grouping.freeze(axis, why, fixed=False)
     output = grouping.new(node.name, size)
     return Axis(output.pieces, op.groups)
 
