@@ -65,6 +65,16 @@ def test_small_models_are_saved_and_loaded(name, tmp_path):
     assert_close(keras.saving.load_model(tmp_path / "small.keras")(images), small(images))
 
 
+def test_a_flat_network_with_weights_of_layers_own_is_slimmed_again():
+    graph = graph_of("weights_of_layers_own")
+    flat = graph.materialize(graph.uniform(0.75))
+    again = ChannelGraph(flat)
+    assert not again.uncovered and len(again.slimmable) == len(graph.slimmable)
+    assert again.cost() == graph.cost(graph.uniform(0.75))
+    images, widths = images_for(flat), again.uniform(0.5)
+    assert_close(again.materialize(widths)(images), again.run(images, widths))
+
+
 def test_layer_norm_over_masked_channels_uses_the_active_ones():
     """By hand: the first two of four channels."""
     x = keras.Input((4,))

@@ -45,7 +45,8 @@ class Weight(keras.Operation):
             Exception: if the layer can't be made again so.
         """
         made = rebuilt(self.owner, {}, self.owner.name)
-        made.build_from_config(self.owner.get_build_config())
+        sizes = self.owner.get_build_config()
+        made.build_from_config(sizes) if sizes else made.build()
         place = [id(variable) for variable in self.owner.variables].index(id(self.variable))
         value = made.variables[place].numpy()
         if value.shape != tuple(self.variable.shape):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
 
 from autoslim.errors import AutoslimError, first_line
 from autoslim.graph.calls import IMAGES, Call, Opaque, nodes_to
+from autoslim.graph.folding import known_value, whole_table
 from autoslim.graph.functional import inputs_of, is_functional, outputs_of, with_sizes
 from autoslim.graph.inside import look_inside, sizes_lost
 from autoslim.graph.masks import mask_of, masks_carried, masks_taken, no_mask_warnings, set_mask
@@ -79,6 +81,7 @@ class _Recorder:
         self.ids: dict[int, int] = {}  # id(KerasTensor) -> value id
         self.tensors: list[Any] = []  # by value id; keeps the tensors alive, so that their id() stays theirs
         self.aliases: list[Any] = []  # kept alive too
+        self.constants: dict[int, Any] = {}  # id(KerasTensor) -> its value, the same for all images
         self.made_masks: dict[str, int] = {}  # kind of an operation -> how many of it make masks
 
     def number(self, tensor: Any) -> int:
@@ -144,6 +147,9 @@ class _Recorder:
             return self.nested(prefix, op, args, kwargs)
         if any(mask_of(x) is not None for x in keras.tree.flatten((args, kwargs))):
             kwargs = self.with_masks(prefix, op, args, kwargs)
+        folded = self.folded(prefix, op, args, kwargs)
+        if folded is not None:
+            return folded
         if self.known(op):
             return self.single(prefix, op, args, kwargs)
         nodes, looked = len(self.nodes), len(self.looked)
@@ -152,6 +158,25 @@ class _Recorder:
         except Opaque as why:
             del self.nodes[nodes:], self.looked[looked:]
             return self.single(prefix, op, args, kwargs, whole=str(why), noise=why.noise)
+
+    def folded(self, prefix: str, op: Any, args: tuple, kwargs: dict) -> Any:
+        """The symbolic result of a call that is the same for all images, or None; it is no node.
+
+        Where it is none, what is known among its arguments becomes a constant, and a node.
+        """
+        table = whole_table(op, args, self.constants)
+        if table is not None:
+            return self.source(prefix, table)
+        value = known_value(op, args, kwargs, self.constants)
+        if value is not None:
+            made = op(*args, **kwargs)
+            self.constants[id(made)] = value
+            self.aliases.append(made)
+            return made
+        for x in keras.tree.flatten((args, kwargs)):
+            if id(x) in self.constants and id(x) not in self.ids:
+                self.alias(x, self.source(prefix, Constant(self.constants[id(x)])))
+        return None
 
     def with_masks(self, prefix: str, op: keras.Operation, args: tuple, kwargs: dict) -> dict[str, Any]:
         """Call arguments with the masks among them that Keras hands to the layer."""
@@ -305,8 +330,20 @@ class _Recorder:
                 ends[index].append(value)
         return tuple(tuple(values) for values in ends)
 
+    def drop_unread(self, outputs: list[Any]) -> None:
+        """Forget operations whose results nothing reads, as what was folded goes on without them."""
+        read = {self.number(x) for x in outputs}
+        kept = []
+        for node in reversed(self.nodes):
+            if isinstance(node.op, keras.Layer) or read.intersection(node.outputs):
+                kept.append(node)
+                read.update(node.inputs)
+        self.nodes = [replace(node, index=index) for index, node in enumerate(reversed(kept))]
+
     def finish(self, model: keras.Model, inputs: list[Any], outputs: list[Any]) -> Trace:
         """The trace of all that was recorded."""
+        if self.constants:
+            self.drop_unread(outputs)
         return Trace(
             nodes=tuple(self.nodes),
             inputs=tuple(self.number(x) for x in inputs),

@@ -168,7 +168,8 @@ def _run_reshape(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunC
     if None in dims:  # the layer's own -1 stands for one of unknown size
         given = getattr(op, "target_shape", None) or op.newshape[1:]
         sizes = [0, *(n if n == -1 else size for n, size in zip(given, sizes[1:], strict=True))]
-    sizes[max(0, layout.batch)] = tf.shape(inputs[0])[0] if None in dims else -1
+    if sizes:  # not a single number
+        sizes[max(0, layout.batch)] = tf.shape(inputs[0])[0] if None in dims else -1
     return tf.reshape(inputs[0], sizes)
 
 
