@@ -24,8 +24,10 @@ def added_losses(op: Any, outputs: Sequence[Any]) -> list[Any]:
     """
     if not isinstance(op, keras.Layer):
         return []
-    found = [loss for layer in op._flatten_layers() for loss in layer._losses]
-    if op.activity_regularizer is not None and not op._losses:
+    by_weights = sum(v.regularizer is not None for v in op.trainable_weights)  # stand last
+    found = list(op.losses)
+    del found[len(found) - by_weights :]
+    if op.activity_regularizer is not None and not found:
         # as Keras adds it: by image
         found += [op.activity_regularizer(y) / tf.cast(tf.shape(y)[0], y.dtype) for y in outputs]
     return found
