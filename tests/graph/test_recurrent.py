@@ -22,7 +22,9 @@ def text_network(*layers, embedding=None):
     return keras.Model(x, L.Dense(2)(y))
 
 
-@pytest.mark.parametrize("layer", [L.SimpleRNN, L.LSTM, L.GRU])
+@pytest.mark.parametrize(
+    "layer", [L.LSTM, *(pytest.param(kind, marks=pytest.mark.long) for kind in (L.SimpleRNN, L.GRU))]
+)
 def test_dropout_is_kerass_own_from_the_same_seed(layer):
     made = layer(5, dropout=0.3, recurrent_dropout=0.2)
     model = text_network(made)

@@ -65,7 +65,9 @@ def test_taylor_is_half_the_mean_square_of_the_gates_gradients():
     np.testing.assert_allclose(found[[0, 3, 5]], expected, rtol=2e-2, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [L.SimpleRNN, L.LSTM, L.GRU])
+@pytest.mark.parametrize(
+    "kind", [L.GRU, *(pytest.param(k, marks=pytest.mark.long) for k in (L.SimpleRNN, L.LSTM))]
+)
 def test_taylor_of_a_recurrent_unit_counts_where_it_is_heard(kind):
     """By finite differences on what reads it: the recurrent kernel, and the layer behind."""
     keras.utils.set_random_seed(3)
