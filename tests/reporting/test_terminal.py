@@ -112,6 +112,13 @@ def test_without_a_total_and_slow(clock, plain, caplog):
     ]
 
 
+def test_a_sign_has_no_plural(clock, plain, caplog):
+    with terminal.progress("search", total=900, unit="‰") as advance:
+        clock.now += 20
+        advance(900)
+    assert lines(caplog)[-1] == "search: 900/900 ‰ in 0:20, 45 ‰/s"
+
+
 def test_an_exception_passes_and_says_where_it_stopped(clock, plain, caplog):
     with pytest.raises(KeyboardInterrupt), terminal.progress("baseline", total=10) as advance:
         clock.now += 8

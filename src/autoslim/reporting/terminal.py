@@ -190,6 +190,7 @@ class _Meter:
 
     def __init__(self, total: int | None, start: int, unit: str) -> None:
         self.total, self.done, self.unit = total, start, unit
+        self.units = f"{unit}s" if unit.isalpha() else unit  # a sign such as ‰ has no plural
         self.begun = time.monotonic()
         self.start = start
         self.info: dict[str, Any] = {}
@@ -228,7 +229,7 @@ class _Meter:
         left = self.left()
         share = f"({self.done / self.total:.0%})" if self.total else ""
         eta = f"{units.duration(left)} left" if left is not None else ""
-        head = f"{self.count()} {self.unit}s {share}".rstrip()
+        head = f"{self.count()} {self.units} {share}".rstrip()
         parts = (head, units.rate(self.rate(), self.unit), eta, _info_text(self.info))
         return ", ".join(part for part in parts if part)
 
@@ -236,7 +237,7 @@ class _Meter:
         """What there was in all."""
         speed = units.rate((self.done - self.start) / max(self.elapsed, 1e-9), self.unit)
         head = (
-            f"{'stopped at ' if failed else ''}{self.count()} {self.unit}s in {units.duration(self.elapsed)}"
+            f"{'stopped at ' if failed else ''}{self.count()} {self.units} in {units.duration(self.elapsed)}"
         )
         return ", ".join(part for part in (head, speed, _info_text(self.info)) if part)
 
