@@ -61,7 +61,7 @@ def test_other_loggers_are_told(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **how: run))
     mlflow = SimpleNamespace(
-        set_experiment=lambda name: None,
+        set_experiment=lambda name: SimpleNamespace(experiment_id="1"),
         start_run=lambda **how: told.append(("mlflow", how["run_name"])),
         log_metrics=lambda values, step: told.append(("mlflow", step, sorted(values))),
         end_run=lambda: told.append(("mlflow", "end")),
@@ -77,6 +77,25 @@ def test_a_package_that_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(AutoslimError, match="^train.logger=wandb needs a package that is not installed: pip"):
         fit(tmp_path, logger=["wandb"])
+
+
+def failing(*_, **__):
+    raise RuntimeError("the server\nis away")
+
+
+def test_a_logger_that_cannot_start(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=failing))
+    with pytest.raises(AutoslimError, match="^train.logger=wandb could not start: the server. Correct the"):
+        fit(tmp_path, logger=["wandb"])
+
+
+def test_a_logger_that_fails_on_the_way_is_left_out(tmp_path, monkeypatch, caplog):
+    run = SimpleNamespace(log=failing, finish=failing)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **how: run))
+    history = fit(tmp_path, logger=["wandb"])
+    (said,) = (record.message for record in caplog.records if "wandb" in record.message)
+    assert said.startswith("train.logger=wandb failed at step 1, and the training goes on without it: the se")
+    assert [row["epoch"] for row in history] == [1, 2]
 
 
 def test_callbacks_are_called():
