@@ -1,4 +1,4 @@
-# make run                     environment, installation, then the default run on bundled images
+# make run                     environment, installation, then the recipe first_run, on bundled images
 # make run ARGS="arch=resnet56 slim.target=0.3"
 # make test                    environment, installation, lint, all tests
 # make fast                    the same without the slow tests
@@ -26,7 +26,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	touch $(READY)
 
 run: $(READY)
-	$(BIN)/python -m autoslim $(ARGS)
+	$(BIN)/python -m autoslim $(or $(ARGS),+recipe=first_run)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -63,7 +63,6 @@ slim.target=-0.1
 slim.target=nan
 slim.target=abc
 'slim.target={a: 1}'
-'slim.target=0.5 '
 'slim.target = 0.5'
 =3
 ===

@@ -105,14 +105,26 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert list(tmp_path.glob("outputs/*/baseline-*/checkpoints/*.index"))
 
 
-@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.long)])
+LAUNCHERS = {"basic": (), "joblib": ("hydra.launcher.n_jobs=2",), "ray": ()}
+
+
+@pytest.mark.parametrize(
+    "launcher", ["basic", *(pytest.param(name, marks=pytest.mark.long) for name in ("joblib", "ray"))]
+)
 def test_a_sweep_shares_what_can_be_shared(tmp_path: Path, launcher: str) -> None:
     """One supernet and one search per seed; a target out of reach fails alone; flags may stand anywhere."""
-    if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    side_by_side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2") if launcher == "joblib" else ()
+    if launcher != "basic":
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher")
     targets = "slim.target=0.8,0.5,0.1"
-    done = call(tmp_path, OWN_STAGES, "--multirun", *side_by_side, targets, "seed=0,1")
+    done = call(
+        tmp_path,
+        OWN_STAGES,
+        "--multirun",
+        f"hydra/launcher={launcher}",
+        *LAUNCHERS[launcher],
+        targets,
+        "seed=0,1",
+    )
     assert done.returncode == 2, done
     failed = [line for line in done.stderr.splitlines() if "Cannot reach flops <= 0.1" in line]
     assert done.stderr.startswith("autoslim: error: 2 of 6 jobs are not done:\n") and len(failed) == 2

@@ -23,7 +23,7 @@ GOLDEN = yaml.safe_load((Path(__file__).parent / "golden" / "cifar10_reference.y
 
 
 def test_the_recipes_that_there_are() -> None:
-    assert NAMES == ["economy", "paper_imagenet", "reference_cifar10"]
+    assert NAMES == ["economy", "first_run", "paper_imagenet", "reference_cifar10"]
 
 
 @pytest.mark.parametrize("name", NAMES)

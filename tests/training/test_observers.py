@@ -55,6 +55,7 @@ def test_csv_holds_every_point_once_also_after_a_resume(tmp_path):
 
 def test_other_loggers_are_told(tmp_path, monkeypatch):
     told = []
+    known = SimpleNamespace(info=SimpleNamespace(run_id="of before"))
     run = SimpleNamespace(
         log=lambda values, step: told.append(("wandb", step, sorted(values))),
         finish=lambda: told.append(("wandb", "end")),
@@ -62,15 +63,20 @@ def test_other_loggers_are_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **how: run))
     mlflow = SimpleNamespace(
         set_experiment=lambda name: SimpleNamespace(experiment_id="1"),
-        start_run=lambda **how: told.append(("mlflow", how["run_name"])),
+        start_run=lambda **how: told.append(("mlflow", how["run_name"], how.get("run_id"))),
+        MlflowClient=lambda: SimpleNamespace(search_runs=lambda *_, **__: [known]),
         log_metrics=lambda values, step: told.append(("mlflow", step, sorted(values))),
         end_run=lambda: told.append(("mlflow", "end")),
     )
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    fit(tmp_path / "net" / "stage", logger=["wandb", "mlflow"], epochs=1, description="retrain 0.5, seed 1")
-    assert told[0] == ("mlflow", "net retrain 0.5, seed 1")
+    how = {"logger": ["wandb", "mlflow"], "description": "retrain 0.5, seed 1", "schedule": "constant"}
+    fit(tmp_path / "net" / "stage", epochs=1, **how)
+    assert told[0] == ("mlflow", "net retrain 0.5, seed 1", None)
     assert [one[:2] for one in told if one[0] == "wandb"] == [("wandb", n) for n in (1, 2, 3, "end")]
     assert any("loss" in name for name in told[1][2])
+    told.clear()
+    fit(tmp_path / "net" / "stage", epochs=2, **how)  # it goes on
+    assert told[0] == ("mlflow", "net retrain 0.5, seed 1", "of before") and told[1][1] == 4
 
 
 def test_a_package_that_is_missing(tmp_path, monkeypatch):
