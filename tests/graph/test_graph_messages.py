@@ -172,14 +172,41 @@ def test_rules_that_are_none():
     )
 
 
-def test_layers_that_go_on_from_batch_to_batch():
+class Around(L.Layer):
+    """A layer that can't be looked into, with another one inside."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return tf.identity(self.inner(x))
+
+
+@pytest.mark.parametrize(
+    "name, around", [("l", lambda layer: layer), ("mine/l", lambda x: Around(x, name="mine"))]
+)
+def test_layers_that_go_on_from_batch_to_batch(name, around):
     x = keras.Input(batch_shape=(2, 3, 4))
     refused(
-        "Layer 'l' has stateful=True: it goes on from the batch before, so what the network returns depends "
-        "on the order of its batches. Build the model with stateful=False, or with the states as inputs and "
-        "outputs.",
+        f"Layer {name!r} has stateful=True: it goes on from the batch before, so what the network returns "
+        "depends on the order of its batches. Build the model with stateful=False, or with the states as "
+        "inputs and outputs.",
         ChannelGraph,
-        keras.Model(x, L.LSTM(3, stateful=True, name="l")(x)),
+        keras.Model(x, around(L.LSTM(3, stateful=True, name="l"))(x)),
+    )
+
+
+def test_layers_with_one_and_the_same_cell():
+    x, cell = keras.Input((3, 4)), L.GRUCell(4, name="c")
+    refused(
+        "Layers 'a' and 'b' have one and the same cell, 'c': Keras can't load a saved network of such "
+        "layers. Give each a cell of its own, or call one layer twice.",
+        ChannelGraph,
+        keras.Model(x, L.Add()([L.RNN(cell, name="a")(x), L.RNN(cell, name="b", go_backwards=True)(x)])),
     )
 
 

@@ -109,6 +109,38 @@ def test_masks_reach_the_layers_that_keras_gives_them_to(builder):
     assert np.max(np.abs(model(TEXT) - model(unmasked))) > 1e-4
 
 
+def test_a_layer_called_once_with_a_mask_and_once_with_a_state():
+    """Neither ties the steps of the mask, as many as there are units, to the units."""
+    x, z = keras.Input((4,), dtype="int32"), keras.Input((4, 6))
+    shared = L.GRU(4)
+    state = L.Dense(4, name="state")(L.Flatten()(z))
+    y = L.Add()([shared(L.Embedding(4, 6, mask_zero=True)(x)), shared(z, initial_state=state)])
+    model = keras.Model([x, z], L.Dense(2)(y))
+    graph = ChannelGraph(model)
+    inputs = [TEXT, np.random.default_rng(0).normal(size=(3, 4, 6)).astype("float32")]
+    assert 4 in [group.size for group in graph.slimmable]
+    assert_close(graph.run(inputs), model(inputs))
+    widths = graph.uniform(0.5)
+    assert_close(graph.materialize(widths)(inputs), graph.run(inputs, widths))
+
+
+def test_a_cell_that_is_stacked_on_itself_stays_as_it_is(tmp_path):
+    x, cell = keras.Input((3, 6)), L.GRUCell(6)
+    y = L.RNN(L.StackedRNNCells([cell, cell]), name="r")(L.Dense(6)(x))
+    model = keras.Model(x, L.Dense(2)(L.Dense(5, name="free")(y)))
+    graph = ChannelGraph(model)
+    assert "one of its cells stands in two places" in graph.uncovered["r"]
+    assert [group.name for group in graph.slimmable] == ["free"]
+    sequences = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
+    assert_close(graph.run(sequences), model(sequences))
+    widths = graph.uniform(0.5)
+    small = graph.materialize(widths)
+    assert_close(small(sequences), graph.run(sequences, widths))
+    small.save(tmp_path / "small.keras")
+    assert_close(keras.saving.load_model(tmp_path / "small.keras")(sequences), small(sequences))
+    assert small.count_params() == graph.cost(widths).params
+
+
 def test_an_output_with_a_mask_is_told(caplog):
     x = keras.Input((4,), dtype="int32")
     with caplog.at_level(logging.WARNING):

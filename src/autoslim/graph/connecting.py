@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -13,7 +15,7 @@ from autoslim.graph.groups import ChannelGroup, Cuts, Grouping, matches
 from autoslim.graph.own_weights import Constant, Weight
 from autoslim.graph.rules import NOISE, LayerRule, NeedsCut, Unsupported, rule_for, same_config
 from autoslim.graph.rules.base import weight_of
-from autoslim.graph.trace import Node, Trace
+from autoslim.graph.trace import Node, Slot, Trace, call_defaults
 
 CONNECTIONS = 10  # times that a graph is connected at most, each with more cuts
 
@@ -37,11 +39,12 @@ def connect(traced: Trace, freeze: tuple[str, ...]) -> Connected:
 
     Raises:
         AutoslimError: for a pattern that matches no layer, a convolution with its channels first, or a
-            recurrent layer that goes on from batch to batch.
+            recurrent layer that goes on from batch to batch, or whose cell another one has too.
     """
     _check_patterns(traced, freeze)
     _require_channels_last(traced)
     _require_no_memory(traced)
+    _require_own_cells(traced)
     cuts: Cuts = {}
     for _ in range(CONNECTIONS):
         attempt = _Attempt(traced, freeze, cuts)
@@ -63,7 +66,7 @@ class _Attempt:
         self.uncovered: dict[str, str] = {}
         self._freeze = freeze
         self._read = {value for node in traced.nodes for value in node.inputs}
-        self._first_calls: dict[int, tuple[list[Layout], list[Layout]]] = {}  # id(layer) -> of its first call
+        self._first_calls: dict[int, tuple[Arguments, list[Layout]]] = {}  # id(layer) -> of its first call
         for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
             self.layouts[value] = self._frozen(name, shape, "model input")
         for layout in traced.walk([self.layouts[i] for i in traced.inputs], self._visit):
@@ -137,14 +140,31 @@ class _Attempt:
         rule = self.rules[node.index]
         if rule is None or (rule.config is same_config and not getattr(node.op, "weights", None)):
             return
-        first, made = self._first_calls.setdefault(id(node.op), (inputs, outputs))
-        if len(inputs) != len(first):  # one of the calls has a mask, or states to begin with
-            inputs, first = inputs[:1], first[:1]
-        for layout, earlier in [*zip(inputs, first, strict=True), *zip(outputs, made, strict=True)]:
+        given = _arguments(node, inputs)
+        first, made = self._first_calls.setdefault(id(node.op), (given, outputs))
+        alike = [
+            (given[key], first[key]) for key in given if key in first
+        ]  # a call may have a mask, or states
+        for layout, earlier in [*alike, *zip(outputs, made, strict=True)]:
             for place in range(-min(layout.rank, earlier.rank), 0):
                 axis, other = layout.axis(place), earlier.axis(place)
                 if layout is not earlier and axis.size == other.size:
                     self.grouping.tie(other, axis, node.name)
+
+
+Arguments = dict[tuple[str, int], Layout]
+"""(name of a call's argument, place among the tensors in it) -> layout."""
+
+
+def _arguments(node: Node, inputs: list[Layout]) -> Arguments:
+    """The layouts of a node's inputs by the arguments of its call that they stand in."""
+    names = list(call_defaults(node.op.__class__))[1:]  # the first is the operation itself
+    names += [f"argument {place}" for place in range(len(names), len(node.args))]
+    found: Arguments = {}
+    for name, value in [*zip(names, node.args, strict=False), *node.kwargs.items()]:
+        slots = [x for x in keras.tree.flatten(value) if isinstance(x, Slot)]
+        found |= {(name, place): inputs[slot] for place, slot in enumerate(slots)}
+    return found
 
 
 def _arranged(rule: LayerRule, node: Node, inputs: list[Layout], grouping: Grouping) -> list[Layout]:
@@ -203,13 +223,35 @@ def _require_channels_last(traced: Trace) -> None:
 
 
 def _require_no_memory(traced: Trace) -> None:
-    for node in traced.nodes:
-        if isinstance(node.op, keras.layers.RNN) and node.op.stateful:
+    for name, layer in _recurrent_layers(traced):
+        if layer.stateful:
             raise AutoslimError(
-                f"Layer {node.name!r} has stateful=True: it goes on from the batch before, so what the "
+                f"Layer {name!r} has stateful=True: it goes on from the batch before, so what the "
                 "network returns depends on the order of its batches. Build the model with stateful=False, "
                 "or with the states as inputs and outputs."
             )
+
+
+def _require_own_cells(traced: Trace) -> None:
+    """Refuse a cell in two layers: each layer's weights are its own where the network is saved and loaded."""
+    first: dict[int, tuple[str, Any]] = {}  # id(cell) -> (name, layer)
+    for name, layer in _recurrent_layers(traced):
+        for cell in getattr(layer.cell, "cells", [layer.cell]):
+            earlier, holder = first.setdefault(id(cell), (name, layer))
+            if holder is not layer:
+                raise AutoslimError(
+                    f"Layers {earlier!r} and {name!r} have one and the same cell, {cell.name!r}: Keras can't "
+                    "load a saved network of such layers. Give each a cell of its own, or call one layer "
+                    "twice."
+                )
+
+
+def _recurrent_layers(traced: Trace) -> Iterator[tuple[str, Any]]:
+    """(name, layer) of each recurrent layer, also of those inside of layers that stay whole."""
+    for node in traced.nodes:
+        for layer in node.op._flatten_layers() if isinstance(node.op, keras.Layer) else ():
+            if isinstance(layer, keras.layers.RNN):
+                yield node.name if layer is node.op else f"{node.name}/{layer.name}", layer
 
 
 def _require_known_weights(rule: LayerRule, node: Node, inputs: list[Layout]) -> None:

@@ -51,6 +51,8 @@ def _cell_by_cell(
     if layer.stateful:
         raise Opaque("stateful=True: it goes on from the batch before")
     cells = layer.cell.cells
+    if len({id(cell) for cell in cells}) < len(cells):
+        raise Opaque("one of its cells stands in two places")
     if layer not in _chains:
         _chains[layer] = [
             keras.layers.RNN(
