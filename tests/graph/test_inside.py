@@ -187,10 +187,47 @@ def test_dropping_whole_images_is_written_as_dropout_which_loads_alone(rate, tmp
     assert close(keras.saving.load_model(tmp_path / "small.keras")(images()), small(images()))
 
 
-@pytest.mark.parametrize("kind", [DropPath, AllOrNone], ids=lambda kind: kind.__name__)
+class Pixels(ScaledDropPath):
+    """Drops positions, in all channels: pixels of images, words of texts."""
+
+    def call(self, x, training=None):
+        noise_shape = (*ops.shape(x)[:-1], 1)
+        return keras.random.dropout(x, self.rate, noise_shape, seed=self.seed) if training else x
+
+
+class Blocks(ScaledDropPath):
+    """Drops squares of 7 x 7 pixels, in all channels, or all of a smaller image."""
+
+    def call(self, x, training=None):
+        if not training:
+            return x
+        seeds = keras.random.uniform((*ops.shape(x)[:-1], 1), seed=self.seed) < self.rate / 49
+        dropped = ops.max_pool(ops.cast(seeds, x.dtype), 7, 1, padding="same")
+        return x * (1 - dropped) / (1 - self.rate)
+
+
+class BySize(ScaledDropPath):
+    """Drops whole images, large ones more seldom."""
+
+    def call(self, x, training=None):
+        rate = 1 / x.shape[-2]
+        kept = keras.random.uniform((ops.shape(x)[0], 1, 1, 1), seed=self.seed) > rate
+        return x * ops.cast(kept, x.dtype) / (1 - rate) if training else x
+
+
+@pytest.mark.parametrize(
+    "kind", [DropPath, AllOrNone, Pixels, Blocks, BySize], ids=lambda kind: kind.__name__
+)
 def test_other_noise_keeps_its_class(kind):
     graph = ChannelGraph(network(kind(0.3, name="path")))
     assert type(graph.materialize().get_layer("path")) is kind
+
+
+def test_words_that_are_dropped_are_no_dropped_texts():
+    x = keras.Input((5, 4))
+    y = Pixels(0.3, name="words")(L.Dense(6)(x))
+    graph = ChannelGraph(finish(x, y))
+    assert free(graph) and type(graph.materialize().get_layer("words")) is Pixels
 
 
 class Branches(L.Layer):
