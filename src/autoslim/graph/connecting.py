@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,15 @@ class Connected:
     uncovered: dict[str, str]  # layer name -> why no rule covers it
 
 
-def connect(traced: Trace, freeze: tuple[str, ...]) -> Connected:
+def connect(
+    traced: Trace, freeze: tuple[str, ...], declared: Sequence[tuple[int | None, ...]] | None = None
+) -> Connected:
     """Find the axis of every value, and the groups; again, as long as channels are to be cut.
 
     Args:
         traced: the network.
         freeze: shell-style patterns of layer names; the groups of their outputs keep full width.
+        declared: shapes of the model's inputs as it declares them, where the trace knows more.
 
     Raises:
         AutoslimError: for a pattern that matches no layer, a convolution with its channels first, or a
@@ -47,7 +50,7 @@ def connect(traced: Trace, freeze: tuple[str, ...]) -> Connected:
     _require_own_cells(traced)
     cuts: Cuts = {}
     for _ in range(CONNECTIONS):
-        attempt = _Attempt(traced, freeze, cuts)
+        attempt = _Attempt(traced, freeze, cuts, declared or traced.input_shapes)
         cuts = attempt.grouping.more_cuts()
         if not cuts:
             break
@@ -59,7 +62,13 @@ def connect(traced: Trace, freeze: tuple[str, ...]) -> Connected:
 class _Attempt:
     """One walk through the network, in which every node connects its channels."""
 
-    def __init__(self, traced: Trace, freeze: tuple[str, ...], cuts: Cuts) -> None:
+    def __init__(
+        self,
+        traced: Trace,
+        freeze: tuple[str, ...],
+        cuts: Cuts,
+        declared: Sequence[tuple[int | None, ...]],
+    ) -> None:
         self.grouping = Grouping(cuts)
         self.layouts: dict[int, Layout] = {}  # value id -> layout
         self.rules: list[LayerRule | None] = []
@@ -67,8 +76,10 @@ class _Attempt:
         self._freeze = freeze
         self._read = {value for node in traced.nodes for value in node.inputs}
         self._first_calls: dict[int, tuple[Arguments, list[Layout]]] = {}  # id(layer) -> of its first call
-        for value, shape, name in zip(traced.inputs, traced.input_shapes, traced.input_names, strict=True):
-            self.layouts[value] = self._frozen(name, shape, "model input")
+        inputs = zip(traced.inputs, traced.input_shapes, traced.input_names, declared, strict=True)
+        for value, shape, name, (*_, last) in inputs:
+            known = self._frozen(name, shape, "model input") if last is not None else Layout.of(shape)
+            self.layouts[value] = known
         for layout in traced.walk([self.layouts[i] for i in traced.inputs], self._visit):
             self._freeze_all(layout, "model output")
 
@@ -86,9 +97,9 @@ class _Attempt:
         """
         if not varies and None not in shape[:1]:
             return Layout(shape, NO_IMAGES)
-        if len(shape) < 2:
+        if len(shape) < 2 or shape[-1] is None:
             return Layout.of(shape)
-        axis = self.grouping.new(name, shape[-1] or 1)
+        axis = self.grouping.new(name, shape[-1])
         self.grouping.freeze(axis, reason, fixed)
         return Layout.of(shape, axis)
 
@@ -174,8 +185,13 @@ def _arranged(rule: LayerRule, node: Node, inputs: list[Layout], grouping: Group
     if any(layout.batch > 0 for layout in inputs):
         raise Unsupported("the images on another axis than the first")
     varies = any(layout.has_images for layout in inputs)
+    pointwise = rule.pointwise(node.op, [layout.axis() for layout in inputs])
+    if inputs[0].rank > 1 and inputs[0].dims[-1] is None:
+        if not pointwise:
+            raise Unsupported("channels of unknown number")
+        return inputs[:1]
     axes = rule.connect(node.op, [layout.axis() for layout in inputs], node, grouping)
-    if rule.pointwise(node.op, [layout.axis() for layout in inputs]):
+    if pointwise:
         (layout, *_) = inputs
         channels = layout.rank > (1 if layout.has_images else 0)
         return [Layout((*layout.dims[:-1], axis), layout.batch) if channels else layout for axis in axes]

@@ -69,10 +69,10 @@ class Structure:
             self._at(patterns, tuple(image_shape)) if image_shape is not None and open_sizes else self
         )
 
-    def _connect(self, traced: Trace, patterns: tuple[str, ...]) -> None:
-        """Find the groups of a trace, and where each stands."""
+    def _connect(self, traced: Trace, patterns: tuple[str, ...], declared: Any = None) -> None:
+        """Find the groups of a trace, and where each stands; `declared`: see `connect`."""
         self.trace = traced
-        found = connect(traced, patterns)
+        found = connect(traced, patterns, declared)
         self.groups: tuple[ChannelGroup, ...] = found.groups
         self.uncovered: dict[str, str] = found.uncovered  # layer name -> why no rule covers it
         self._layouts, self._rules = found.layouts, found.rules
@@ -90,14 +90,21 @@ class Structure:
         """The same structure for images of these sizes, which costs are counted by; itself if it differs."""
         known = Structure.__new__(Structure)
         known.model = self.model
-        known._connect(trace_of(self.model, image_shape), patterns)
+        known._connect(trace_of(self.model, image_shape), patterns, self.trace.input_shapes)
         known.counted = known
 
         def described(graph: Structure) -> Any:
             nodes = [node.name for node in graph.trace.nodes]
             return nodes, [(group.name, group.size, group.unit, group.frozen) for group in graph.groups]
 
-        return known if described(known) == described(self) else self
+        if described(known) == described(self):
+            return known
+        log.warning(
+            "Model %r has other layers or channel groups for images of %s: costs are those for any size.",
+            self.model.name,
+            image_shape,
+        )
+        return self
 
     def _warn(self) -> None:
         """Log, once, which layers no rule covers, if that costs anything.

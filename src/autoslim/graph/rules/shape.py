@@ -154,6 +154,8 @@ def _entries(dims: Sequence[Dimension]) -> int:
 
 def _with_unknown_sizes(layout: Layout, shape: tuple[int | None, ...]) -> Layout:
     """Positions of unknown number may be moved about, as long as the channels are the last axis still."""
+    if not layout.axes and len(shape) > 1:
+        return Layout((layout.dims[0], *shape[1:]))
     if layout.rank < 2 or len(shape) < 2 or shape[-1] is None or size_of(layout.dims[-1]) != shape[-1]:
         raise Unsupported("a dynamic shape")
     if any(place != layout.rank - 1 for place, _ in layout.axes):
