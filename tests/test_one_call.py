@@ -126,3 +126,20 @@ def test_a_recurrent_network_is_slimmed():
     assert small.get_layer("lstm").units < 8 and type(small.get_layer("lstm")) is L.LSTM
     np.testing.assert_allclose(small(x), by_hand(small, x), atol=1e-5)
     assert result.rows()[0]["flops_share"] <= 0.5
+
+
+def test_costs_of_texts_of_any_length_are_those_of_the_data():
+    x = keras.Input((None,), dtype="int32")
+    y = L.SimpleRNN(4)(L.Embedding(4, 4, mask_zero=True)(x))
+    texts = np.random.default_rng(0).integers(0, 4, (40, 5))
+    result = autoslim.slim(
+        keras.Model(x, L.Dense(2)(y)),
+        (texts, texts[:, -1] // 2),
+        trained=True,
+        train={"batch_size": 20},
+        divisor=1,
+        **SHORT,
+    )
+    given, small = result.rows()
+    assert given["flops"] == 5 * (4 * 4 + 4 * 4) + 4 * 2 and small["flops_share"] <= 0.5
+    assert result.models[0.5].input_shape == (None, None)

@@ -73,7 +73,7 @@ def slim(
 
     Args:
         model: functional or Sequential Keras model; it is copied, not changed. The copy's weights are where
-            training begins.
+            training begins. Where it leaves sizes open, costs are those for the first held-out batch's.
         train: (images, labels) as arrays in a tuple, a tf.data.Dataset of batches, a keras PyDataset, a list
             of batches, or a data set of `autoslim.datasets`. Labels are whole numbers or one-hot rows. All
             but the last are read into memory, unless `holdout` gives the images that the search looks at.
@@ -102,11 +102,16 @@ def slim(
     job = _Job(chosen, _Sections(**sections), seed, task, None if folder is None else Path(folder))
     graph = _copied(model, chosen)
     data = divided(train, holdout, Division(job.batch_size, chosen.batch_size, chosen.images, seed))
+    sizes = _sizes(data.heldout)
+    if any(None in shape[1:] for shape in graph.trace.input_shapes):  # costs are those of the images' sizes
+        graph = ChannelGraph(graph.model, tuple(chosen.freeze), sizes)
     trained = _is_trained(graph, data, task) if trained is None else trained
     job.claim(graph, data, trained)
     levels = Levels.spaced(graph, chosen.levels, chosen.min_width, chosen.divisor, chosen.step)
     judged = data.heldout if test is None else images_of(test, job.batch_size)
-    networks = [_result(None, graph.model, graph.channels(graph.full), judged, task)] if trained else []
+    networks = (
+        [_result(None, graph.model, graph.channels(graph.full), sizes, judged, task)] if trained else []
+    )
     _supernet(job, graph, levels, data, trained)
     path = _searched(job, graph, levels, data)
     found = {
@@ -115,7 +120,7 @@ def slim(
         if path.reaches(wanted, chosen.limits.given)
     }
     networks += [
-        _result(wanted, small, graph.channels(_widths(path, wanted, chosen)), judged, task)
+        _result(wanted, small, graph.channels(_widths(path, wanted, chosen)), sizes, judged, task)
         for wanted, small in found.items()
     ]
     images = sum(images_in(batch[1]) for batch in judged)
@@ -123,10 +128,10 @@ def slim(
 
 
 def _result(
-    target: float | None, model: keras.Model, channels: dict[str, int], judged: Any, task: Any
+    target: float | None, model: keras.Model, channels: dict[str, int], sizes: Any, judged: Any, task: Any
 ) -> NetworkResult:
     """What a network costs and reaches; no target: the given one."""
-    found, cost = evaluate(model, judged, task), ChannelGraph(model).cost()
+    found, cost = evaluate(model, judged, task), ChannelGraph(model, image_shape=sizes).cost()
     return NetworkResult(
         "given" if target is None else "autoslim",
         target,
@@ -197,6 +202,12 @@ class _Job:
                 f"{self.folder} is of another call of slim(), with other {', '.join(other)}. Choose another "
                 "folder, or remove this one."
             )
+
+
+def _sizes(batches: list[Any]) -> tuple[int, ...] | None:
+    """Sizes of the first batch's images, without the batch; None where a network has several inputs."""
+    images = tf.nest.flatten(batches[0][0])
+    return tuple(np.shape(images[0])[1:]) if len(images) == 1 else None
 
 
 def _copied(model: keras.Model, chosen: SlimConfig) -> ChannelGraph:
