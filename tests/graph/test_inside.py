@@ -131,6 +131,27 @@ def test_training_reaches_the_inner_layers(blocks):
     assert not any("training" in node.kwargs for node in blocks.trace.nodes)
 
 
+@pytest.mark.parametrize("of_model", [False, True])
+def test_a_layer_that_a_lambda_finds_outside_is_slimmed_if_the_model_has_its_weights(of_model):
+    outside = L.Dense(6, name="outside")
+    outside.build((None, 5))
+    x = keras.Input((4,))
+    y = L.Dense(5, name="first")(x)
+    z = L.Lambda(lambda t: ops.relu(outside(t)), name="mine")(y)
+    z = L.Add()([z, outside(y)]) if of_model else z
+    graph = ChannelGraph(keras.Model(x, L.Dense(3)(z)))
+    assert free(graph) == ({"first": 5, "mine/outside": 6} if of_model else {})
+    reason = "can't be looked into: it calls outside, whose weights are not the model's: Keras trains none"
+    assert of_model or reason in graph.uncovered["mine"]
+    values = np.random.default_rng(0).normal(size=(2, 4)).astype("float32")
+    widths = graph.uniform(0.6)
+    small = graph.materialize(widths)
+    assert close(graph.run(values), graph.model(values)) and close(small(values), graph.run(values, widths))
+    trained = sum(np.size(weight) for weight in small.trainable_weights)
+    narrow, whole = 4 * 3 + 3 + 3 * 4 + 4 + 4 * 3 + 3, 4 * 5 + 5 + 6 * 3 + 3
+    assert trained == graph.cost(widths).params == (narrow if of_model else whole)
+
+
 def test_a_training_flag_of_the_author_holds_inside():
     x = keras.Input(IMAGE)
     graph = ChannelGraph(finish(x, Block(5, name="a")(x, training=True)))

@@ -44,7 +44,7 @@ def trace(
             "model: its channels can't be traced. Write its call as a functional graph: "
             "x = keras.Input(shape); model = keras.Model(x, layers_applied_to(x))."
         )
-    recorder = _Recorder(known)
+    recorder = _Recorder(known, {id(weight) for weight in model.weights})
     inputs = keras.tree.map_structure(
         lambda x: keras.Input(batch_shape=with_sizes(x.shape, image_shape), dtype=x.dtype, name=x.name),
         inputs_of(model),
@@ -72,8 +72,9 @@ def _slots(structure: Any, found: list[Any]) -> Any:
 class _Recorder:
     """Collects nodes while every layer of a model is called again on symbolic inputs."""
 
-    def __init__(self, known: Callable[[keras.Operation], bool]) -> None:
+    def __init__(self, known: Callable[[keras.Operation], bool], held: set[int]) -> None:
         self.known = known
+        self.held = held  # ids of the weights that the model has
         self.nodes: list[Node] = []
         self.looked: list[Looked] = []
         self.rows: dict[int, int] = {}  # id(KerasTensor) -> entries of its first dimension for one image
@@ -216,6 +217,8 @@ class _Recorder:
         inner = f"{prefix}{layer.name}/"
 
         def record(call: Call, args: tuple, kwargs: dict) -> Any:
+            if any(id(weight) not in self.held for weight in getattr(call.op, "weights", ())):
+                raise Opaque(f"it calls {call.op.name}, whose weights are not the model's: Keras trains none")
             passed = kwargs if call.training is None else {**kwargs, "training": call.training}
             outputs = self.record(inner, call.op, args, passed, training)
             for x, y in zip(call.outputs, keras.tree.flatten(outputs), strict=True):
