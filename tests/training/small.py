@@ -37,11 +37,11 @@ def network(seed=0, width=8, dropout=0.0, regularizer=None, norm=True, frozen=()
 
 
 def text_network(seed=0, one_hot=False):
-    """A table of words, or the same as a dense layer of their one-hot rows; a recurrent layer, logits."""
+    """A table of words, or the same as a dense layer of their one-hot rows (word 0: zeros); a GRU, logits."""
     keras.utils.set_random_seed(seed)
     if one_hot:
         x = image = keras.Input((LENGTH, WORDS))
-        x = L.Dense(6, use_bias=False, name="table")(x)
+        x = L.Dense(6, use_bias=False, name="table")(L.Masking()(x))
     else:
         x = image = keras.Input((LENGTH,), dtype="int32")
         x = L.Embedding(WORDS, 6, mask_zero=True, name="table")(x)
@@ -49,10 +49,11 @@ def text_network(seed=0, one_hot=False):
 
 
 def texts(count=24, seed=0):
-    """Words int32 [N, LENGTH] of which some stand in many places, and labels int32 [N]."""
+    """Words int32 [N, LENGTH] of which some stand in many places, and some are 0, and labels int32 [N]."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int32) % CLASSES
     words = generator.integers(1, 3, (count, LENGTH)) + labels[:, None]
+    words[::2, -2:] = 0  # there is no word
     return words.astype(np.int32), labels
 
 

@@ -35,9 +35,10 @@ def keras_step(model, optimizer, x, y, *, smoothing=0.0, teacher=None, weight=0.
 def test_a_table_of_words_is_trained_as_a_dense_layer_of_one_hot_rows(how):
     """Whose gradients have a row for every word, not one for every place at which it stands."""
     words, labels = texts(8)
+    one_hot = np.eye(WORDS, dtype=np.float32)[words] * (words > 0)[..., None]
     dense, table = text_network(one_hot=True), text_network()
     dense.set_weights(table.get_weights())
-    for model, x in ((table, words), (dense, np.eye(WORDS, dtype=np.float32)[words])):
+    for model, x in ((table, words), (dense, one_hot)):
         optimizer = make_optimizer(model, learning_rate=0.1, weight_decay=0.0, **how)
         step = plain_step(ChannelGraph(model), optimizer)
         for number in range(2):
