@@ -204,7 +204,7 @@ _UNREADABLE = [
     [LOOK, "--config-dir", "closed"],
     [LOOK, "output=closed"],
     [LOOK, "output=closed/x"],
-    [LOOK, "output=/nowhere/x"],
+    [LOOK, "output=/proc/nowhere/x"],
 ]
 _ENVIRONMENTS: tuple[tuple[dict[str, str], bool], ...] = (
     ({"KERAS_BACKEND": "jax"}, False),
@@ -215,8 +215,8 @@ _ENVIRONMENTS: tuple[tuple[dict[str, str], bool], ...] = (
     ({"COLUMNS": "nosuch"}, True),
     ({"TF_CONFIG": "{"}, True),
     ({"TF_CONFIG": '{"cluster": {"worker": []}}'}, True),
-    ({"HOME": "/nowhere"}, True),
-    ({"TMPDIR": "/nowhere"}, True),
+    ({"HOME": "/proc/nowhere"}, True),
+    ({"TMPDIR": "/proc/nowhere"}, True),
 )
 
 

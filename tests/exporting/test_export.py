@@ -159,7 +159,7 @@ def test_what_stood_there_is_replaced(name, old, model, images, tmp_path, no_clo
 # -- latency -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_latency_in_a_process_of_its_own(model, images, tmp_path):
     found = autoslim.export(model, tmp_path, ["keras", "litert"], images=images)
     assert all(e.latency_ms is not None and 0 < e.latency_ms < 1000 for e in found)

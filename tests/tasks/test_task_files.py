@@ -20,7 +20,7 @@ def given(data):
     ("task", "data", "network", "count"),
     [
         ("segmentation", task_cases.segmentation, task_cases.unet, 3),
-        ("regression", task_cases.regression, task_cases.regressor, 1),
+        pytest.param("regression", task_cases.regression, task_cases.regressor, 1, marks=pytest.mark.long),
         ("multilabel", task_cases.multilabel, task_cases.sigmoids, 3),
     ],
 )

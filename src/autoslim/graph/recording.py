@@ -217,14 +217,7 @@ class _Recorder:
         inner = f"{prefix}{layer.name}/"
 
         def record(call: Call, args: tuple, kwargs: dict) -> Any:
-            if any(id(weight) not in self.held for weight in getattr(call.op, "weights", ())):
-                raise Opaque(f"it calls {call.op.name}, whose weights are not the model's: Keras trains none")
-            passed = kwargs if call.training is None else {**kwargs, "training": call.training}
-            outputs = self.record(inner, call.op, args, passed, training)
-            for x, y in zip(call.outputs, keras.tree.flatten(outputs), strict=True):
-                if x.shape and x.shape[0] and x.shape[0] % IMAGES == 0:
-                    self.rows[id(y)] = x.shape[0] // IMAGES
-            return outputs
+            return self.called_inside(inner, call, args, kwargs, training)
 
         casts = isinstance(layer, keras.Layer) and layer.autocast
         sources = [
@@ -246,6 +239,21 @@ class _Recorder:
         flat = tuple(self.number(x) for x in keras.tree.flatten(outputs))
         name = f"{prefix}{layer.name}"
         self.looked.append(Looked(name, layer, recorded_args, recorded_kwargs, ids, flat))
+        return outputs
+
+    def called_inside(self, prefix: str, call: Call, args: tuple, kwargs: dict, training: bool | None) -> Any:
+        """Record a call that a layer makes.
+
+        Raises:
+            Opaque: if the layer that is called holds weights that the model does not.
+        """
+        if any(id(weight) not in self.held for weight in getattr(call.op, "weights", ())):
+            raise Opaque(f"it calls {call.op.name}, whose weights are not the model's: Keras trains none")
+        passed = kwargs if call.training is None else {**kwargs, "training": call.training}
+        outputs = self.record(prefix, call.op, args, passed, training)
+        for x, y in zip(call.outputs, keras.tree.flatten(outputs), strict=True):
+            if x.shape and x.shape[0] and x.shape[0] % IMAGES == 0:
+                self.rows[id(y)] = x.shape[0] // IMAGES
         return outputs
 
     def as_whole(self, layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
