@@ -426,3 +426,26 @@ def test_a_network_with_weights_of_a_layer_s_own_is_saved_without_it(tmp_path):
     small.save(tmp_path / "small.keras")
     x = np.random.default_rng(0).normal(size=(3, 2, 3, 3)).astype("float32")
     assert close(keras.models.load_model(tmp_path / "small.keras")(x), small(x))
+
+
+@keras.saving.register_keras_serializable("test_inside")
+class ReadsItsWidth(L.Layer):
+    """A class token, made as wide as the input by its static shape: where widths are tensors it has none."""
+
+    def build(self, shape):
+        self.token = self.add_weight(name="token", shape=(1, 1, shape[-1]))
+        self.places = self.add_weight(name="places", shape=(1, shape[1] + 1, shape[-1]))
+
+    def call(self, x):
+        token = ops.broadcast_to(self.token, (ops.shape(x)[0], 1, x.shape[-1]))
+        return ops.concatenate([token, x], axis=1) + self.places
+
+
+def test_a_layer_that_reads_its_width_is_not_taken_for_one_that_works_at_any():
+    x = keras.Input((4, 6))
+    graph = ChannelGraph(finish(x, L.Dense(5)(ReadsItsWidth()(L.Dense(6, name="stem")(x)))))
+    assert not graph.uncovered and free(graph)["stem"] == 6
+    given = np.random.default_rng(0).normal(size=(3, 4, 6)).astype("float32")
+    run = tf.function(lambda images, widths: graph.run(images, widths))
+    widths = graph.uniform(0.5)
+    assert close(run(given, tf.constant(widths)), graph.materialize(widths)(given))

@@ -110,6 +110,8 @@ class _Trial:
         if None in fewer or len(fewer) > 1:
             return None
         first = range(max(1, channels // 2))
+        if not _close(self._of_unknown_width(x[..., first], first), self._result(x[..., first], first)):
+            return None
         masked = np.where(np.arange(channels) < len(first), x, 0.0).astype(np.float32)
         apart = _close(self._result(masked, range(channels))[..., first], self._result(x[..., first], first))
         return self._made(bool(fewer.pop()), apart)
@@ -123,6 +125,22 @@ class _Trial:
         if not _close(*found):
             raise ValueError("it does something else in training")
         return found[0]
+
+    def _of_unknown_width(self, x: Any, indices: Any) -> Any:
+        """What the layer makes of `x` in a graph in which the number of channels is not known.
+
+        That is so in a training step. A `call` that reads it from the static shape fails.
+        """
+        sizes = {name: list(value.shape) for name, value in self._weights.items()}
+        for name, place in self._places.items():
+            if place is not None:
+                sizes[name][place] = None
+        specs = {name: tf.TensorSpec(size, tf.float32) for name, size in sizes.items()}
+        images = tf.TensorSpec((*x.shape[:-1], None), tf.float32)
+        call = tf.function(
+            lambda x, weights: _call(self._layer, x, weights, False), input_signature=[images, specs]
+        )
+        return np.asarray(call(tf.constant(x), self._at(list(indices))))
 
     def _narrower(self, x: Any, count: int) -> bool | None:
         """Whether the configuration needs the number of channels; None: no configuration works."""
