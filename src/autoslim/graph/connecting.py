@@ -153,9 +153,8 @@ class _Attempt:
             return
         given = _arguments(node, inputs)
         first, made = self._first_calls.setdefault(id(node.op), (given, outputs))
-        alike = [
-            (given[key], first[key]) for key in given if key in first
-        ]  # a call may have a mask, or states
+        # One call may have a mask, another one states.
+        alike = [(given[argument], first[argument]) for argument in given if argument in first]
         for layout, earlier in [*alike, *zip(outputs, made, strict=True)]:
             for place in range(-min(layout.rank, earlier.rank), 0):
                 axis, other = layout.axis(place), earlier.axis(place)

@@ -128,8 +128,8 @@ class _Guarded:
 _OTHERS: dict[str, Callable[[Path, str, int], Logger]] = {"wandb": _Wandb, "mlflow": _Mlflow}
 
 
-def started(name: str, folder: Path, description: str, step: int) -> Logger:
-    """The logger of a word of `train.logger`.
+def start_logger(name: str, folder: Path, description: str, step: int) -> Logger:
+    """Start the logger that a word of `train.logger` names.
 
     Args:
         name: csv, wandb or mlflow.

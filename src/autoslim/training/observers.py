@@ -10,7 +10,7 @@ import keras
 
 from autoslim.errors import AutoslimError, first_line
 from autoslim.importing import function_at
-from autoslim.training.loggers import Logger, started
+from autoslim.training.loggers import Logger, start_logger
 
 if TYPE_CHECKING:
     from autoslim.training.steps import Step
@@ -56,7 +56,7 @@ def observers_for(step: Step, folder: Path | None, description: str, done: int) 
     """
     options = step.options
     names = options.logger if folder is not None else []
-    loggers = [started(name, folder, description, done) for name in names if folder]
+    loggers = [start_logger(name, folder, description, done) for name in names if folder]
     made = [_callback(name, dict(given)) for name, given in options.callbacks.items()]
     return Observers(loggers, keras.callbacks.CallbackList(made, model=step.model) if made else None)
 

@@ -48,12 +48,21 @@ def _size_name(cell: Any) -> str:
     return "filters" if hasattr(cell, "filters") else "units"
 
 
+def _states(initial_state: Any) -> list[Any]:
+    """The states that a call begins with; none where they begin with zeros."""
+    return [state for state in keras.tree.flatten(initial_state) if state is not None]
+
+
+def _spatial(op: Any, output: Layout) -> tuple[Dimension, ...]:
+    """The dimensions of a convolution's positions, between the steps and the units; none of other cells."""
+    return output.dims[-len(op.cell.kernel.shape) + 1 : -1]
+
+
 def _given(node: Node, values: Sequence[Any]) -> tuple[Any, list[Any], Any]:
     """(sequence, states that it begins with, mask) of a call, from what stands at the node's inputs."""
 
     def told(sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
-        states = [state for state in keras.tree.flatten(initial_state) if state is not None]
-        return sequences, states, mask
+        return sequences, _states(initial_state), mask
 
     return node.call(values, op=told)
 
@@ -99,7 +108,6 @@ def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> 
     """Keras's own layer, whose cell is given weights of the units that there are."""
     cell, layout = op.cell, call.output_layouts[0]
     units, states_held = layout.axis(), STATES[_gates(cell)]
-    spatial = layout.dims[-len(cell.kernel.shape) + 1 : -1]
     count, mask, gate = call.channels(units), call.mask(units), call.gate(layout)
     values = {name.partition(".")[2]: value for name, value in weights.items()}
     values[_size_name(cell)] = count
@@ -110,9 +118,9 @@ def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> 
         values |= _heard(cell, gate)
 
     def run(sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False) -> Any:
-        states = [state for state in keras.tree.flatten(initial_state) if state is not None]
+        states = _states(initial_state)
         if not states:
-            shape = [tf.shape(sequences)[0], *spatial, count]
+            shape = [tf.shape(sequences)[0], *_spatial(op, layout), count]
             states = [tf.zeros(shape, sequences.dtype)] * states_held
         training = training or gate is not None
         if mask is None or isinstance(count, int) or not op.supports_jit:
@@ -205,8 +213,7 @@ class _MaskedCell:
 
 def _steps(op: Any, inputs: list[Layout], outputs: list[Layout]) -> tuple[Dimension, ...]:
     """Dimensions whose product is the number of times that the cell computes one vector of its units."""
-    spatial = outputs[0].dims[-len(op.cell.kernel.shape) + 1 : -1]
-    return (*inputs[0].dims[:2], *spatial)
+    return (*inputs[0].dims[:2], *_spatial(op, outputs[0]))
 
 
 def _products(op: Any, node: Node, inputs: list[Layout], outputs: list[Layout]) -> Products:
