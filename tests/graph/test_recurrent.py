@@ -109,6 +109,24 @@ def test_masks_reach_the_layers_that_keras_gives_them_to(builder):
     assert np.max(np.abs(model(TEXT) - model(unmasked))) > 1e-4
 
 
+@pytest.mark.parametrize(
+    ("shape", "layers"),
+    [
+        ((4, 3), [L.Masking(), L.LSTM(6, unroll=True)]),
+        ((3, 5, 5, 2), [L.Masking(), L.ConvLSTM2D(6, 3, padding="same"), L.GlobalAveragePooling2D()]),
+    ],
+    ids=["unrolled", "by position"],
+)
+def test_masks_where_widths_are_tensors(shape, layers):
+    """Keras's own masks need the number of units."""
+    graph = ChannelGraph(keras.Sequential([keras.Input(shape), *layers, L.Dense(2)]))
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
+    x[:, 1], x[0, -1], x[1, 2, :2] = 0, 0, 0
+    widths = graph.uniform(0.5)
+    run = tf.function(lambda images, widths: graph.run(images, widths))
+    assert_close(run(tf.constant(x), tf.constant(widths)), graph.materialize(widths)(x))
+
+
 def test_a_layer_called_once_with_a_mask_and_once_with_a_state():
     """Neither ties the steps of the mask, as many as there are units, to the units."""
     x, z = keras.Input((4,), dtype="int32"), keras.Input((4, 6))

@@ -107,7 +107,7 @@ def _weights(op: Any, inputs: list[Layout], outputs: list[Layout]) -> dict[str, 
 def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> Any:
     """Keras's own layer, whose cell is given weights of the units that there are."""
     cell, layout = op.cell, call.output_layouts[0]
-    units, states_held = layout.axis(), STATES[_gates(cell)]
+    units, states_held, spatial = layout.axis(), STATES[_gates(cell)], _spatial(op, layout)
     count, mask, gate = call.channels(units), call.mask(units), call.gate(layout)
     values = {name.partition(".")[2]: value for name, value in weights.items()}
     values[_size_name(cell)] = count
@@ -120,10 +120,10 @@ def _run(op: Any, inputs: list[Any], weights: dict[str, Any], call: RunCall) -> 
     def run(sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False) -> Any:
         states = _states(initial_state)
         if not states:
-            shape = [tf.shape(sequences)[0], *_spatial(op, layout), count]
+            shape = [tf.shape(sequences)[0], *spatial, count]
             states = [tf.zeros(shape, sequences.dtype)] * states_held
         training = training or gate is not None
-        if mask is None or isinstance(count, int) or not op.supports_jit:
+        if mask is None or isinstance(count, int) or not (op.unroll or spatial):
             return op.call(sequences, initial_state=states, mask=mask, training=training)
         return _masked(op, sequences, states, mask, training)
 
@@ -166,14 +166,22 @@ def _computing_in(op: Any, dtype: str | None) -> Iterator[None]:
 
 
 def _masked(op: Any, sequences: Any, states: list[Any], mask: Any, training: bool) -> Any:
-    """A call with a mask where the number of units is a tensor, which Keras's own masks can't take.
+    """A call with a mask where the number of units is a tensor: unrolled, or over positions.
 
-    The mask goes along as one more channel of the sequence, the output of the step before as one more state.
+    There Keras repeats a mask by the static number of units. Here the mask goes along as one more channel of
+    the sequence, and the output of the step before as one more state.
+
+    Args:
+        op: the layer.
+        sequences: [N, steps, ..., channels].
+        states: [N, ..., units] each, with which it begins.
+        mask: bool [N, steps], or one for each position, [N, steps, ...].
+        training: whether dropout is active.
     """
     cell = op.cell
-    flags = tf.reshape(mask, [*tf.unstack(tf.shape(mask)), *[1] * (len(sequences.shape) - 2)])
+    flags = tf.reshape(mask, [*tf.unstack(tf.shape(mask)), *[1] * (len(sequences.shape) - len(mask.shape))])
     flags = tf.cast(flags, sequences.dtype) * tf.ones_like(sequences[..., :1])
-    step = _MaskedCell(cell, op.zero_output_for_mask, training)
+    step = _MaskedCell(cell, op.zero_output_for_mask, training, by_position=len(mask.shape) > 2)
     cell.get_dropout_mask(sequences[:, 0])  # one for all steps
     cell.get_recurrent_dropout_mask(states[0])
     try:
@@ -195,16 +203,18 @@ class _MaskedCell:
         cell: that is stepped.
         zero: whether the output is zero there; else it is that of the step before.
         training: whether dropout is active.
+        by_position: whether each position has its own mask; else all have that of the first.
     """
 
-    def __init__(self, cell: Any, zero: bool, training: bool) -> None:
+    def __init__(self, cell: Any, zero: bool, training: bool, by_position: bool) -> None:
         self._cell, self._zero, self._training = cell, zero, training
+        self._positions = slice(None) if by_position else slice(0, 1)
         self.compute_dtype = cell.compute_dtype
 
     def __call__(self, inputs: Any, states: Sequence[Any]) -> tuple[Any, list[Any]]:
         """(output, new states, the last of which is the output)."""
         *before, last = states
-        there = inputs[(slice(None), *[slice(0, 1)] * (len(inputs.shape) - 2), slice(-1, None))] > 0.5
+        there = inputs[(slice(None), *[self._positions] * (len(inputs.shape) - 2), slice(-1, None))] > 0.5
         output, after = self._cell(inputs[..., :-1], before, training=self._training)
         output = tf.where(there, output, tf.zeros_like(last) if self._zero else last)
         after = [tf.where(there, new, old) for new, old in zip(after, before, strict=True)]
