@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import h5py
 import keras
 
-from autoslim import cli, startup
+from autoslim import cli
 from autoslim.schema import STAGES
 from autoslim.stages.store import RESULT
 
@@ -67,9 +67,17 @@ class Ended(NamedTuple):
         return "Traceback" in self.out + self.err
 
 
+# TensorFlow's import is quiet only before Keras's
+_AS_NOBODY = """
+from autoslim.startup import import_tensorflow
+import_tensorflow()
+import campaign_runs
+campaign_runs._as_nobody()
+"""
+
+
 def _as_nobody() -> None:
     """The command line as a user that owns nothing; what that user may not read is imported before."""
-    startup.import_tensorflow()
     for name in STAGES:
         importlib.import_module(f"autoslim.stages.{name}")
     for name in ("matplotlib.pyplot", "sklearn.datasets", "sklearn.model_selection", "hydra", "PIL.Image"):
@@ -107,9 +115,7 @@ class Command:
         if fault is not None:
             settings |= {"LD_PRELOAD": str(shim), "CAMPAIGN_FAULT": fault[0], "CAMPAIGN_AT": str(fault[1])}
             settings["CAMPAIGN_BELOW"] = str(fault[2])
-        start = (
-            ["-c", "import campaign_runs; campaign_runs._as_nobody()"] if unprivileged else ["-m", "autoslim"]
-        )
+        start = ["-c", _AS_NOBODY] if unprivileged else ["-m", "autoslim"]
         with open(self._said[0], "w") as out, open(self._said[1], "w") as err:
             self._process = subprocess.Popen(
                 [sys.executable, *start, *arguments],

@@ -308,6 +308,17 @@ def test_values_of_the_wrong_type() -> None:
     )
     assert refusal("arch.name=${nosuch}").startswith("arch.name: Interpolation key 'nosuch' not found.")
     assert "A list is typed so: 'slim.freeze=[a,b]'." in refusal("slim.freeze=stem")
+    assert refusal("retrain.joint=2") == "retrain.joint=2: expected true or false."
+    assert refusal("+recipe=economy", "slim.lazy=-1") == "slim.lazy=-1: expected true or false."
+    assert compose(["slim.lazy=0", "retrain.joint=1"]).retrain.joint is True
+
+
+def test_a_folder_that_may_not_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may read everything
+    with pytest.raises(AutoslimError, match=r"cannot read the configuration folder .*: permission denied\."):
+        compose(config_dir=str(tmp_path))
 
 
 @pytest.mark.slow

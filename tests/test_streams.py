@@ -99,6 +99,19 @@ def test_the_third_signal_ends_the_process_without_a_traceback():
     assert done.stderr == "\nautoslim: stopped. The same command goes on where it stopped.\n"
 
 
+LATE = """
+import atexit, signal
+atexit.register(lambda: print(signal.getsignal(signal.SIGINT).name, signal.getsignal(signal.SIGTERM).name))
+from autoslim.interruption import end_at_signals, exit_at_signals
+end_at_signals()
+exit_at_signals(0)
+"""
+
+
+def test_signals_are_ignored_when_python_is_about_to_forget_their_handlers():
+    assert program(LATE).stdout == "SIG_IGN SIG_IGN\n"
+
+
 def test_what_was_there_before_comes_back():
     before = signal.getsignal(signal.SIGINT), sys.unraisablehook
     from autoslim.interruption import interruptible

@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from autoslim import __version__, sweep
-from autoslim.config import documentation, validate
+from autoslim.config import check_folder, check_overrides, documentation, validate
 from autoslim.errors import AutoslimError
 from autoslim.interruption import STATUS as INTERRUPTED
 from autoslim.interruption import exit_at_signals, interruptible
@@ -192,6 +192,10 @@ def job(cfg: DictConfig) -> float | list[float] | None:
     try:
         with files_needed(str(folder)):
             record.write(folder)
+            for source in settings.runtime.config_sources:
+                if source.schema == "file":
+                    check_folder(source.path)
+            check_overrides(given)
             config = validate(cfg)
             with files_needed(config.output, config), _exits_refused():
                 _run(config, folder, in_sweep, record)

@@ -4,17 +4,19 @@ The YAML files in ``conf/`` fill the dataclasses of :mod:`autoslim.schema`; only
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autoslim.errors import AutoslimError
 from autoslim.messages import FAMILY, describe, unknown_key
 from autoslim.schema import Config, DatasetConfig, OptimizerConfig, RetrainConfig, SlimConfig, TaskConfig
-from autoslim.schema.reference import ARCHS, keys
+from autoslim.schema.reference import ARCHS, SWITCH, keys
 
 
 def register() -> None:
@@ -74,6 +76,37 @@ def _strangers(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _strangers(node[key], name + ".")
 
 
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse numbers for keys that are true or false: OmegaConf takes every number but 0 for true.
+
+    >>> check_overrides(["retrain.joint=true", "seed=2"])
+
+    Args:
+        overrides: as typed, of one job.
+
+    Raises:
+        AutoslimError: naming the key.
+    """
+    switches = {key.name for key in keys() if key.range == SWITCH}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key, value = override.key_or_group, override.value()
+        if key in switches and type(value) is int and value not in (0, 1):
+            raise AutoslimError(f"{key}={value}: expected {SWITCH}.")
+
+
+def check_folder(folder: str) -> None:
+    """Refuse a folder of YAML files that may not be read: Hydra would take it for an empty one.
+
+    Raises:
+        AutoslimError: naming the folder.
+    """
+    if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
+        raise AutoslimError(
+            f"cannot read the configuration folder {folder}: permission denied. Name another with "
+            "--config-dir, or give yourself the right to read it."
+        )
+
+
 def validate(cfg: object) -> Config:
     """The composed configuration as checked dataclasses.
 
@@ -122,10 +155,13 @@ def compose(overrides: Sequence[str] | Mapping[str, Any] = (), config_dir: str |
 
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={'null' if value is None else value}" for key, value in overrides.items()]
+    if config_dir:
+        check_folder(config_dir)
     extra = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
     try:
         with hydra.initialize_config_module("autoslim.conf", version_base="1.3"):
             cfg = hydra.compose("config", [*extra, *overrides])
+        check_overrides(overrides)
     except FAMILY as error:
         raise AutoslimError(describe(error, documentation())) from error
     return validate(cfg)

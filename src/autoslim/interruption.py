@@ -3,12 +3,13 @@
 The first signal interrupts, or within `deferred_interruption` asks for the end of the step, so that a
 checkpoint can be written first. The second one interrupts at once, and the third ends the process: what is on
 disk is whole at every moment. An interruption that Python discards, in a destructor, is raised again. Before
-the run begins, while modules are imported, a signal ends the process; after it, while Python puts its things
-away, it ends the process with the status that the run had.
+the run begins, while modules are imported, a signal ends the process; after it, it ends the process with the
+status that the run had, or is ignored once Python is putting its things away, handlers among them.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -72,6 +73,7 @@ def before_a_sudden_end(call: Callable[[], Any]) -> Iterator[None]:
 
 def end_at_signals() -> None:
     """From here on both signals end the process: an error in the middle of an import says nothing."""
+    atexit.register(_set, signal.SIG_IGN)  # the first to be registered is the last to be called
     _set(_end)
 
 

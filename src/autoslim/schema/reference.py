@@ -34,6 +34,9 @@ ARCHS: dict[str, type[ArchConfig]] = {
 """The kinds of networks by the names of their schemas."""
 
 
+SWITCH = "true or false"  # the range of such keys, in words
+
+
 class Key(NamedTuple):
     """A key of the configuration, or the section that holds others."""
 
@@ -76,7 +79,7 @@ def _type(hint: Any) -> str:
     >>> _type(int | None), _type(list[float])
     ('a whole number', 'a list')
     """
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    names = {bool: SWITCH, int: "a whole number", float: "a number", str: "a text"}
     names |= {list: "a list", dict: "names of your own, each `+key.NAME=VALUE`"}
     plain = next((one for one in typing.get_args(hint) or (hint,) if one is not type(None)), hint)
     plain = hint if typing.get_origin(hint) in (list, dict) else plain
