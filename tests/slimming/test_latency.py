@@ -144,6 +144,9 @@ def test_what_a_search_chose_corrects_the_prediction(channels, levels):
     (share,) = latency.learn([network], 0.5)
     after = abs(latency(network) / latency(channels.full) / truth - 1)
     assert share == pytest.approx(truth) and after < 1e-6 < before
+    networks = np.stack([levels.uniform(share) for share in (0.3, 0.6, 0.9)])
+    back = [latency.fitted_at(predicted) for predicted in latency(networks)]
+    np.testing.assert_allclose(back, latency.fitted(networks))
 
 
 def test_a_network_that_was_measured_above_the_target_is_not_chosen_again(channels, levels):

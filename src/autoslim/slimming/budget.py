@@ -116,6 +116,16 @@ class Budget:
             found[name] = min(amount, found.get(name, amount))
         return found
 
+    def summed(self, name: str) -> tuple[Callable[[np.ndarray], Any], Callable[[float], float]]:
+        """What of a resource is a sum over layers: (widths [K, G] -> sums [K], amount -> the sum that it is).
+
+        All are sums, but for a latency model: its prediction is a rising curve of one.
+        """
+        model = self._latency
+        if RESOURCES[name].measured and hasattr(model, "fitted"):
+            return model.fitted, model.fitted_at
+        return lambda widths: self.cost(widths).of(name), lambda amount: amount
+
     def amounts(self, widths: Any, target: float) -> list[tuple[str, float, np.ndarray]]:
         """What networks at widths [..., G] use of every budget: (resource, bound, amounts float64 [..., M]).
 

@@ -130,6 +130,17 @@ class LatencyModel:
         found = self._predicted(array)
         return float(found) if array.ndim == 1 else found
 
+    def fitted(self, widths: Any) -> Any:
+        """The fit at widths int [..., G], a sum over layers, which a rising curve takes to the prediction."""
+        self._ready()
+        assert self._fit is not None
+        return self._fit(self._features(self.graph.check(widths)))
+
+    def fitted_at(self, latency: float) -> float:
+        """The fitted time of which a latency is the prediction."""
+        self._ready()
+        return float(self._curve.inverse(np.array(latency)))
+
     def measured(self, widths: np.ndarray) -> float | None:
         """The measured latency of a network int [G], as a share of the full one's; None: it was not."""
         self._ready()

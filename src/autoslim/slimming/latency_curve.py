@@ -23,6 +23,11 @@ class Curve:
         above = np.maximum(fitted - self.fitted[-1], 0.0) * slopes[-1]
         return np.interp(fitted, self.fitted, self.measured) + below + above
 
+    @property
+    def inverse(self) -> Curve:
+        """The curve from measured to fitted times."""
+        return Curve(self.measured, self.fitted)
+
 
 def curve_through(fitted: np.ndarray, measured: np.ndarray) -> Curve:
     """The curve through networks' times; it rises everywhere, also where these contradict each other.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from autoslim.slimming.solver import Limit, PairwiseCost, solve, tabulate, tabul
 log = logging.getLogger(__name__)
 
 TIE = 1e-6  # share of the largest total drop that breaks ties: among equal losses the wider network wins
+TIGHTER = 1e-5  # share of the budgets that is left where the solver's tolerance would exceed them
 GAP = 1e-4  # largest gap to the proven bound that is accepted without a warning
 
 Drops = Sequence[np.ndarray]  # [G], float64 [levels of g]: what a width costs in loss; 0 at full width
@@ -43,7 +44,11 @@ class Optimum:
             AutoslimError: if no network is within the budget.
         """
         value = PairwiseCost(0.0, tuple(_prefer_wide(self._believed(drops), self._levels)), {})
-        found = solve(self._levels, value, self._limits(target))
+        limits = self._limits(target)
+        found = solve(self._levels, value, limits)
+        if not self._budget.within(found.widths, target):  # by the solver's tolerance
+            tighter = [replace(limit, amount=limit.amount * (1 - TIGHTER)) for limit in limits]
+            found = solve(self._levels, value, tighter)
         if found.gap > GAP:
             log.warning("%s: the network for %g is within %.2g of the best", self._name, target, found.gap)
         return found.widths
@@ -59,11 +64,11 @@ class Optimum:
                 if RESOURCES[name].peak:
                     self._costs[name] = tabulate_rows(partial(self._rows, name), self._levels, name)
                 else:
-                    self._costs[name] = [tabulate(partial(self._amount, name), self._levels, name)]
-        return [Limit(name, self._costs[name], amount) for name, amount in bounds.items()]
-
-    def _amount(self, name: str, widths: np.ndarray) -> Any:
-        return self._budget.cost(widths).of(name)
+                    self._costs[name] = [tabulate(self._budget.summed(name)[0], self._levels, name)]
+        return [
+            Limit(name, self._costs[name], self._budget.summed(name)[1](amount))
+            for name, amount in bounds.items()
+        ]
 
     def _rows(self, name: str, widths: np.ndarray) -> np.ndarray:
         return self._budget.graph.amounts(name, widths, self._budget.convention)
