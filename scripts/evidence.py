@@ -9,7 +9,7 @@ what it finds is retrained by the same recipe, as is the uniform network; top-1 
 test images. Stages lie in --output and are reused, so what was stopped goes on; figures go to a JSON file,
 one network a record.
 
-The primary outcome is the top-1 of AutoSlim's default method less that of uniform slimming, seed by seed.
+The primary outcome is the top-1 of `slimming=predictor` less that of uniform slimming, seed by seed.
 Over all cells a seed counts once, by its mean over the cells (a t-test on seeds); cells are judged by Holm.
 """
 
@@ -50,7 +50,7 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
         "slimming": method,
         "seed": seed,
         "stages": PIPELINE if first else RIVAL,
-        "output": options.output / cell,
+        "output": options.output,  # cells of one network and images share baselines, and supernets
         **dict(pair.split("=", 1) for pair in options.set),
     }
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
-METHODS = ("greedy", "predictor", "sensitivity", "random", "taylor")
-"""Values of `slimming`. The run of the first one also gives the baseline and the uniform networks."""
+METHODS = ("predictor", "greedy", "sensitivity", "random", "taylor")
+"""Values of `slimming`. The first is the one that the suite judges; its run also gives the baseline and the
+uniform networks. It was preferred to the paper's greedy search, before any cell was measured, for what the
+two find on the public table of trained networks (docs/channel_bench.md)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ CELLS = {
             "slim.target": 1.0,
             "slim.limits.params": "base",
         },
-        ("greedy", "predictor", "sensitivity", "random"),
+        METHODS[:4],
     ),
     "e": Cell(
         "VGG-like network, CIFAR-10, 0.1 of the FLOPs",
@@ -104,10 +106,10 @@ CELLS = {
             "slim.target": 0.5,
             "slim.resource": "latency",
         },
-        ("greedy", "sensitivity", "random"),
+        METHODS[:4],
     ),
 }
-"""Name -> cell. Methods that solve for the widths know no latency, and pruning knows no headroom."""
+"""Name -> cell. Pruning knows no headroom, and is no rival where latency is the budget."""
 
 
 def vgg(shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10) -> keras.Model:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from autoslim.reporting.markdown_table import table
 
-OURS, UNIFORM = "autoslim", "uniform"  # kinds of networks
+OURS, UNIFORM = "predictor", "uniform"  # kinds of networks
 SURE = 0.01  # p of the pooled difference that the suite asks for
 Records = Mapping[str, Mapping[str, Any]]  # "CELL SEED KIND" -> figures of a network
 
@@ -94,7 +94,7 @@ def bars(records: Records) -> list[Bar]:
     every = pooled(measured.values()) if len(measured) == len(CELLS) else None
     below = sum(d.mean < 0 and p < 0.05 for d, p in zip(measured.values(), _adjusted(measured), strict=True))
     return [
-        Bar("AutoSlim less uniform, all cells, points", every.mean if every else None, 0.0, True),
+        Bar(f"{OURS} less uniform, all cells, points", every.mean if every else None, 0.0, True),
         Bar("p of that difference", every.p if every else None, SURE),
         Bar("cells in which it is below 0, p < 0.05 after Holm", float(below) if measured else None, 0.0),
     ]
@@ -119,7 +119,7 @@ def page(records: Records, kinds: Sequence[str], hardware: str) -> str:
         name = f"all {len(measured)}"
         rows.append([name, f"{every.mean:+.2f}", _number(every.deviation), _number(every.effect)])
         rows[-1] += [_number(every.p, 4), "", _each(every)]
-    titles = ("cell", "AutoSlim - uniform, points", "sd", "effect", "p", "p (Holm)", "seed: points")
+    titles = ("cell", f"{OURS} - uniform, points", "sd", "effect", "p", "p (Holm)", "seed: points")
     parts = [table(titles, rows)] if rows else ["Nothing is measured yet."]
     parts += [_cell(records, cell, kinds) for cell in measured]
     return "\n\n".join([*parts, f"Measured on: {hardware}."]) + "\n"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from evidence import parse, settings
 from evidence_cells import CELLS, vgg
-from evidence_table import bars, difference, holm, key, page, pooled
+from evidence_table import OURS, bars, difference, holm, key, page, pooled
 from scipy import stats
 
 from autoslim.config import compose
@@ -17,12 +17,12 @@ def figures(top1):
 
 
 def made_up(points, cells=("a", "b")):
-    """Records in which AutoSlim is ahead of uniform by points[cell][seed]."""
+    """Records in which the method judged is ahead of uniform by points[cell][seed]."""
     records = {}
     for cell, ahead in zip(cells, points, strict=True):
         for seed, point in enumerate(ahead):
             records[key(cell, seed, "uniform")] = figures(0.5)
-            records[key(cell, seed, "autoslim")] = figures(0.5 + point / 100)
+            records[key(cell, seed, OURS)] = figures(0.5 + point / 100)
     return records
 
 
@@ -61,7 +61,7 @@ def test_what_is_not_measured_is_not_claimed():
     assert [bar.verdict for bar in bars({})] == ["not measured"] * 3
     one = made_up([[1.0]], cells="a")
     assert np.isnan(difference(one, "a").p)
-    text = page(one, ["baseline", "autoslim", "uniform"], "a machine")
+    text = page(one, ["baseline", OURS, "uniform"], "a machine")
     assert "| a    |" in text and "0: +1.00" in text and "resnet20, Tiny-50" in text
 
 

@@ -130,7 +130,15 @@ def test_the_method_finds_the_best_of_all_networks_under_joint_limits(seed):
             within &= getattr(cost, name) <= amount
         assert within.any()
         path = search(
-            big, levels, scores, method="predictor", target=0.5, limits=limits, passes=60, seed=seed
+            big,
+            levels,
+            scores,
+            method="predictor",
+            target=0.5,
+            limits=limits,
+            passes=60,
+            seed=seed,
+            trust=0.0,
         )
         found = np.array(path.at(0.5, limits).widths, np.int32)
         best = scores.losses(every[within]).min()

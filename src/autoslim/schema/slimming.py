@@ -105,7 +105,7 @@ class SearchOptions(Options):
         f"{', '.join(methods_with('passes'))} may spend in all",
     )
     trust: float = key(
-        0.0,
+        0.5,
         f"{', '.join(methods_with('trust'))}: 0: a group's own drops count, 1: their mean over the groups",
         least=0,
         most=1,
