@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,17 @@ from autoslim.graph import ChannelGraph
 from autoslim.resources import RESOURCES, Cost
 from autoslim.schema.slimming import BASE
 from autoslim.slimming.trajectory import Trajectory
+
+
+@runtime_checkable
+class _Curved(Protocol):
+    """A prediction that is a rising curve of a sum over layers: a `LatencyModel`."""
+
+    def fitted(self, widths: Any) -> Any:
+        """The sums of networks."""
+
+    def fitted_at(self, latency: float) -> float:
+        """The sum of which a latency is the prediction."""
 
 
 class Budget:
@@ -122,7 +133,7 @@ class Budget:
         All are sums, but for a latency model: its prediction is a rising curve of one.
         """
         model = self._latency
-        if RESOURCES[name].measured and hasattr(model, "fitted"):
+        if RESOURCES[name].measured and isinstance(model, _Curved):
             return model.fitted, model.fitted_at
         return lambda widths: self.cost(widths).of(name), lambda amount: amount
 
