@@ -132,7 +132,7 @@ class Budget:
 
         All are sums, but for a latency model: its prediction is a rising curve of one.
         """
-        model = self._latency
+        model: Any = self._latency
         if RESOURCES[name].measured and isinstance(model, _Curved):
             return model.fitted, model.fitted_at
         return lambda widths: self.cost(widths).of(name), lambda amount: amount
