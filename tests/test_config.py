@@ -60,8 +60,13 @@ def test_name_follows_depth() -> None:
 @pytest.mark.parametrize("group", ["dataset", "optimizer"])
 def test_group_files_are_named_as_what_they_set(group: str) -> None:
     for name in options(group):
-        given = {"tfds": ["dataset.name=tfds"], "custom": ["dataset._target_=my.load"]}.get(name, [])
-        assert getattr(compose([f"{group}={name}", *given]), group).name == name
+        given = {
+            "tfds": "dataset.name=tfds",
+            "custom": "dataset._target_=my.load",
+            "npz": "dataset.path=a.npz",
+        }
+        overrides = [f"{group}={name}", *([given[name]] if name in given else [])]
+        assert getattr(compose(overrides), group).name == name
     assert set(options("dataset")) == {*schema.DATASETS, *schema.SOURCES} - {"arrays"}
 
 
@@ -136,7 +141,7 @@ OUT_OF_RANGE = [
     ("dataset.holdout=0.6", "dataset.holdout=0.6 is out of range: a share in (0, 0.5]."),
     (
         "dataset.source=web",
-        "unknown dataset.source 'web'. There are: arrays, image_folder, tfrecord, tfds, custom.",
+        "unknown dataset.source 'web'. There are: arrays, npz, image_folder, tfrecord, tfds, custom.",
     ),
     ("dataset.name=' '", "unknown dataset.name ' '. There are: digits, "),
     ("dataset.classes=null", "dataset.classes=null is out of range: only image files can be counted."),

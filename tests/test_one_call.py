@@ -102,6 +102,48 @@ def test_an_untrained_model_and_what_is_refused(images):
         autoslim.slim(fresh, endless)
 
 
+def small_net(seed, units=8):
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [keras.Input((6, 6, 1)), L.Flatten(), L.Dropout(0.1), L.Dense(units, "relu"), L.Dense(4)]
+    )
+
+
+def test_a_script_that_runs_again_goes_on(images, tmp_path, caplog):
+    """It builds its model anew, with other first weights: the folder keeps those it began with."""
+    call = {"folder": tmp_path / "f", "trained": False, **SHORT}
+    first = autoslim.slim(small_net(1), images, **call)
+    with caplog.at_level("INFO"):
+        again = autoslim.slim(small_net(2), images, **call)
+    assert again.rows() == first.rows() and "weights that its first call began with" in caplog.text
+    for one, other in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(AutoslimError, match=r"other options \(slim.target, retrain.epochs\)\. Choose"):
+        autoslim.slim(small_net(2), images, **{**call, "target": 0.6, "retrain": {"epochs": 2}})
+    with pytest.raises(AutoslimError, match="other network"):
+        autoslim.slim(small_net(1, units=16), images, **call)
+    with pytest.raises(AutoslimError, match="other weights, trained"):
+        autoslim.slim(small_net(2), images, **{**call, "trained": True})
+    model = small_net(1)  # the second of its kind in a notebook
+    other = keras.Sequential([keras.Input((6, 6, 1)), L.Flatten(), L.Dropout(0.1), L.Dense(8), L.Dense(4)])
+    assert model.count_params() == other.count_params()
+    with pytest.raises(
+        AutoslimError, match=r"names \(\S*dense_2\S* in place of \S*dense\S*\): .*clear_session"
+    ):
+        autoslim.slim(other, images, **call)
+
+
+def test_arrays_in_a_list_are_not_batches(images):
+    for call in (
+        lambda: autoslim.slim(small_net(0), list(images)),
+        lambda: autoslim.fit(small_net(0), list(images)),
+        lambda: autoslim.evaluate(small_net(0), list(images)),
+    ):
+        with pytest.raises(AutoslimError, match=r"Got a list of 2 arrays: .* Write a tuple"):
+            call()
+
+
 def by_hand(model, x):
     """What a small network of LSTM and dense layer computes, step by step."""
     kernel, recurrent, bias = (w.numpy() for w in model.get_layer("lstm").weights)

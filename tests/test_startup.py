@@ -1,12 +1,13 @@
 """What is refused before TensorFlow is loaded."""
 
 import json
+import logging
 import os
 
 import pytest
 
 from autoslim.errors import AutoslimError
-from autoslim.startup import check_environment
+from autoslim.startup import check_environment, of_others
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +42,21 @@ def test_what_is_taken(home, monkeypatch, text):
         home.write_text(text)
     check_environment()
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        (
+            "5 out of the last 12 calls to <bound method ArmsStep._first_pass of <autoslim.training.steps",
+            False,
+        ),
+        ("5 out of the last 21 calls to <function traced.<locals>.call at 0x7f9edc762160>", False),
+        ("5 out of the last 21 calls to <function my_step at 0x7f9edc762160>", True),
+    ],
+)
+def test_own_steps_that_are_traced_again(text, shown):
+    """TensorFlow warns of it where several networks are trained in one notebook; of the user's own it may."""
+    text += " triggered tf.function retracing. Tracing is expensive"
+    assert of_others(logging.makeLogRecord({"msg": text})) == shown
+    assert of_others in logging.getLogger("tensorflow").filters

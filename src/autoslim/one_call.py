@@ -36,6 +36,8 @@ from autoslim.stages.search import SCORED
 from autoslim.stages.store import TRAJECTORY
 from autoslim.tasks import AnyTask
 from autoslim.tasks.configured import given_task
+from autoslim.tasks.identity import identity
+from autoslim.training.checkpoint import Checkpoints
 from autoslim.training.evaluate import evaluate
 from autoslim.training.fit import fit, train_supernet
 from autoslim.writing import write_whole
@@ -50,6 +52,7 @@ SECTIONS: dict[str, type[Options]] = {
 }
 """Sections of the configuration that `slim` takes as dicts; keys of section `slim` are plain keywords."""
 SETTINGS = "settings.json"
+START = "start"
 CALIBRATION_BATCHES = 16
 
 
@@ -81,7 +84,8 @@ def slim(
         holdout: share of the training images that the search looks at and the supernet does not learn; or
             these images, as `train`.
         test: images for the final figures, as `train`; None: the held-out ones, which flatters.
-        folder: for checkpoints; the same call with it goes on where it was stopped.
+        folder: for checkpoints; the same call with it goes on where it was stopped. It keeps the weights that
+            the first call began with: a model without trained weights may have been built anew.
         trained: whether the model's weights are trained for this task: they are then trained on gently. None:
             found out on the held-out images for classes; else no.
         task: what is learnt, as in `fit`.
@@ -171,37 +175,77 @@ class _Job:
         return None if self.folder is None else self.folder / name
 
     def claim(self, graph: ChannelGraph, data: Divided, trained: bool) -> None:
-        """Keep what the folder's files depend on; refuse a folder of another call."""
+        """Keep what the folder's files depend on; refuse a folder of another call.
+
+        The weights begun with are kept too: of a later call the model gets these.
+        """
         if self.folder is None:
             return
-        weights = hashlib.sha256(b"".join(np.asarray(v).tobytes() for v in graph.model.variables))
-        mine = {
-            "options": [dataclasses.asdict(one) for one in (self.slim, *self.sections)],
-            "seed": self.seed,
-            "task": str(self.task),
-            "network": [[v.path, list(v.shape)] for v in graph.model.variables],
-            "weights": weights.hexdigest(),
-            "held-out images": data.fingerprint,
-            "trained": trained,
-        }
-        mine = json.loads(json.dumps(mine, default=str))
-        file = self.folder / SETTINGS
-        self.folder.mkdir(parents=True, exist_ok=True)
+        file, model = self.folder / SETTINGS, graph.model
+        start = Checkpoints(self.folder / START, model, keep=1)
+        mine = json.loads(json.dumps(self._settings(model, data, trained)))
         if not file.exists():
+            start.save({})
             write_whole(file, json.dumps(mine, indent=1))
             return
         try:
             there = json.loads(file.read_text(encoding="utf-8"))
-            other = [name for name in mine if there.get(name) != mine[name]]
+            other = _differing(mine, there)
         except (OSError, ValueError, AttributeError) as error:
             raise AutoslimError(
                 f"{file} can't be read ({error}). Choose another folder, or remove it."
             ) from error
+        if "weights" in other and not trained:  # built anew, with other random numbers
+            log.info("%s: goes on with the weights that its first call began with.", self.folder)
+            other.remove("weights")
         if other:
             raise AutoslimError(
                 f"{self.folder} is of another call of slim(), with other {', '.join(other)}. Choose another "
-                "folder, or remove this one."
+                f"folder, or remove this one.{_renamed(mine, there)}"
             )
+        start.restore()
+
+    def _settings(self, model: keras.Model, data: Divided, trained: bool) -> dict[str, Any]:
+        """All that the results depend on, to be written as JSON."""
+        weights = hashlib.sha256(b"".join(np.asarray(v).tobytes() for v in model.weights))
+        options = {"slim": self.slim, **self.sections._asdict()}
+        return {
+            "options": {name: identity(dataclasses.asdict(one)) for name, one in options.items()},
+            "seed": self.seed,
+            "task": identity(self.task),
+            "network": [[v.path, list(v.shape)] for v in model.variables],
+            "weights": weights.hexdigest(),
+            "held-out images": data.fingerprint,
+            "trained": trained,
+        }
+
+
+def _differing(mine: dict[str, Any], there: dict[str, Any]) -> list[str]:
+    """What two calls' settings differ in, options by their names."""
+    other = [name for name in mine if there.get(name) != mine[name]]
+    if "options" in other:
+        sections = mine["options"]
+        names = [
+            f"{section}.{name}"
+            for section, values in sections.items()
+            for name in values
+            if there["options"].get(section, {}).get(name) != values[name]
+        ]
+        other[other.index("options")] = f"options ({', '.join(names)})"
+    return other
+
+
+def _renamed(mine: dict[str, Any], there: dict[str, Any]) -> str:
+    """A hint, where two networks differ by their layers' names alone."""
+    network, other = mine["network"], there.get("network", [])
+    if network == other or [shape for _, shape in network] != [shape for _, shape in other]:
+        return ""
+    changed = [(new[0], old[0]) for new, old in zip(network, other, strict=True) if new != old]
+    new, old = min(changed, key=lambda pair: "seed_generator" in pair[0])  # these are not the user's to name
+    return (
+        f" Its layers have other names ({new} in place of {old}): call "
+        "keras.utils.clear_session() before the model is built, or name them."
+    )
 
 
 def _sizes(batches: list[Any]) -> tuple[int, ...] | None:

@@ -109,6 +109,13 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def of_others(record: logging.LogRecord) -> bool:
+    """Leave out where TensorFlow says that a step of ours is traced again: each network has its own."""
+    text = record.getMessage()
+    ours = "autoslim." in text or "traced.<locals>" in text
+    return not (ours and "triggered tf.function retracing" in text)
+
+
 def check_environment() -> None:
     """Refuse settings outside the configuration under which a run would compute something else.
 
@@ -152,6 +159,7 @@ def import_tensorflow() -> None:
 
 def _import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").addFilter(of_others)
     try:
         with _filtered_errors():
             import tensorflow

@@ -1,4 +1,4 @@
-"""What the jobs of a sweep leave in their folders, and the summary over all of them.
+"""What jobs leave in their folders, and the summary over all of a sweep, or of everything that was run.
 
 Each job, in whatever process, writes ``job.json`` into its run folder. When the launcher is through, the main
 process reads them and writes ``summary.md`` and its companions next to them.
@@ -7,6 +7,7 @@ process reads them and writes ``summary.md`` and its companions next to them.
 import contextlib
 import csv
 import dataclasses
+import importlib.util
 import io
 import json
 import statistics
@@ -19,13 +20,13 @@ from autoslim.kinds import METHODS, place_of
 from autoslim.metrics import TOP1, Metric
 from autoslim.reporting import units
 from autoslim.resources import COUNTED, RESOURCES
-from autoslim.writing import write_whole
+from autoslim.writing import replacing, write_whole
 
 MEASURES = ("metric", *COUNTED)
 """What is averaged over seeds: the metric (top-1, for classes), and costs."""
 
-_SHARED = ("arch", "dataset", "seed", "slim.target")
-"""Overrides that do not set groups apart by themselves: they stand in columns of their own."""
+_SHARED = ("arch", "dataset", "seed", "slim.target", "stages", "output", "objective", "lock_wait")
+"""Overrides that do not set groups apart by themselves: they have their own columns, or change no network."""
 
 _METHODS = ("slimming", "slim.method")
 """Overrides that do not either, where they name a method: its networks are named after it."""
@@ -221,9 +222,8 @@ def _csv(summary: Summary) -> str:
     return text.getvalue()
 
 
-def _results_csv(summary: Summary) -> str:
-    """One line for each network of each job."""
-    text = io.StringIO()
+def _results(summary: Summary) -> list[dict[str, Any]]:
+    """A row for each network of each job."""
     rows = [
         {"job": job.number, "arch": job.arch, "dataset": job.dataset, "seed": job.seed, **row}
         for job in summary.jobs
@@ -231,17 +231,25 @@ def _results_csv(summary: Summary) -> str:
     ]
     rows = [{**row, "measure": row.get("measure", {}).get("name")} for row in rows]
     settings = _settings(summary.jobs)
-    rows = [{**row, "settings": settings[row["job"]]} for row in rows]
+    return [{**row, "settings": settings[row["job"]]} for row in rows]
+
+
+def _results_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each network of each job."""
+    text = io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def write_summary(summary: Summary, folder: Path) -> None:
-    """Write ``summary.md``, ``.csv``, ``.json``, a figure and ``results.csv`` into the sweep's folder."""
+def write_summary(summary: Summary, folder: Path, title: str = "Summary of the sweep") -> None:
+    """Write ``summary.md``, ``.csv``, ``.json``, a figure and ``results.csv`` into a folder.
+
+    ``results.parquet`` too, where pyarrow is installed.
+    """
     done = len(summary.jobs) - len(summary.failed)
-    lines = ["# Summary of the sweep", "", f"{done} of {len(summary.jobs)} jobs are done.", ""]
+    lines = [f"# {title}", "", f"{done} of {len(summary.jobs)} jobs are done.", ""]
     lines += table_lines(summary)
     lines += ["", "![The metric against FLOPs](summary.png)"] if summary.groups else []
     lines += [
@@ -256,7 +264,12 @@ def write_summary(summary: Summary, folder: Path) -> None:
         lines += [f"  - {stage}: {path}" for stage, path in job.folders.items()]
     write_whole(folder / "summary.md", "\n".join(lines) + "\n")
     write_whole(folder / "summary.csv", _csv(summary))
-    write_whole(folder / "results.csv", _results_csv(summary))
+    rows = _results(summary)
+    write_whole(folder / "results.csv", _results_csv(rows))
+    if rows and importlib.util.find_spec("pyarrow") is not None:
+        table = importlib.import_module("pyarrow").Table.from_pylist(rows)
+        with replacing(folder / "results.parquet") as part:
+            importlib.import_module("pyarrow.parquet").write_table(table, part)
     if summary.groups:
         from autoslim.reporting.figures import metric_over_seeds, save_figure  # here: a second to import
 

@@ -9,6 +9,7 @@ from autoslim.datasets.encoded import Choice, EncodedDataset
 from autoslim.datasets.folder import image_folder
 from autoslim.datasets.holdout import balanced_subset, split_holdout
 from autoslim.datasets.images import ArrayImages
+from autoslim.datasets.npz import npz
 from autoslim.datasets.records import tfrecord
 from autoslim.datasets.sources import SOURCES, cifar10, cifar100, digits, fashion_mnist, load
 from autoslim.datasets.tfds_source import tfds
@@ -33,6 +34,7 @@ __all__ = [
     "fashion_mnist",
     "image_folder",
     "load",
+    "npz",
     "split_holdout",
     "tfds",
     "tfrecord",

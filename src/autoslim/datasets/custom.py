@@ -56,10 +56,41 @@ def custom(
     """
     where = f"dataset._target_={target}"
     found = _called(function_at(target, "dataset._target_", "images and labels"), where, args or {})
+    return from_arrays(
+        _splits(found, where),
+        where,
+        name=name,
+        shape=shape,
+        train_images=train_images,
+        normalization=normalization,
+        eval_crop=eval_crop,
+        kinds=kinds,
+    )
+
+
+def from_arrays(
+    found: Mapping[str, Any],
+    where: str,
+    *,
+    name: str = "custom",
+    shape: Sequence[int] | None = None,
+    train_images: int | None = None,
+    normalization: str = "dataset",
+    eval_crop: float = 1.0,
+    kinds: LabelKinds | None = None,
+) -> Dataset:
+    """The data set of images and labels in memory.
+
+    Args:
+        found: {"train": (images, labels), "test": ..., perhaps "holdout": ...}.
+        where: they were found, for messages.
+        name, shape, train_images, normalization, eval_crop, kinds: as in `custom`.
+
+    Raises:
+        AutoslimError: they are not images and labels.
+    """
     kinds = kinds or LabelKinds()
-    splits = {
-        split: _arrays(given, f"{where}: {split}", kinds) for split, given in _splits(found, where).items()
-    }
+    splits = {split: _arrays(given, f"{where}: {split}", kinds) for split, given in found.items()}
     count = kinds.count([_plain(labels) for _, labels in splits.values()])
     _check(splits, count, where)
     if isinstance(splits["train"][0], np.ndarray):

@@ -42,6 +42,7 @@ def batch_source(given: Any, batch_size: int = BATCH_SIZE, seed: int = 0) -> Bat
         return given
     if _are_arrays(given):
         return ArrayBatches(_arrays(given), batch_size, seed)
+    _check_batches(given)
     if isinstance(given, list) and given and all(isinstance(one, tuple) for one in given):
         return GivenBatches(_dataset_of(given))
     raise AutoslimError(f"Got a {type(given).__name__} as batches: {EXPECTED}.")
@@ -65,8 +66,17 @@ def batches_of(given: Any, batch_size: int = BATCH_SIZE) -> Iterable[tuple[Any, 
     if hasattr(given, "dataset") and hasattr(given, "steps_per_epoch"):
         return given.dataset(1)
     if isinstance(given, Iterable) and not isinstance(given, Mapping | str | np.ndarray):
+        _check_batches(given)
         return given
     raise AutoslimError(f"Got a {type(given).__name__} as batches: {EXPECTED}.")
+
+
+def _check_batches(given: Any) -> None:
+    """Refuse [images, labels], which is no list of batches."""
+    if isinstance(given, list) and 1 < len(given) < 4 and all(hasattr(one, "shape") for one in given):
+        raise AutoslimError(
+            f"Got a list of {len(given)} arrays: {EXPECTED}. Write a tuple, (images, labels)."
+        )
 
 
 def _are_arrays(given: Any) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from autoslim.objective import HELP, is_objective
 from autoslim.schema.arch import ArchConfig
-from autoslim.schema.checks import Options, group, key
+from autoslim.schema.checks import Options, group, key, need
 from autoslim.schema.dataset import DatasetConfig
 from autoslim.schema.export import ExportConfig
 from autoslim.schema.slimming import SlimConfig
@@ -17,9 +17,9 @@ from autoslim.schema.training import (
     TrainConfig,
 )
 
-STAGES = ("describe", "baseline", "supernet", "search", "retrain", "uniform", "report", "export")
+STAGES = ("describe", "baseline", "supernet", "search", "retrain", "uniform", "report", "export", "compare")
 """The stages in the order in which they run; the record of each is `STAGE` of `autoslim.stages.<name>`."""
-UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export"))
+UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export", "compare"))
 """The stages that run when none is named."""
 
 
@@ -69,4 +69,6 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        alone = "compare alone: it gathers what was done before, in another call"
+        need("compare" not in self.stages or len(set(self.stages)) == 1, "stages", self.stages, alone)
         self.stages = [stage for stage in STAGES if stage in self.stages]

@@ -7,7 +7,7 @@ from autoslim.schema.checks import Options, key, need, one_of
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100")
 NORMALIZATIONS = ("dataset", "unit", "symmetric", "pixels", "imagenet", "uint8")
-SOURCES = ("arrays", "image_folder", "tfrecord", "tfds", "custom")
+SOURCES = ("arrays", "npz", "image_folder", "tfrecord", "tfds", "custom")
 CROPS = ("none", "resized")
 OPERATIONS = 14  # of RandAugment
 
@@ -39,7 +39,9 @@ class DatasetConfig(Options):
         f"of arrays, one of {', '.join(DATASETS)}; of tfds, its name there; else any, for folder names",
     )
     path: str | None = key(
-        None, "folder with the data set's files; null: bundled or downloaded", affects_result=False
+        None,
+        "folder with the data set's files, or an .npz file; null: bundled or downloaded",
+        affects_result=False,
     )
     test_split: str | None = key(
         None,
@@ -52,7 +54,7 @@ class DatasetConfig(Options):
     label_offset: int = key(0, "of tfrecord: the first class's label; 1 in the usual files of ImageNet")
     shape: list[int] | None = key(
         [8, 8, 1],
-        "height, width, channels of an image, pixels; files are resized to it; null: of custom, its own",
+        "height, width, channels of an image, pixels; files are resized to it; null: of custom, npz: its own",
         length=3,
         least=1,
         expected="expected [height, width, channels], each at least 1",
@@ -156,12 +158,14 @@ class DatasetConfig(Options):
             need(self.classes is not None, "dataset.classes", "null", "only image files can be counted")
         if self.source == "custom":
             self._check_custom()
+        elif self.source == "npz":
+            self._check_npz()
         else:
             need(self.shape is not None, "dataset.shape", "null", "[height, width, channels]")
         if self.shape is not None:
             side = min(self.shape[:2])
             need(self.pad < side, "dataset.pad", self.pad, f"pixels, fewer than an image's {side}")
-        if self.shape is not None and self.source not in ("arrays", "custom"):
+        if self.shape is not None and self.source not in ("arrays", "custom", "npz"):
             need(self.shape[2] in (1, 3), "dataset.shape", self.shape, "files give 1 (grey) or 3 channels")
         need(bool(self.name.strip()), "dataset.name", repr(self.name), named)
         need(
@@ -178,3 +182,10 @@ class DatasetConfig(Options):
             given = getattr(self, name)
             instead = "null with dataset=custom: give the function an argument, +dataset.args.NAME=VALUE"
             need(given is None, f"dataset.{name}", given, instead)
+
+    def _check_npz(self) -> None:
+        """One file holds everything."""
+        need(bool(self.path), "dataset.path", "null", "the .npz file, dataset.path=FILE.npz")
+        instead = "null with dataset=npz: the file has these images, as x_test, y_test, x_holdout, y_holdout"
+        for name in ("holdout_path", "test_split"):
+            need(getattr(self, name) is None, f"dataset.{name}", getattr(self, name), instead)

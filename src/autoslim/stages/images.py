@@ -79,12 +79,14 @@ def open_dataset(config: DatasetConfig, cache: Path, task: TaskConfig | None = N
         cache: folder that keeps what was found out about image files.
         task: section `task`; None: classification.
     """
-    if config.source == "custom":
-        assert config._target_ is not None
-        kinds = label_kinds(task or TaskConfig(), config.classes)
-        names = ("name", "train_images", "normalization", "eval_crop")
+    if config.source in ("custom", "npz"):
+        names = ("name", "shape", "train_images", "normalization", "eval_crop")
         given = {name: getattr(config, name) for name in names}
-        return datasets.custom(config._target_, config.args, shape=config.shape, kinds=kinds, **given)
+        given["kinds"] = label_kinds(task or TaskConfig(), config.classes)
+        if config.source == "npz":
+            return datasets.npz(config.path, **given)
+        assert config._target_ is not None
+        return datasets.custom(config._target_, config.args, **given)
     assert config.shape is not None
     height, width, channels = config.shape
     common: dict[str, Any] = {
