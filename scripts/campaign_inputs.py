@@ -233,8 +233,8 @@ def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + item.name, plain if plain in (list, dict) else [*alternatives, hints[item.name]][0]
 
 
-_SAID = {"dataset.path=folders/loop", "slim.measure=nosuch.measure"}
-"""What may be taken, as a line says what is left out, or that it has no effect."""
+_HARMLESS = {"dataset.path=folders/loop", "slim.measure=nosuch.measure", "dataset.path=nosuch"}
+"""What may be taken: a line says what is left out, or that it has no effect; stage describe reads no images."""
 
 
 def _all() -> Iterator[Input]:
@@ -262,7 +262,7 @@ def _all() -> Iterator[Input]:
         yield Input([LOOK], taken, environment=environment)
 
 
-INPUTS = [one._replace(taken=one.taken or not _SAID.isdisjoint(one.arguments)) for one in _all()]
+INPUTS = [one._replace(taken=one.taken or not _HARMLESS.isdisjoint(one.arguments)) for one in _all()]
 
 
 # -- files --------------------------------------------------------------------------------------------
