@@ -234,7 +234,7 @@ def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 _HARMLESS = {"dataset.path=folders/loop", "slim.measure=nosuch.measure", "dataset.path=nosuch"}
-"""What may be taken: a line says what is left out, or that it has no effect; stage describe reads no images."""
+"""What may be taken: a line says what is left out, or what has no effect; stage describe reads no images."""
 
 
 def _all() -> Iterator[Input]:

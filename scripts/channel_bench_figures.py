@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from benchmark_common import BAR_TITLES, Bar
 from channel_bench_networks import NETWORKS
-from channel_bench_replay import GREEDY, METHODS, PREDICTOR, TARGETS, Condition
+from channel_bench_replay import GREEDY, METHODS, OWN, PREDICTOR, TARGETS, Condition
 from channel_bench_table import RESOURCES, TRUTHS
 
 from autoslim.reporting.markdown_table import table
 
 Records = Mapping[str, Mapping[str, Any]]
+BELIEFS = (PREDICTOR, OWN)  # the predictor pulled towards alike groups, as it is unless asked, and as fitted
 JUDGED = (0.5, 0.3, 0.2)  # the targets that bars are about
 CLOSE = 0.02  # points behind the optimum
 NAMES = {"flops": "FLOPs", "params": "parameters"}
@@ -37,6 +39,9 @@ the luckiest. So the truth is a least-squares fit to all networks of a kind: "ad
 width of each group, "pairs" one for each pair of widths of two groups too; "runs" are the means as they
 are. A fit that leaves no more than the runs' own error is right. The predictor is additive itself, so that
 it finds the additive optimum more easily than that with pairs.
+
+"predictor" pulls each group's drops half of the way to what they are in the mean over the groups
+(`slim.trust=0.5`, the default), "predictor, trust 0" takes them as fitted.
 """
 
 REPLAY = """
@@ -86,12 +91,12 @@ def bars(records: Records) -> list[Bar]:
 
 
 def _perfect(records: Records) -> Iterable[Bar]:
-    for truth in ("additive", "pairs"):
-        keys = [f"{truth}/{net}/{r}/perfect/{PREDICTOR}" for net in NETWORKS for r in RESOURCES]
+    for method, truth in itertools.product(BELIEFS, ("additive", "pairs")):
+        keys = [f"{truth}/{net}/{r}/perfect/{method}" for net in NETWORKS for r in RESOURCES]
         cells = [at(mean(records, key, "behind")) for key in keys]
         close = sum(int((cell <= CLOSE).sum()) for cell in cells if cell is not None)
         yield Bar(
-            f"perfect evaluator, {truth}: cells of 12 within {CLOSE} of the optimum",
+            f"perfect evaluator, {truth}: cells of 12 within {CLOSE} of the optimum, {method}",
             None if any(cell is None for cell in cells) else close,
             12,
             True,
@@ -99,14 +104,17 @@ def _perfect(records: Records) -> Iterable[Bar]:
 
 
 def _errors(records: Records) -> Iterable[Bar]:
-    for resource, least in (("params", 0.9), ("flops", 0.8)):
+    for method, (resource, least) in itertools.product(BELIEFS, (("params", 0.9), ("flops", 0.8))):
         cell = f"additive/mobilenet/{resource}"
-        gains, figure = mean(records, f"{cell}/error:0.3/{PREDICTOR}"), None
+        gains, figure = mean(records, f"{cell}/error:0.3/{method}"), None
         if gains is not None:
             place = TARGETS.index(0.3)
             figure = float(gains[place] / records[f"{cell}/possible"]["gains"][place])
         yield Bar(
-            f"error 0.3, MobileNet, 0.3 of {NAMES[resource]}: share of the possible", figure, least, True
+            f"error 0.3, MobileNet, 0.3 of {NAMES[resource]}: share of the possible, {method}",
+            figure,
+            least,
+            True,
         )
 
 
@@ -121,12 +129,12 @@ def _less(one: float | None, other: float | None) -> float | None:
 
 
 def _bias(records: Records) -> Iterable[Bar]:
-    for network in NETWORKS:
+    for belief, network in itertools.product(BELIEFS, NETWORKS):
         one, other = (
             _total(at(mean(records, f"additive/{network}/{r}/bias:0.2/{method}")) for r in RESOURCES)
-            for method in (PREDICTOR, GREEDY)
+            for method in (belief, GREEDY)
         )
-        name = f"bias 0.2, {network}: sum of gains, predictor less greedy by cost"
+        name = f"bias 0.2, {network}: sum of gains, {belief} less greedy by cost"
         yield Bar(name, _less(one, other), 0.0, True)
 
 
@@ -141,7 +149,7 @@ def _supernet(records: Records) -> Iterable[Bar]:
     every, other = total(PREDICTOR, RESOURCES), total(GREEDY, RESOURCES)
     yield Bar("supernet: sum of gains over six cells, predictor", every, 0.0, True)
     yield Bar("supernet: the same less greedy by cost's", _less(every, other), 0.0, True)
-    for teller in ("supernet's loss", PREDICTOR):
+    for teller in ("supernet's loss", *BELIEFS):
         ranks = [found["flops 0.3"][teller]["additive"][0] for _, found in _ranks(records)]
         figure = float(np.mean(ranks)) if ranks else None
         yield Bar(f"supernet, within 5 % of 0.3 of the FLOPs: Kendall's, {teller}", figure, 0.4, True)
@@ -221,13 +229,13 @@ def _replay_rows(records: Records, truth: str, network: str) -> Iterable[tuple[s
 def _rank_rows(records: Records) -> Iterable[tuple[str, ...]]:
     every = [found for _, found in _ranks(records)]
     for networks in ("all", *(f"{resource} 0.3" for resource in RESOURCES)):
-        for teller in ("supernet's loss", PREDICTOR, "FLOPs"):
+        for teller in ("supernet's loss", *BELIEFS, "FLOPs"):
             cells = []
             for truth in TRUTHS:
                 tau, rho = np.mean([found[networks][teller][truth] for found in every], 0)
                 cells.append(f"{tau:.2f} ({rho:.2f})")
             count = every[0][networks]["count"]
-            yield f"{count}, {networks}", "additive predictor" if teller == PREDICTOR else teller, *cells
+            yield f"{count}, {networks}", teller, *cells
 
 
 def _gain_rows(records: Records) -> Iterable[tuple[str, ...]]:

@@ -11,11 +11,12 @@ from autoslim.errors import AutoslimError
 from autoslim.slimming.search import search
 
 TARGETS = (0.7, 0.5, 0.3, 0.2)
-PREDICTOR, GREEDY, PLAIN = "predictor", "greedy by cost", "greedy by drop"
+PREDICTOR, OWN, GREEDY, PLAIN = "predictor", "predictor, trust 0", "greedy by cost", "greedy by drop"
 
 # name -> arguments of `autoslim.search`
 METHODS: dict[str, dict[str, Any]] = {
-    PREDICTOR: {"method": "predictor"},
+    PREDICTOR: {"method": "predictor"},  # with slim.trust as it is unless given
+    OWN: {"method": "predictor", "trust": 0.0},
     "predictor, trust 0.3": {"method": "predictor", "trust": 0.3},
     GREEDY: {"method": "greedy", "search": "exact", "lazy": False},
     PLAIN: {"method": "greedy", "search": "exact", "lazy": False, "per_cost": False},

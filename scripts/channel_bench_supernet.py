@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from channel_bench_networks import mobilenet_like
-from channel_bench_replay import TARGETS, found
+from channel_bench_replay import OWN, PREDICTOR, TARGETS, found
 from channel_bench_table import RESOURCES, Judge, Table
 from scipy.stats import kendalltau, spearmanr
 
@@ -20,10 +20,12 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.schema import SearchOptions
 from autoslim.slimming.budget import Budget
+from autoslim.slimming.optimum import shrunk
 from autoslim.slimming.points import Score, Widths
 from autoslim.slimming.predictor import fitted
 from autoslim.slimming.problem import Problem
 from autoslim.slimming.scorer import Scorer
+from autoslim.slimming.solver import PairwiseCost
 from autoslim.stages.scored import ScoreFile
 from autoslim.training.fit import train_supernet
 
@@ -106,7 +108,12 @@ class Supernet:
         free = [group.index for group in self.table.graph.slimmable]
         places = np.zeros(self.table.widths.shape, int)
         places[:, free] = self.table.places
-        tellers = {"predictor": -predicted(places), "FLOPs": self.table.shares("flops")}
+        believed = shrunk(predicted.drops, self.table.levels, SearchOptions.trust)
+        tellers = {
+            PREDICTOR: -PairwiseCost(0.0, tuple(believed), {})(places),
+            OWN: -predicted(places),
+            "FLOPs": self.table.shares("flops"),
+        }
         about: dict[str, Any] = {
             "predictor": {
                 "networks": predicted.networks,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from channel_bench_figures import bars, page
 from channel_bench_networks import NETWORKS
-from channel_bench_replay import ERRORS, TARGETS, Condition, possible, replay
+from channel_bench_replay import ERRORS, OWN, TARGETS, Condition, possible, replay
 from channel_bench_table import Judge, Table, TableScores, left_over, truth_of
 
 from autoslim.errors import AutoslimError
@@ -81,7 +81,7 @@ def test_scores_are_looked_up(judge):
 
 
 def test_a_perfect_evaluator_leads_the_predictor_to_the_optimum_and_errors_lead_away(judge):
-    right = replay(judge, "params", Condition.named("perfect"), "predictor", 1)
+    right = replay(judge, "params", Condition.named("perfect"), OWN, 1)
     assert np.max(right["behind"]) <= 0.02
     gains = np.mean(right["gains"], 0)
     assert (gains >= np.array(possible(judge, "params")["gains"]) - 0.05).all()
@@ -127,6 +127,9 @@ def test_the_command_goes_on_where_it_stopped_and_writes_the_page(file, tmp_path
     assert "| error 0.3, greedy by cost |" in written.read_text()
     assert written.read_text() == page(after, {})
     verdicts = {bar.name: bar.verdict for bar in bars(after)}
-    assert verdicts["error 0.3, MobileNet, 0.3 of parameters: share of the possible"] != "not measured"
+    assert (
+        verdicts["error 0.3, MobileNet, 0.3 of parameters: share of the possible, predictor"]
+        != "not measured"
+    )
     assert verdicts["bias 0.2, mobilenet: sum of gains, predictor less greedy by cost"] == "not measured"
     assert np.shape(after["additive/mobilenet/flops/error:0.3/predictor"]["gains"]) == (1, len(TARGETS))
