@@ -190,16 +190,17 @@ class TorchError(Exception):
 
 @dataclass
 class Torch:
-    """A process with PyTorch that times steps on request."""
+    """A process with PyTorch that answers requests."""
 
     interpreter: str
     limit: float  # seconds for an answer
+    script: str = "benchmark_torch.py"  # beside this file, that it runs
 
     def __post_init__(self) -> None:
         self._start()
 
     def _start(self) -> None:
-        command = [self.interpreter, str(Path(__file__).with_name("benchmark_torch.py"))]
+        command = [self.interpreter, str(Path(__file__).with_name(self.script))]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -213,7 +214,7 @@ class Torch:
             raise
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a request (see benchmark_torch.py).
+        """The answer to a request (see the script).
 
         Raises:
             TorchError: if there is none, none in time, or an error.
@@ -252,9 +253,9 @@ class Torch:
 
 
 @contextlib.contextmanager
-def torch_process(interpreter: str, limit: float) -> Iterator[Torch]:
+def torch_process(interpreter: str, limit: float, script: str = "benchmark_torch.py") -> Iterator[Torch]:
     """PyTorch for the length of the block."""
-    torch = Torch(interpreter, limit)
+    torch = Torch(interpreter, limit, script)
     try:
         yield torch
     finally:
