@@ -22,16 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import evidence_table as tables
+import keras
+import yaml
 from benchmark_common import Records, introduce, run, show_bars
 from evidence_cells import CELLS, COMMON, METHODS, SOURCES
+from evidence_figures import agreement, write_figures
 
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
+from autoslim.exporting import NetworkClock
 from autoslim.kinds import KINDS, kind_of
+from autoslim.rounds import median
 from autoslim.stages import Outcome, run_stages
 
 PIPELINE = "[baseline,supernet,search,retrain,uniform]"
-RIVAL = "[supernet,search,retrain]"
+ROUNDS = 5  # of timing, at least
 FIGURES = ("loss", "flops", "params", "memory", "target")
 
 
@@ -41,7 +46,6 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
     path = getattr(options, chosen.images)
     if path is None:
         raise AutoslimError(f"Cell {cell} needs images: give --{chosen.images} FOLDER.")
-    first = method == chosen.methods[0]
     return {
         **SOURCES[chosen.images],
         "dataset.path": path,
@@ -49,7 +53,7 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
         **chosen.settings,
         "slimming": method,
         "seed": seed,
-        "stages": PIPELINE if first else RIVAL,
+        "stages": PIPELINE,  # what another method's run has done before is reused
         "output": options.output,  # cells of one network and images share baselines, and supernets
         **dict(pair.split("=", 1) for pair in options.set),
     }
@@ -58,11 +62,22 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
 def measure(cell: str, seed: int, method: str, options: argparse.Namespace, records: Records) -> None:
     """Run one method with one seed, and keep the figures of the networks that it gives."""
     outcome = run_stages(compose(settings(cell, seed, method, options)))
-    for row in outcome.rows:
-        channels = json.loads((Path(row["folder"]) / "result.json").read_text()).get("channels")
+    for row, latency in zip(outcome.rows, _latencies(outcome.rows), strict=True):
+        file = Path(row["folder"]) / "channels.yaml"
         figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
-        spent = _bill(outcome, row)
-        records.put(tables.key(cell, seed, row["network"]), {**figures, "bill": spent, "channels": channels})
+        figures |= {"bill": _bill(outcome, row), "latency": latency}
+        figures["channels"] = yaml.safe_load(file.read_text()) if file.exists() else None
+        key = tables.key(cell, seed, row["network"])
+        if key not in records.records:
+            records.put(key, figures)
+
+
+def _latencies(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Measured latency of each network as a share of the baseline's, all timed in the same rounds."""
+    models = [keras.saving.load_model(Path(row["folder"]) / "model.keras", compile=False) for row in rows]
+    times = [median(rounds) for rounds in NetworkClock()(models, rounds=ROUNDS)]
+    whole = next(time for time, row in zip(times, rows, strict=True) if row["network"] == "baseline")
+    return [time / whole for time in times]
 
 
 def _bill(outcome: Outcome, row: dict[str, Any]) -> float:
@@ -104,11 +119,13 @@ def main(command: Sequence[str] | None = None) -> None:
                 if tables.key(cell, seed, kind_of(method)) not in records.records:
                     measure(cell, seed, method, options, records)
     hardware = "; ".join(sorted({record["environment"] for record in records.records.values()}))
-    text = tables.page(records.records, list(KINDS), hardware)
+    text = tables.page(records.records, list(KINDS), hardware, agreement)
     print(f"\n{text}")
     show_bars(tables.bars(records.records))
     if options.page:
-        options.page.write_text(text)
+        files = write_figures(records.records, options.page.parent / "images")
+        shown = [f"![{name}]({path.relative_to(options.page.parent)})" for name, path in files]
+        options.page.write_text("\n\n".join([text.rstrip(), *shown]) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from benchmark_common import Bar
-from evidence_cells import CELLS
+from evidence_cells import CELLS, COMMON
 from scipy import stats
 
 from autoslim.reporting.markdown_table import table
@@ -16,6 +16,20 @@ from autoslim.reporting.markdown_table import table
 OURS, UNIFORM = "predictor", "uniform"  # kinds of networks
 SURE = 0.01  # p of the pooled difference that the suite asks for
 Records = Mapping[str, Mapping[str, Any]]  # "CELL SEED KIND" -> figures of a network
+Agreement = Callable[[Records, str], float | None]
+
+INTRODUCTION = f"""# AutoSlim against uniform slimming on photographs
+
+    python scripts/evidence.py --tiny50 FOLDER --cifar10 FOLDER --page docs/evidence.md
+
+Cells, recipe and what is judged were declared before anything was measured: `scripts/evidence_cells.py`. For
+each seed a baseline and a supernet are trained, every method chooses channels from the same supernet under
+the same budget, and what it finds is retrained by the same recipe, as is the uniform network, which never has
+less of the budget. Top-1 is of the last epoch, on all test images (Tiny-50: 2,500; CIFAR-10: 10,000). The
+primary outcome is the top-1 of `slimming={OURS}` less that of uniform slimming, seed by seed: a t-test over
+the seeds' means of all cells, and Holm's adjustment over single cells. A bill is what finding and training a
+network took, in baseline trainings.
+"""
 
 
 def key(cell: str, seed: int, kind: str) -> str:
@@ -100,8 +114,15 @@ def bars(records: Records) -> list[Bar]:
     ]
 
 
-def page(records: Records, kinds: Sequence[str], hardware: str) -> str:
-    """The table of every cell, and what the cells say together, in Markdown."""
+def page(records: Records, kinds: Sequence[str], hardware: str, agree: Agreement = lambda *_: None) -> str:
+    """What was declared, the table of every cell, and what the cells say together, in Markdown.
+
+    Args:
+        records: "CELL SEED KIND" -> figures of a network.
+        kinds: in their order in the tables.
+        hardware: on which it was measured.
+        agree: (records, cell) -> how far the seeds agree on the widths, in [-1, 1]; None: not known.
+    """
     measured = {cell: d for cell in CELLS if (d := difference(records, cell)) is not None}
     rows = [
         [
@@ -120,12 +141,18 @@ def page(records: Records, kinds: Sequence[str], hardware: str) -> str:
         rows.append([name, f"{every.mean:+.2f}", _number(every.deviation), _number(every.effect)])
         rows[-1] += [_number(every.p, 4), "", _each(every)]
     titles = ("cell", f"{OURS} - uniform, points", "sd", "effect", "p", "p (Holm)", "seed: points")
-    parts = [table(titles, rows)] if rows else ["Nothing is measured yet."]
-    parts += [_cell(records, cell, kinds) for cell in measured]
+    parts = [INTRODUCTION, table(("key", "all cells"), [[f"`{key}`", value] for key, value in _recipe()])]
+    parts += ["## What the cells say"]
+    parts += [table(titles, rows)] if rows else ["Nothing is measured yet."]
+    parts += [_cell(records, cell, kinds, agree(records, cell)) for cell in measured]
     return "\n\n".join([*parts, f"Measured on: {hardware}."]) + "\n"
 
 
-def _cell(records: Records, cell: str, kinds: Sequence[str]) -> str:
+def _recipe() -> list[tuple[str, str]]:
+    return [(key, str(value)) for key, value in COMMON.items()]
+
+
+def _cell(records: Records, cell: str, kinds: Sequence[str], alike: float | None) -> str:
     """Every kind of networks in a cell: means and standard deviations over its seeds."""
     rows = []
     for kind in kinds:
@@ -139,9 +166,14 @@ def _cell(records: Records, cell: str, kinds: Sequence[str]) -> str:
                 shown,
             ]
             costs = [_spread([f[name] / 1e6 for f in found], 3) for name in ("flops", "params")]
-            rows.append([kind, str(len(found)), *figures, *costs, _spread([f["bill"] for f in found])])
-    titles = ("networks", "seeds", "top-1 %", "loss", "minus uniform", "MFLOPs", "parameters, M", "bill")
-    return f"**{cell}: {CELLS[cell].about}**\n\n{table(titles, rows)}"
+            latency = _spread([f["latency"] for f in found if f.get("latency") is not None] or [np.nan])
+            rows.append(
+                [kind, str(len(found)), *figures, *costs, latency, _spread([f["bill"] for f in found])]
+            )
+    titles = ("networks", "seeds", "top-1 %", "loss", "minus uniform")
+    costs_of = ("MFLOPs", "parameters, M", "latency / baseline", "bill")
+    said = "" if alike is None else f"\n\nWidths found agree over seeds: mean rank correlation {alike:.2f}."
+    return f"### {cell}: {CELLS[cell].about}\n\n{table((*titles, *costs_of), rows)}{said}"
 
 
 def _adjusted(measured: Mapping[str, Difference]) -> list[float]:

@@ -1,0 +1,144 @@
+"""Figures of the evidence suite: top-1 against cost with error bars, and the widths found, seed by seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from evidence_cells import CELLS
+from evidence_table import OURS, UNIFORM, Records
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from autoslim.kinds import KINDS
+from autoslim.reporting import units
+from autoslim.reporting.figures.style import PERCENT, save_figure, sized, styled
+
+SHOWN = (OURS, "autoslim", UNIFORM)  # whose widths are drawn
+
+
+def write_figures(records: Records, folder: Path) -> list[tuple[str, Path]]:
+    """A figure of costs for each cell, and one of widths: (what it shows, its file) of each.
+
+    Args:
+        records: figures of networks, see `evidence_table`.
+        folder: for the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for cell in CELLS:
+        if any(name.split()[0] == cell for name in records):
+            for name, draw in (("top1", top1_against_cost), ("widths", widths_over_seeds)):
+                path = folder / f"evidence_{cell}_{name}.png"
+                found.append((f"{cell}: {name}", save_figure(draw(records, cell), path)))
+    return found
+
+
+def of_kind(records: Records, cell: str, kind: str) -> dict[int, dict]:
+    """Seed -> figures of the networks of a kind in a cell, by seed."""
+    chosen = {name: figures for name, figures in records.items() if name.split()[::2] == [cell, kind]}
+    return dict(sorted((int(name.split()[1]), dict(figures)) for name, figures in chosen.items()))
+
+
+@styled
+def top1_against_cost(records: Records, cell: str) -> Figure:
+    """Top-1 against FLOPs and against parameters, the mean over seeds with one standard deviation.
+
+    Each seed is a small dot. The full network is a dashed line: it would stretch the axis.
+    """
+    figure = sized(None, 9, 4.2)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, cost in zip(panels, ("flops", "params"), strict=True):
+        for kind, look in KINDS.items():
+            found = list(of_kind(records, cell, kind).values())
+            if not found:
+                continue
+            x, y = (np.array([one[name] for one in found], float) for name in (cost, "top1"))
+            if look.full:
+                axes.axhline(y.mean(), color=look.colour, linestyle="--", linewidth=1.2, label=look.label)
+                continue
+            _with_error_bars(axes, x, y, kind)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(lambda value, _, cost=cost: units.amount(value, cost))
+        axes.yaxis.set_major_formatter(PERCENT)
+        axes.set_xlabel({"flops": "FLOPs", "params": "parameters"}[cost])
+    panels[0].set_ylabel("top-1 on test images")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
+    figure.suptitle(f"{cell}: {CELLS[cell].about}", x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def _with_error_bars(axes: Axes, x: np.ndarray, y: np.ndarray, kind: str) -> None:
+    look, several = KINDS[kind], len(x) > 1
+    axes.plot(x, y, ".", color=look.colour, alpha=0.4, markersize=5)
+    axes.errorbar(
+        x.mean(),
+        y.mean(),
+        y.std(ddof=1) if several else None,
+        x.std(ddof=1) if several else None,
+        color=look.colour,
+        marker=look.marker,
+        markersize=8,
+        markeredgecolor="white",
+        linestyle="none",
+        capsize=3,
+        label=look.label,
+    )
+
+
+@styled
+def widths_over_seeds(records: Records, cell: str) -> Figure:
+    """Channels kept by each group, a line a seed, as shares of the widest that any network has there."""
+    kinds = [kind for kind in SHOWN if _widths(records, cell, kind)[1].size]
+    groups = _widths(records, cell, kinds[0])[0] if kinds else []
+    figure = sized(None, 9, 1.4 + 2.4 * max(1, len(kinds)))
+    panels = figure.subplots(max(1, len(kinds)), 1, sharex=True, squeeze=False)[:, 0]
+    widest = np.max([_widths(records, cell, kind)[1].max(0) for kind in kinds], 0) if kinds else np.ones(0)
+    for axes, kind in zip(panels, kinds, strict=False):
+        shares = _widths(records, cell, kind)[1] / widest
+        axes.plot(np.arange(len(groups)), shares.T, color=KINDS[kind].colour, alpha=0.5, marker=".")
+        axes.plot(np.arange(len(groups)), shares.mean(0), color=KINDS[kind].colour, linewidth=2.5)
+        axes.set_ylim(0, 1.05)
+        axes.set_ylabel(KINDS[kind].label)
+        axes.yaxis.set_major_formatter(PERCENT)
+    panels[-1].set_xticks(np.arange(len(groups)), groups, rotation=60, ha="right", fontsize=8)
+    panels[0].set_title(f"{cell}: channels kept, thin: seeds, thick: their mean")
+    return figure
+
+
+def agreement(records: Records, cell: str, kind: str = OURS) -> float | None:
+    """How far seeds agree on the widths: mean Spearman's correlation of all pairs; None: fewer than two.
+
+    It is of the channels less their mean over the seeds of the uniform networks, so that a layer which is
+    wide in every network does not count as agreement.
+    """
+    _, widths = _widths(records, cell, kind)
+    _, uniform = _widths(records, cell, UNIFORM)
+    if len(widths) < 2 or not uniform.size:
+        return None
+    shares = widths / uniform.mean(0)
+    pairs = [stats.spearmanr(one, other).statistic for one, other in itertools.combinations(shares, 2)]
+    return float(np.mean(pairs))
+
+
+def _widths(records: Records, cell: str, kind: str) -> tuple[Sequence[str], np.ndarray]:
+    """Names of the groups that some network narrows, and channels float64 [seeds, groups]."""
+    found = [one["channels"] for one in of_kind(records, cell, kind).values() if one.get("channels")]
+    if not found:
+        return [], np.zeros((0, 0))
+    groups = [name for name in found[0] if name not in _fixed(records, cell)]
+    return groups, np.array([[one[name] for name in groups] for one in found], float)
+
+
+def _fixed(records: Records, cell: str) -> set[str]:
+    """Groups of which all networks of a cell have the same channels: inputs and outputs."""
+    every = [
+        figures["channels"]
+        for name, figures in records.items()
+        if name.split()[0] == cell and figures.get("channels")
+    ]
+    return {name for name in every[0] if len({one[name] for one in every}) == 1} if len(every) > 1 else set()
