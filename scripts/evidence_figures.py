@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from evidence_cells import CELLS
-from evidence_table import OURS, UNIFORM, Records
+from evidence_table import OURS, UNIFORM, Records, called
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
@@ -58,10 +58,10 @@ def top1_against_cost(records: Records, cell: str) -> Figure:
                 continue
             x, y = (np.array([one[name] for one in found], float) for name in (cost, "top1"))
             if look.full:
-                axes.axhline(y.mean(), color=look.colour, linestyle="--", linewidth=1.2, label=look.label)
+                axes.axhline(y.mean(), color=look.colour, linestyle="--", linewidth=1.2, label=called(kind))
                 continue
             _with_error_bars(axes, x, y, kind)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.08 * axes.dataLim.x1 if np.isfinite(axes.dataLim.x1) else 1)
         axes.xaxis.set_major_formatter(lambda value, _, cost=cost: units.amount(value, cost))
         axes.yaxis.set_major_formatter(PERCENT)
         axes.set_xlabel({"flops": "FLOPs", "params": "parameters"}[cost])
@@ -86,7 +86,7 @@ def _with_error_bars(axes: Axes, x: np.ndarray, y: np.ndarray, kind: str) -> Non
         markeredgecolor="white",
         linestyle="none",
         capsize=3,
-        label=look.label,
+        label=called(kind),
     )
 
 
@@ -103,7 +103,7 @@ def widths_over_seeds(records: Records, cell: str) -> Figure:
         axes.plot(np.arange(len(groups)), shares.T, color=KINDS[kind].colour, alpha=0.5, marker=".")
         axes.plot(np.arange(len(groups)), shares.mean(0), color=KINDS[kind].colour, linewidth=2.5)
         axes.set_ylim(0, 1.05)
-        axes.set_ylabel(KINDS[kind].label)
+        axes.set_ylabel(called(kind))
         axes.yaxis.set_major_formatter(PERCENT)
     panels[-1].set_xticks(np.arange(len(groups)), groups, rotation=60, ha="right", fontsize=8)
     panels[0].set_title(f"{cell}: channels kept, thin: seeds, thick: their mean")

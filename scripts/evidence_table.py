@@ -11,6 +11,7 @@ from benchmark_common import Bar
 from evidence_cells import CELLS, COMMON
 from scipy import stats
 
+from autoslim.kinds import KINDS
 from autoslim.reporting.markdown_table import table
 
 OURS, UNIFORM = "predictor", "uniform"  # kinds of networks
@@ -35,6 +36,16 @@ network took, in baseline trainings.
 def key(cell: str, seed: int, kind: str) -> str:
     """Under which the figures of a network stand."""
     return f"{cell} {seed} {kind}"
+
+
+def called(kind: str) -> str:
+    """What networks of a kind are called here: by the method that found them.
+
+    >>> called("autoslim"), called("baseline")
+    ('greedy', 'baseline')
+    """
+    method = KINDS[kind].method
+    return method.name if method else KINDS[kind].label
 
 
 @dataclass(frozen=True)
@@ -168,7 +179,14 @@ def _cell(records: Records, cell: str, kinds: Sequence[str], alike: float | None
             costs = [_spread([f[name] / 1e6 for f in found], 3) for name in ("flops", "params")]
             latency = _spread([f["latency"] for f in found if f.get("latency") is not None] or [np.nan])
             rows.append(
-                [kind, str(len(found)), *figures, *costs, latency, _spread([f["bill"] for f in found])]
+                [
+                    called(kind),
+                    str(len(found)),
+                    *figures,
+                    *costs,
+                    latency,
+                    _spread([f["bill"] for f in found]),
+                ]
             )
     titles = ("networks", "seeds", "top-1 %", "loss", "minus uniform")
     costs_of = ("MFLOPs", "parameters, M", "latency / baseline", "bill")
