@@ -43,6 +43,9 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page) == [] and "@import" not in page
     assert page.count("data:image/svg+xml;base64,") == 1
     assert "<title>resnet20 on &lt;digits&gt;, seed 3</title>" in page and "<digits>" not in page
+    assert re.search(
+        r"<p>AutoSlim 0\.7: .*<br />\nAutoSlim 0\.5: ", page
+    )  # a sentence for each, on lines of their own
 
 
 @pytest.mark.slow

@@ -49,7 +49,9 @@ class Bill:
         return sum(self.stages[label] for label in labels)
 
     def time(self, labels: list[str]) -> str:
-        """What these stages took together, as "1:30, 0.45 of the baseline's time"; "-" where it is unknown.
+        """What these stages took together, as "1:30, 0.45 of the baseline's"; "-" where it is unknown.
+
+        Without the baseline's time there is nothing to compare with: "1:30".
 
         >>> bill = Bill({"supernet": 0.3, "search": 0.1}, (), False, {"supernet": 80, "search": 10}, 200)
         >>> bill.time(["supernet", "search"])
@@ -58,8 +60,8 @@ class Bill:
         if any(label not in self.seconds for label in labels):
             return "-"
         spent = sum(self.seconds[label] for label in labels)
-        share = f"{spent / self.unit_seconds:.3f}" if self.unit_seconds else "-"
-        return f"{units.duration(spent)}, {share} of the baseline's"
+        share = f", {spent / self.unit_seconds:.3f} of the baseline's" if self.unit_seconds else ""
+        return f"{units.duration(spent)}{share}"
 
     def about_time(self) -> str:
         """What the times hold, and on what they were taken."""

@@ -63,7 +63,7 @@ def report_markdown(facts: Facts) -> str:
     f, ordered = facts, in_order(list(facts.results))
     unknown = ["## Layers that are not known", "", *(f"- {line}" for line in f.not_known)]
     parts = [
-        "\n".join(headlines(ordered, f.full, f.test_images, f.resource, f.kind)),
+        "  \n".join(headlines(ordered, f.full, f.test_images, f.resource, f.kind)),
         _warnings(f.warnings),
         f"# {f.arch} on {f.dataset}, seed {f.seed}",
         _results(f, ordered),
