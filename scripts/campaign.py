@@ -268,7 +268,9 @@ class Campaign:
         lines = done.err.strip().splitlines()
         if lines and lines[0].startswith("usage: "):  # argparse's, before its message
             lines = lines[-1:]
-        good = done.status == 2 and len(lines) == 1 and lines[0].startswith("autoslim: error: ")
+        many = 1 + ("--multirun" in given.arguments)  # a sweep has a line of its own
+        good = done.status == 2 and 1 <= len(lines) <= many
+        good &= all(line.startswith("autoslim: error: ") for line in lines)
         if given.taken:
             good |= done.status == 0
         good &= not done.traceback

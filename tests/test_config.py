@@ -315,6 +315,8 @@ def test_values_of_the_wrong_type() -> None:
     assert "A list is typed so: 'slim.freeze=[a,b]'." in refusal("slim.freeze=stem")
     assert refusal("retrain.joint=2") == "retrain.joint=2: expected true or false."
     assert refusal("+recipe=economy", "slim.lazy=-1") == "slim.lazy=-1: expected true or false."
+    assert refusal("~slim") == "~slim: no key can be left out. Give it another value: slim=VALUE."
+    assert refusal("~seed").startswith("~seed: no key can be left out.")
     assert compose(["slim.lazy=0", "retrain.joint=1"]).retrain.joint is True
 
 

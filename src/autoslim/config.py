@@ -77,7 +77,10 @@ def _strangers(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Refuse numbers for keys that are true or false: OmegaConf takes every number but 0 for true.
+    """Refuse what Hydra and OmegaConf take for something else without a word.
+
+    Numbers for keys that are true or false: every one but 0 would be true. Keys that are taken out (~seed):
+    they would have their defaults.
 
     >>> check_overrides(["retrain.joint=true", "seed=2"])
 
@@ -87,10 +90,12 @@ def check_overrides(overrides: Sequence[str]) -> None:
     Raises:
         AutoslimError: naming the key.
     """
-    switches = {key.name for key in keys() if key.range == SWITCH}
+    ranges = {key.name: key.range for key in keys()}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key, value = override.key_or_group, override.value()
-        if key in switches and type(value) is int and value not in (0, 1):
+        if override.is_delete() and key in ranges:
+            raise AutoslimError(f"~{key}: no key can be left out. Give it another value: {key}=VALUE.")
+        if ranges.get(key) == SWITCH and type(value) is int and value not in (0, 1):
             raise AutoslimError(f"{key}={value}: expected {SWITCH}.")
 
 
