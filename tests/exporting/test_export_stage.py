@@ -38,7 +38,7 @@ def run(output, **overrides):
 @pytest.fixture
 def no_clock(monkeypatch):
     monkeypatch.setattr(
-        "autoslim.exporting.exporter.latencies", lambda files, image: dict.fromkeys(files, 2.0)
+        "autoslim.exporting.exporter.latencies", lambda files, image: dict.fromkeys(files, (2.0, 0.04))
     )
 
 
@@ -62,7 +62,11 @@ def test_files_of_all_that_is_done(tmp_path, no_clock, capsys):
         stage = "baseline" if row["network"] == "baseline" else "uniform 0.5"
         assert file.parent == Path(outcome.folders[stage]).resolve() / "export"
         assert file.stat().st_size == int(row["bytes"])
-        assert row["metric"] == row["keras_metric"] and float(row["latency_ms"]) == 2
+        assert (
+            row["metric"] == row["keras_metric"]
+            and float(row["latency_ms"]) == 2
+            and row["latency_spread"] == "0.04"
+        )
     keras.saving.load_model(folder / rows[2]["path"])
     assert "uniform 0.5" in capsys.readouterr().out
 
@@ -138,6 +142,7 @@ def row(network, kind, size, latency, top1=0.5):
         "largest_difference": 1.25e-6,
         "agreement": 1.0,
         "latency_ms": latency,
+        "latency_spread": latency and 0.031,
         "path": f"{kind}",
     }
 
@@ -156,10 +161,10 @@ def test_full_and_slimmed_stand_side_by_side():
         [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
     ]
     assert [line[0:4] + line[7:9] for line in table[2:]] == [
-        ["keras", "baseline", "2 KiB", "1.00", "1", "1.00"],
-        ["keras", "AutoSlim 0.5", "1 KiB", "0.50", "0.25", "0.25"],
+        ["keras", "baseline", "2 KiB", "1.00", "1 ± 3.1 %", "1.00"],
+        ["keras", "AutoSlim 0.5", "1 KiB", "0.50", "0.25 ± 3.1 %", "0.25"],
         ["onnx", "baseline", "1 KiB", "1.00", "-", "-"],
-        ["onnx", "AutoSlim 0.5", "256 B", "0.25", "0.125", "-"],
+        ["onnx", "AutoSlim 0.5", "256 B", "0.25", "0.125 ± 3.1 %", "-"],
     ]
     assert "int8 was calibrated with 200 training images." in text
     assert "calibrated" not in export_markdown(ROWS, 500, None)
@@ -168,7 +173,7 @@ def test_full_and_slimmed_stand_side_by_side():
 def test_unknown_latency_is_empty_in_the_csv():
     lines = export_csv(ROWS).splitlines()
     assert lines[0].startswith("network,format,bytes,metric,")
-    assert lines[2] == "baseline,onnx,1024,0.5,0.5,1.25e-06,1.0,,onnx"
+    assert lines[2] == "baseline,onnx,1024,0.5,0.5,1.25e-06,1.0,,,onnx"
 
 
 def test_the_table_in_the_terminal():
@@ -177,4 +182,4 @@ def test_the_table_in_the_terminal():
         wide.print(export_table(ROWS))
     lines = [line.split() for line in captured.get().splitlines() if line.strip(" ─")]
     assert lines[1][:5] == ["keras", "baseline", "2", "KiB", "1.00"]
-    assert lines[-1][-3:] == ["100.0", "0.125", "-"]
+    assert lines[-1][-6:] == ["100.0", "0.125", "±", "3.1", "%", "-"]

@@ -50,6 +50,8 @@ def test_bars_are_standard_deviations():
     np.testing.assert_allclose(found[110.0, 0.89], (0, np.std([0.88, 0.90], ddof=1)), atol=1e-12)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["AutoSlim", "uniform"]
     assert axes.get_title(loc="left").endswith("over seeds (n = 2)")
+    (axes,) = metric_over_seeds(group_jobs(JOBS[:1])).axes
+    assert axes.get_title(loc="left") == "net on digits: one seed"
 
 
 def test_files_of_a_sweep(tmp_path):

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from scipy import stats
 
 from autoslim.errors import AutoslimError
@@ -120,6 +121,11 @@ def test_the_figure_shows_every_network():
     assert drawn == set(zip(LOSSES, TOP1, strict=True))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["AutoSlim", "uniform", "other"]
+    figure.canvas.draw()
+    (title,) = (
+        one for one in figure.axes[0].get_children() if isinstance(one, Text) and "tau" in one.get_text()
+    )
+    assert title.get_window_extent().x1 <= figure.bbox.x1  # nothing of it is cut off
 
 
 @pytest.fixture

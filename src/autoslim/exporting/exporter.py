@@ -41,6 +41,7 @@ class Exported:
     largest_difference: float  # of an output from the Keras model's
     agreement: float | None  # share of the images with the Keras model's answer; None: it is values
     latency_ms: float | None  # median for one image on one thread; None: could not be measured (logged)
+    latency_spread: float | None = None  # half the quartiles' distance, share of the median
 
 
 def export(
@@ -116,7 +117,7 @@ def export(
             found[name].metric,
             found[name].largest_difference,
             found[name].agreement,
-            times[name],
+            *(times[name] or (None, None)),
         )
         for name, path in paths.items()
     ]

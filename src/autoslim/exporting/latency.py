@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -62,15 +62,22 @@ WRITERS = {"litert": write_litert_to_time, "keras": write_keras, "onnx": write_o
 """Runtime of `NetworkClock` -> what writes a file to be timed."""
 
 
-def latencies(files: Mapping[str, Path], image: np.ndarray) -> dict[str, float | None]:
-    """Median milliseconds for one image: format -> latency; None, and a warning, for what cannot be measured.
+class Latency(NamedTuple):
+    """What a call takes for one image."""
+
+    ms: float  # median of the rounds
+    spread: float  # half the distance between their quartiles, as a share of the median
+
+
+def latencies(files: Mapping[str, Path], image: np.ndarray) -> dict[str, Latency | None]:
+    """For one image: format -> latency; None, and a warning, for what cannot be measured.
 
     Args:
         files: format -> path.
         image: float32 [1, H, W, C].
     """
     measured = rounds_of({name: (name, path) for name, path in files.items()}, image)
-    found: dict[str, float | None] = dict.fromkeys(files)
+    found: dict[str, Latency | None] = dict.fromkeys(files)
     timed = {name: rounds for name, rounds in measured.items() if isinstance(rounds, list)}
     for name, reason in measured.items():
         if name not in timed:
@@ -82,7 +89,7 @@ def latencies(files: Mapping[str, Path], image: np.ndarray) -> dict[str, float |
         return [one if isinstance(one := rounds[name], list) else timed[name] for name in names]
 
     for name, sample in zip(timed, settle(list(timed.values()), again) if timed else (), strict=True):
-        found[name] = median(sample.rounds)
+        found[name] = Latency(median(sample.rounds), spread(sample.rounds))
         if not sample.settled:
             log.warning(
                 "The latency of %s is noisy (spread %.1f %%), however often it was measured: another program "

@@ -41,6 +41,7 @@ CSV_FIELDS = (
     "largest_difference",
     "agreement",
     "latency_ms",
+    "latency_spread",
     "path",
 )
 """The fields of a row, in the order of `export.csv`: shares in [0, 1], milliseconds, empty where unknown."""
@@ -92,7 +93,8 @@ def export_markdown(
         f"{measure.label} is of those. Largest difference: of an output, from the Keras model. Agreement: "
         "images (or pixels, or labels) with the Keras model's answer. Latency: median for one image, one "
         "thread, on the CPU of this machine, in a process of its own; keras and saved_model as a traced "
-        "function.",
+        "function. ±: half the distance between the quartiles of its rounds; latencies that differ by less "
+        "are the same.",
     ]
     if calibration is not None:
         notes.append(f"int8 was calibrated with {calibration:,} training images.")
@@ -143,13 +145,21 @@ def _cells(rows: Sequence[dict[str, Any]], measure: Metric) -> list[list[str]]:
             "-" if row["metric"] is None else measure.number(row["metric"]),
             f"{row['largest_difference']:.2g}",
             "-" if row["agreement"] is None else f"{100 * row['agreement']:.1f}",
-            "-" if row["latency_ms"] is None else f"{row['latency_ms']:.3g}",
+            _latency(row),
             _share(row, full.get(row["format"]), "latency_ms"),
         ]
         for name in formats
         for row in rows
         if row["format"] == name
     ]
+
+
+def _latency(row: Mapping[str, Any]) -> str:
+    """Median and spread."""
+    if row["latency_ms"] is None:
+        return "-"
+    spread = row.get("latency_spread")
+    return f"{row['latency_ms']:.3g}" + ("" if spread is None else f" ± {units.percent(spread)}")
 
 
 def _share(row: dict[str, Any], full: dict[str, Any] | None, key: str) -> str:

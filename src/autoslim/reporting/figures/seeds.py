@@ -82,7 +82,8 @@ def metric_over_seeds(groups: Sequence[OverSeeds]) -> Figure:
         axes.set_ylabel(f"{here[0].measure.title} on test images")
         counts = sorted({len(group.seeds) for group in here})
         over = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        axes.set_title(f"{place[0]} on {place[1]}: mean and standard deviation over seeds (n = {over})")
+        shown = "one seed" if counts == [1] else f"mean and standard deviation over seeds (n = {over})"
+        axes.set_title(f"{place[0]} on {place[1]}: {shown}")
     panels[-1].set_xlabel("FLOPs (multiply-accumulates an image)")
     figure.legend(list(labels.values()), list(labels), loc="outside lower center", ncols=4)
     return figure

@@ -55,7 +55,7 @@ def supernet_against_retrained(networks: Sequence[Judged], measure: Metric = TOP
     axes.set_ylabel(f"{measure.label} on test images, retrained")
     found = correlation(in_judged_order(networks), measure)
     tau = "not defined" if found is None else f"{found.kendall:.2f}"
-    axes.set_title(f"Supernet and retraining, {len(networks)} networks: Kendall's tau {tau}")
+    axes.set_title(f"Kendall's tau over {len(networks)} networks: {tau}")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
