@@ -25,8 +25,11 @@ from autoslim.writing import replacing, write_whole
 MEASURES = ("metric", *COUNTED)
 """What is averaged over seeds: the metric (top-1, for classes), and costs."""
 
-_SHARED = ("arch", "dataset", "seed", "slim.target", "stages", "output", "objective", "lock_wait")
-"""Overrides that do not set groups apart by themselves: they have their own columns, or change no network."""
+_SHARED = (
+    *("arch", "arch.name", "dataset", "dataset.name", "seed", "slim.target"),  # have columns of their own
+    *("stages", "output", "objective", "lock_wait"),  # change no network
+)
+"""Overrides that do not set groups apart by themselves."""
 
 _METHODS = ("slimming", "slim.method")
 """Overrides that do not either, where they name a method: its networks are named after it."""

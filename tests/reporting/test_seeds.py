@@ -80,7 +80,7 @@ def test_a_comparison_of_everything_that_was_run(tmp_path, capsys):
     """Of single runs, all with number 0, and sweeps; a network that two runs share counts once."""
     output, again = (
         tmp_path / "outputs",
-        dataclasses.replace(JOBS[1], overrides=["stages=[retrain]", "seed=1"]),
+        dataclasses.replace(JOBS[1], overrides=["stages=[retrain]", "arch.name=net", "seed=1"]),
     )
     failed = dataclasses.replace(JOBS[0], status="failed", error="disk")
     for place, one in {"a": JOBS[0], "b": JOBS[1], "c": again, "d": failed, "sweep-1/3": JOBS[3]}.items():
