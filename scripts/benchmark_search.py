@@ -10,8 +10,8 @@ on FRESH images: training images that neither the supernet nor any search saw. O
 beyond the subset that is trained on; of digits they are half of the hold-out.
 
 A mode is naive, exact or halving, then any of +lazy, +per_cost, +top1, +exchange, some with a value:
-halving:FIRST, lazy:REFRESH, exchange:MOVES. A rival method is uniform, sensitivity, random or evolution;
-random:SHARE and evolution:SHARE spend that share of naive's arithmetic, 0.15 where none is given.
+halving:FIRST, lazy:REFRESH, exchange:MOVES. A rival method is uniform, sensitivity, random, evolution or
+predictor; the last three, as in random:SHARE, spend that share of naive's arithmetic, 0.15 unless given.
 
 Arithmetic is in full-network passes over the held-out images; time is the search's own, tracing included, in
 the same process as naive's (else none is given). Differences to naive's network are paired image by image; ±

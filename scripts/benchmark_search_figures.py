@@ -19,6 +19,7 @@ RIVALS = {
     "sensitivity": None,
     "random": 0.15,
     "evolution": 0.15,
+    "predictor": 0.15,
 }  # share of naive's arithmetic
 CHEAP, STRETCH = 0.15, 0.05  # shares of naive's arithmetic
 EXACT_ON_RESNET56 = 0.54
