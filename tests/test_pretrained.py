@@ -66,6 +66,21 @@ def test_missing_file():
     )
 
 
+def test_files_that_hold_no_layers(tmp_path):
+    model = classifier()
+    model.export(tmp_path / "saved", verbose=False)
+    with pytest.raises(AutoslimError, match=r"saved is a SavedModel: .* Write the Keras model .*'x\.keras'"):
+        archs.keras_file((8, 8, 3), 4, str(tmp_path / "saved"))
+    model.save_weights(tmp_path / "x.weights.h5")
+    (tmp_path / "x.weights.h5").rename(tmp_path / "renamed.h5")
+    model.save_weights(tmp_path / "x.weights.h5")
+    for name in ("x.weights.h5", "renamed.h5"):
+        with pytest.raises(
+            AutoslimError, match=r"h5 holds weights alone, and no network\. Build the network"
+        ):
+            archs.keras_file((8, 8, 3), 4, str(tmp_path / name))
+
+
 def test_damaged_file(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"no zip")
     with pytest.raises(AutoslimError, match=r"arch\.path=.*model\.keras is damaged, or no model: "):

@@ -74,6 +74,11 @@ def keras_file(input_shape: Sequence[int], classes: int, path: str) -> keras.Mod
         AutoslimError: for a missing or damaged file, Lambda layers, unknown classes, a subclassed model.
     """
     file = Path(path)
+    if (file / "saved_model.pb").is_file():
+        raise AutoslimError(
+            f"arch.path={path} is a SavedModel: it holds operations, and no layers that could be slimmed. "
+            "Write the Keras model that it was made from with model.save('x.keras')."
+        )
     if not file.is_file():
         raise AutoslimError(
             f"arch.path={path} is not a file. Expected a model that model.save('x.keras') wrote."
@@ -165,6 +170,12 @@ def _why_not_loaded(path: str, error: Exception) -> str:
             f"({first_line(error, 160)}). Register it with "
             "@keras.saving.register_keras_serializable() in a module of yours, and give "
             "arch=custom arch._target_=my.module.net that imports it and loads the file."
+        )
+    if path.endswith(".weights.h5") or "No model config found" in text:
+        return (
+            f"arch.path={path} holds weights alone, and no network. Build the network in Python, load them "
+            "with model.load_weights, and give what model.save('x.keras') then writes; or a function that "
+            "does so: arch=custom arch._target_=my.module.net."
         )
     if "File not found" in text or "Unable to" in text or isinstance(error, (KeyError, zipfile.BadZipFile)):
         return f"arch.path={path} is damaged ({first_line(error, 120)}). Write or copy it again."
