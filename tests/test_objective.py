@@ -2,6 +2,7 @@
 
 import pytest
 
+from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.objective import objective
 from autoslim.schema import Config
@@ -73,7 +74,16 @@ def test_what_is_not_there():
         objective(["folder_at_target"], ROWS, "autoslim")
 
 
-@pytest.mark.parametrize("names", [[], ["top1"], ["top1_of_nothing"], ["_at_target"]])
+@pytest.mark.parametrize(
+    "given", ["params_at_target", "[params_at_target]", "[params_at_target,loss_of_uniform]"]
+)
+def test_one_name_or_several(given):
+    names = given.strip("[]").split(",")
+    assert compose([f"objective={given}"]).objectives == names
+    assert compose([]).objectives == ["metric_at_target"]
+
+
+@pytest.mark.parametrize("names", [[], "top1", 5, ["top1"], ["top1_of_nothing"], ["_at_target"]])
 def test_names_are_checked(names):
     with pytest.raises(AutoslimError, match="objective"):
         Config(objective=names)

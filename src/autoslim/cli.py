@@ -199,7 +199,7 @@ def job(cfg: DictConfig) -> float | list[float] | None:
             config = validate(cfg)
             with files_needed(config.output, config), _exits_refused():
                 _run(config, folder, in_sweep, record)
-        value = objective(config.objective, record.rows, kind_of(config.slim.method)) if judged else None
+        value = objective(config.objectives, record.rows, kind_of(config.slim.method)) if judged else None
         record.status, record.error = "done", None
         return value
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """The whole configuration of a run."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from autoslim.objective import HELP, is_objective
 from autoslim.schema.arch import ArchConfig
@@ -21,6 +22,10 @@ STAGES = ("describe", "baseline", "supernet", "search", "retrain", "uniform", "r
 """The stages in the order in which they run; the record of each is `STAGE` of `autoslim.stages.<name>`."""
 UNASKED = tuple(stage for stage in STAGES if stage not in ("describe", "export", "compare"))
 """The stages that run when none is named."""
+
+
+def _listed(given: Any) -> list[str]:
+    return [str(one) for one in given] if isinstance(given, list | tuple) else [str(given)]
 
 
 @dataclass
@@ -44,11 +49,12 @@ class Config(Options):
     output: str = key(
         "outputs", "folder for all that is written", holds=str.strip, unit="the name of a folder"
     )
-    objective: list[str] = key(
-        ["metric_at_target"],
-        f"what a run returns to a sweeper such as hydra/sweeper=optuna: {HELP}; at the smallest slim.target",
-        holds=lambda names: bool(names) and all(map(is_objective, names)),
-        expected=HELP,
+    objective: Any = key(
+        "metric_at_target",
+        f"what a run returns to a sweeper such as hydra/sweeper=optuna: {HELP}; at the smallest slim.target; "
+        "or a list of such",
+        holds=lambda given: bool(_listed(given)) and all(map(is_objective, _listed(given))),
+        expected=f"{HELP}, or a list of such",
     )
     lock_wait: float | None = key(
         None,
@@ -66,6 +72,11 @@ class Config(Options):
     supernet: SupernetConfig = group(SupernetConfig, "the supernet's training")
     retrain: RetrainConfig = group(RetrainConfig, "the small network's training")
     export: ExportConfig = group(ExportConfig, "files for deployment (stage export)")
+
+    @property
+    def objectives(self) -> list[str]:
+        """The names of what a run returns."""
+        return _listed(self.objective)
 
     def __post_init__(self) -> None:
         super().__post_init__()
