@@ -233,7 +233,10 @@ def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + item.name, plain if plain in (list, dict) else [*alternatives, hints[item.name]][0]
 
 
-_HARMLESS = {"dataset.path=folders/loop", "slim.measure=nosuch.measure", "dataset.path=nosuch"}
+_HARMLESS = {
+    *(f"dataset.path={path}" for path in ("folders/loop", "nosuch", "file")),
+    "slim.measure=nosuch.measure",
+}
 """What may be taken: a line says what is left out, or what has no effect; stage describe reads no images."""
 
 
