@@ -38,7 +38,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from campaign_inputs import INPUTS, Input, make_files
+from campaign_files import make_files
+from campaign_inputs import INPUTS, Input
 from campaign_runs import RUN, Command, Ended, bits, unlike
 
 from autoslim.cli import versions

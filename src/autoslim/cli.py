@@ -11,7 +11,7 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -20,6 +20,7 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -171,6 +172,14 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
         write_hparams(folder, record.overrides, record.rows)
 
 
+def _checked(cfg: DictConfig, settings: HydraConf, overrides: Sequence[str]) -> Config:
+    for source in settings.runtime.config_sources:
+        if source.schema == "file":
+            check_folder(source.path)
+    check_overrides(overrides)
+    return validate(cfg)
+
+
 def job(cfg: DictConfig) -> float | list[float] | None:
     """Hydra's task function: one job, in this process or in a launcher's worker.
 
@@ -192,11 +201,7 @@ def job(cfg: DictConfig) -> float | list[float] | None:
     try:
         with files_needed(str(folder)):
             record.write(folder)
-            for source in settings.runtime.config_sources:
-                if source.schema == "file":
-                    check_folder(source.path)
-            check_overrides(given)
-            config = validate(cfg)
+            config = _checked(cfg, settings, given)
             with files_needed(config.output, config), _exits_refused():
                 _run(config, folder, in_sweep, record)
         value = objective(config.objectives, record.rows, kind_of(config.slim.method)) if judged else None
