@@ -48,7 +48,8 @@ shifts and flips, and tested on the same images after the last epoch, batch-norm
   suite's, where the supernet of `greedy`, and of `uniform`, begins with fresh weights.
 
 On both sides a channel group keeps at least about a twelfth of its channels (`max_pruning_ratio`,
-`slim.min_width`): without this, Torch-Pruning's `global` rows left hidden layers with 2 units of 64.
+`slim.min_width`). Without this, `taylor, global` left 2 of 64 units in the hidden layer of `vgg`, and ended
+at 49.4 % (0.5 of the FLOPs) and 43.7 % (0.25) with seed 0.
 
 Epochs are passes over the training images after the full network is trained; those of a supernet, on four
 fifths of the images and with four widths a step, count once each. Seconds were taken on a machine with other
@@ -91,7 +92,7 @@ def of_evidence(path: Path) -> dict[str, Mapping[str, Any]]:
 
 def page(records: Records) -> str:
     """All that is measured, in Markdown."""
-    parts = [INTRODUCTION.rstrip()]
+    parts = [INTRODUCTION.rstrip(), _progress(records)]
     for cell, chosen in CELLS.items():
         if not any(name.split()[0] == cell and name.split()[3] in TORCH for name in records):
             continue
@@ -99,13 +100,24 @@ def page(records: Records) -> str:
             f"## {cell}: {chosen.about}",
             "\n\n".join(_budget(records, cell, t) for t in chosen.targets),
         ]
-    if len(parts) == 1:
-        parts.append("Nothing is measured yet.")
     hardware = sorted({f["environment"] for f in records.values() if "environment" in f})
     torch = sorted({f["torch"] for f in records.values() if "torch" in f})
     if torch:
         parts.append(f"Measured on: {'; '.join(hardware)}, PyTorch {'; '.join(torch)}.")
     return "\n\n".join(parts) + "\n"
+
+
+def _progress(records: Records) -> str:
+    """For how many seeds there are networks of Torch-Pruning's, in a sentence."""
+    seeds: dict[str, set[str]] = {cell: set() for cell in CELLS}
+    for cell, _, seed, network in (name.split() for name in records):
+        if network in TORCH:
+            seeds[cell].add(seed)
+    counts = ", ".join(f"`{cell}` {len(found)}" for cell, found in seeds.items())
+    return (
+        f"Seeds measured so far: {counts}. With few seeds, small differences mean little: chance in 10,000\n"
+        "test images alone moves a top-1 near 63 % by 0.5 points (standard error)."
+    )
 
 
 def networks(records: Records, cell: str, target: float) -> dict[str, Found]:

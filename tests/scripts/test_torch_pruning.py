@@ -186,7 +186,7 @@ def figures(top1, flops=5):
 
 
 def test_page_puts_both_tools_side_by_side(tmp_path):
-    assert "Nothing is measured yet." in tables.page({})
+    assert "Seeds measured so far: `vgg` 0, `mobile` 0, `a` 0, `c` 0." in tables.page({})
     records = {"vgg 1 0 baseline": figures(0.7, 10), "vgg 1 1 baseline": figures(0.7, 10)}
     for seed, (ours, best, other) in enumerate([(0.61, 0.6, 0.5), (0.62, 0.6, 0.59)]):
         records[tables.key("vgg", 0.5, seed, "autoslim")] = figures(ours)
@@ -201,7 +201,11 @@ def test_page_puts_both_tools_side_by_side(tmp_path):
     assert (
         "+0.00" in rows["Torch-Pruning, taylor, global"] and "-5.50" in rows["Torch-Pruning, taylor, local"]
     )
-    assert "## mobile" not in text and "Measured on: a machine, PyTorch 2.0." in text
+    assert (
+        "so far: `vgg` 3, `mobile` 0" in text
+        and "## mobile" not in text
+        and "Measured on: a machine, PyTorch 2.0." in text
+    )
 
 
 def test_figures_of_the_evidence_suite(tmp_path):
