@@ -93,10 +93,12 @@ def test_taylor_of_a_recurrent_unit_counts_where_it_is_heard(kind):
     np.testing.assert_allclose(found, expected, rtol=2e-2, atol=1e-6)
 
 
-def test_what_a_level_loses_is_the_importance_of_the_channels_behind_it():
+def test_what_a_level_loses_grows_as_less_is_left():
     levels = Levels(((2, 4), (6,), (2, 4, 8)))
     found = lost([np.array([3.0, 0.5, 2.0, 1.0]), np.ones(6), np.array([8.0, 4.0, 2.0, 1.0])], levels)
-    assert [drop.tolist() for drop in found] == [[3.0, 0.0], [0.0], [7.0, 3.0, 0.0]]  # the last in units of 2
+    expected = [[6.5 * 3 / 3.5, 0.0], [0.0], [15 * 7 / 8, 15 * 3 / 12, 0.0]]  # the last in units of 2
+    for drops, values in zip(found, expected, strict=True):
+        assert drops.tolist() == pytest.approx(values)
 
 
 @pytest.mark.parametrize("method", ["taylor", "magnitude"])
@@ -111,9 +113,8 @@ def test_networks_meet_target_and_limits_exactly_and_are_the_best_under_them(met
 
     def value(widths):
         pairs = [(i, w) for i, w in zip(importances, widths, strict=True) if i.any()]
-        if method == "taylor":
-            return sum(i[w:].sum() for i, w in pairs)
-        return sum(-np.log(i[:w].sum() / i.sum()) for i, w in pairs)
+        weights = [i.sum() if method == "taylor" else 1.0 for i, _ in pairs]
+        return sum(t * (i.sum() / i[:w].sum() - 1) for t, (i, w) in zip(weights, pairs, strict=True))
 
     for target in (0.6, 0.3):
         every = np.array(list(itertools.product(*levels.widths)), np.int32)

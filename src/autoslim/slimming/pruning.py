@@ -13,19 +13,16 @@ from autoslim.slimming.optimum import Optimum
 from autoslim.slimming.problem import Problem, Step, each_target
 from autoslim.slimming.scorer import Scorer
 
+TINY = 1e-6  # least share of an importance
 BACKWARD = 2  # passes forward that a pass backward costs
 
 
 def magnitude_steps(problem: Problem) -> Iterator[Step]:
-    """For each target the network that keeps most of what the weights hold.
-
-    A group that keeps the share s of its squared norm multiplies what passes through by about s, so the
-    network of the largest product of shares is found: the drop of a group is -log(s).
-    """
+    """For each target the network that keeps most of what the weights hold: all groups count alike."""
 
     def drops() -> list[np.ndarray]:
-        kept = [_kept(found, problem.levels, g) for g, found in enumerate(by_magnitude(problem.budget.graph))]
-        return [-np.log(np.maximum(share, np.finfo(float).tiny)) for share in kept]
+        shares = [found / max(float(found.sum()), TINY) for found in by_magnitude(problem.budget.graph)]
+        return lost(shares, problem.levels)
 
     return _best(problem, drops)
 
@@ -55,18 +52,17 @@ def _best(problem: Problem, drops: Callable[[], list[np.ndarray]]) -> Iterator[S
 
 
 def lost(importances: Importances, levels: Levels) -> list[np.ndarray]:
-    """Importance of what each level leaves away: [G], float64 [levels], 0 at full width."""
-    return [float(found.sum()) - _sums(found, levels, g) for g, found in enumerate(importances)]
+    """What each level loses: [G], float64 [levels], 0 at full width.
 
-
-def _kept(importance: np.ndarray, levels: Levels, group: int) -> np.ndarray:
-    """Share of a group's importance that each of its levels keeps: float64 [levels], 1 at full width."""
-    total = float(importance.sum())
-    return _sums(importance, levels, group) / total if total > 0 else np.ones(len(levels.widths[group]))
-
-
-def _sums(importance: np.ndarray, levels: Levels, group: int) -> np.ndarray:
-    """Importance of the first channels that each level keeps."""
-    widths = levels.widths[group]
-    units = np.array(widths) * len(importance) // widths[-1]
-    return np.concatenate([[0.0], np.cumsum(importance)])[units]
+    A group of importance T that keeps the share s of it loses T (1 / s - 1). While little is left away that
+    is its importance; then each channel counts for more, the fewer are left. A plain sum would not: it cuts
+    layers down to a few channels, between wide ones, as products of widths are what layers cost.
+    """
+    found = []
+    for importance, widths in zip(importances, levels.widths, strict=True):
+        units = np.array(widths) * len(importance) // widths[-1]
+        sums = np.concatenate([[0.0], np.cumsum(importance)])
+        total = float(sums[-1])
+        shares = sums[units] / total if total > 0 else np.ones(len(widths))
+        found.append(total * (1.0 / np.maximum(shares, TINY) - 1.0))
+    return found
