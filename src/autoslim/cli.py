@@ -376,7 +376,7 @@ def _main() -> int:
     except OSError as error:
         _say("error: ", f"the working folder can't be used ({error.strerror}): go to one that is there.")
         return 2
-    sys.argv[1:] = _flags_first(sys.argv[1:])
+    sys.argv = ["autoslim", *_flags_first(sys.argv[1:])]  # argparse's messages begin with the name
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, in place of printing and ending the process
     status = 1

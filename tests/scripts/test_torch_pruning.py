@@ -282,8 +282,10 @@ def test_steps_are_those_of_keras(side, tmp_path, monkeypatch):
     network = hand_over(tmp_path, model, few)
     answer = side.Side()
     answer.answer({"open": str(tmp_path), "network": network})
-    monkeypatch.setattr(side, "rate_at", lambda step, steps, warmup, peak: peak)
-    side.train(answer._net, answer._images, {**RECIPE, "batch": 32, "pad": 0, "flip": False, "epochs": 4}, 0)
+    training = pytest.importorskip("torch_pruning_training")
+    monkeypatch.setattr(training, "rate_at", lambda step, steps, warmup, peak: peak)
+    recipe = {**RECIPE, "batch": 32, "pad": 0, "flip": False, "epochs": 4}
+    training.train(answer._net, answer._images, recipe, 0)
     keys = {"schedule": "constant", "warmup_epochs": 0, "learning_rate": 0.05, "epochs": 4}
     fit(model, few.data.training(32), **keys)
     for name in ("stem_conv", "stage3_block1_conv2", "logits"):
@@ -297,5 +299,6 @@ def test_rates_are_those_of_keras(side):
     from autoslim.training.optimizers import make_schedule
 
     schedule = make_schedule("cosine", 0.05, 100, 7)
-    rates = [side.rate_at(step, 100, 7, 0.05) for step in range(100)]
+    training = pytest.importorskip("torch_pruning_training")
+    rates = [training.rate_at(step, 100, 7, 0.05) for step in range(100)]
     np.testing.assert_allclose(rates, [float(schedule(step)) for step in range(100)], atol=1e-7)
