@@ -224,8 +224,9 @@ def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 _HARMLESS = {
-    *(f"dataset.path={path}" for path in ("folders/loop", "nosuch", "file")),
+    *(f"dataset.path={path}" for path in ("folders/loop", "folders/names", "nosuch", "file")),
     "slim.measure=nosuch.measure",
+    "dataset.shape=[1000000000,8,1]",
 }
 """What may be taken: a line says what is left out, or what has no effect; stage describe reads no images."""
 
