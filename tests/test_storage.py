@@ -2,6 +2,9 @@
 
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +42,27 @@ def test_other_errors_stay_as_they_are():
     with pytest.raises(KeyError), files_needed("outputs"):
         raise KeyError("no file")
     assert system_reason(ValueError(os.strerror(errno.EIO))) is None
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from types import SimpleNamespace
+import keras
+from autoslim.stages.weights import save_weights
+model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(1000)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    save_weights(model, SimpleNamespace(path=Path(sys.argv[1])))
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.slow
+def test_weights_that_find_no_room_are_an_error_and_no_crash(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "File too large\n"), done.stderr
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -247,19 +246,6 @@ def append(path: Path, text: str) -> None:
     if writes():
         with open(path, "a") as file:
             file.write(text)
-
-
-def make_room(folder: Path, size: int) -> None:
-    """Find out whether a folder has room for `size` bytes.
-
-    Raises:
-        OSError: if it has not.
-    """
-    with tempfile.NamedTemporaryFile(prefix=PART, dir=folder) as file:
-        for start in range(0, size, 2**20):
-            file.write(bytes(min(2**20, size - start)))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _is_sealed(path: Path) -> bool:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import math
+import io
 
 import keras
 
 from autoslim.errors import AutoslimError, first_line
-from autoslim.stages.store import StageFolder, make_room, writes
+from autoslim.stages.store import StageFolder, writes
+from autoslim.writing import replacing
 
 WEIGHTS = "full.weights.h5"
 
 
+class _Memory(io.BytesIO):
+    """A file in memory that Keras takes for one of weights, by its name."""
+
+    def __str__(self) -> str:
+        return WEIGHTS
+
+
 def save_weights(model: keras.Model, folder: StageFolder) -> None:
-    """Write the network's weights, once it is sure that there is room: HDF5 crashes on a full disk."""
+    """Write the network's weights. HDF5, which crashes where a disk is full or fails, writes to memory alone.
+
+    Raises:
+        OSError: if the file can't be written.
+    """
     if not writes():
         return
-    values = sum(math.prod(v.shape) for v in model.variables)
-    make_room(folder.path, 2**16 + 8 * values + 4096 * len(model.variables))
-    model.save_weights(folder.path / WEIGHTS)
+    memory = _Memory()
+    model.save_weights(memory)
+    with replacing(folder.path / WEIGHTS) as part:
+        part.write_bytes(memory.getbuffer())
 
 
 def load_weights(model: keras.Model, folder: StageFolder) -> keras.Model:
