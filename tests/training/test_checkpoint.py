@@ -202,6 +202,14 @@ def test_unfinished_files_are_swept(tmp_path):
     assert not list(tmp_path.glob("*temp*")) and not list(tmp_path.glob("*tmp*"))
 
 
+def test_what_a_save_could_not_remove_is_swept_by_the_save(tmp_path):
+    model, optimizer = saved(tmp_path, 1)
+    checkpoints = Checkpoints(tmp_path, model, optimizer)
+    (tmp_path / "ckpt-2_temp").mkdir()
+    checkpoints.save({"step": 2})
+    assert not list(tmp_path.glob("*temp*")) and checkpoints.restore() == {"step": 2}
+
+
 def test_folder_that_can_not_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     message = refusal(Checkpoints, tmp_path / "file" / "checkpoints", *trained(0))

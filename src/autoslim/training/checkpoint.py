@@ -109,6 +109,7 @@ class Checkpoints:
         self._state.data = {"progress": progress, "layout": self._layout}
         try:
             self._manager.save()
+            self._sweep_unfinished()  # where TensorFlow could not remove its own
         except (tf.errors.OpError, OSError) as error:
             raise AutoslimError(self._unwritable(system_reason(error) or first_line(error, 400))) from error
 
@@ -220,7 +221,7 @@ class Checkpoints:
         )
 
     def _sweep_unfinished(self) -> None:
-        """Remove what a kill in the middle of a save left behind."""
+        """Remove what a kill in the middle of a save, or a disk that failed then, left behind."""
         for path in self.folder.glob("*_temp*"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         for path in self.folder.glob("checkpoint.tmp*"):
