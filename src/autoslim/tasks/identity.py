@@ -56,13 +56,17 @@ def _of_function(value: Any, part: Any) -> Any:
 
 
 def _of_object(value: Any, part: Any) -> Any:
-    name = _name(type(value))
-    if callable(getattr(value, "get_config", None)):
-        return {"is": name, "config": part(value.get_config())}
+    found, held = {"is": _name(type(value))}, getattr(value, "__dict__", {})
     plain = bool | int | float | str | np.ndarray
-    return {"is": name} | {
-        key: part(v) for key, v in getattr(value, "__dict__", {}).items() if isinstance(v, plain)
+    if not callable(getattr(value, "get_config", None)):
+        return found | {key: part(v) for key, v in held.items() if isinstance(v, plain)}
+    # of Keras's losses some arguments stand in a dict alone, and not in the configuration: Huber's delta
+    dicts = {
+        key: part(v)
+        for key, v in held.items()
+        if type(v) is dict and all(one is None or isinstance(one, plain) for one in v.values())
     }
+    return found | {"config": part(value.get_config())} | dicts
 
 
 def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
