@@ -110,7 +110,8 @@ class Command:
     ) -> None:
         number = time.monotonic_ns()
         self._said = [place / f".{number}.{name}" for name in ("out", "err")]
-        paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        paths = [str(Path(__file__).parent), *map(os.path.abspath, filter(None, given))]  # it runs elsewhere
         settings = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONFAULTHANDLER": "1", **(environment or {})}
         if fault is not None:
             settings |= {"LD_PRELOAD": str(shim), "CAMPAIGN_FAULT": fault[0], "CAMPAIGN_AT": str(fault[1])}

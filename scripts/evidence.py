@@ -37,6 +37,7 @@ from autoslim.stages import Outcome, run_stages
 
 PIPELINE = "[baseline,supernet,search,retrain,uniform]"
 ROUNDS = 5  # of timing, at least
+RIVAL = "[baseline,supernet,search,retrain]"
 FIGURES = ("loss", "flops", "params", "memory", "target")
 
 
@@ -53,7 +54,7 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
         **chosen.settings,
         "slimming": method,
         "seed": seed,
-        "stages": PIPELINE,  # what another method's run has done before is reused
+        "stages": PIPELINE if method == chosen.methods[0] else RIVAL,  # what was done before is reused
         "output": options.output,  # cells of one network and images share baselines, and supernets
         **dict(pair.split("=", 1) for pair in options.set),
     }

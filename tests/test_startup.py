@@ -7,7 +7,7 @@ import os
 import pytest
 
 from autoslim.errors import AutoslimError
-from autoslim.startup import check_environment, of_others
+from autoslim.startup import check_environment, not_our_retracing
 
 
 @pytest.fixture(autouse=True)
@@ -58,5 +58,5 @@ def test_what_is_taken(home, monkeypatch, text):
 def test_own_steps_that_are_traced_again(text, shown):
     """TensorFlow warns of it where several networks are trained in one notebook; of the user's own it may."""
     text += " triggered tf.function retracing. Tracing is expensive"
-    assert of_others(logging.makeLogRecord({"msg": text})) == shown
-    assert of_others in logging.getLogger("tensorflow").filters
+    assert not_our_retracing(logging.makeLogRecord({"msg": text})) == shown
+    assert not_our_retracing in logging.getLogger("tensorflow").filters

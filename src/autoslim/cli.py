@@ -173,6 +173,7 @@ def _run(config: Config, folder: Path, in_sweep: bool, record: sweep.Job) -> Non
 
 
 def _checked(cfg: DictConfig, settings: HydraConf, overrides: Sequence[str]) -> Config:
+    """A job's configuration, with what Hydra takes without a word refused."""
     for source in settings.runtime.config_sources:
         if source.schema == "file":
             check_folder(source.path)

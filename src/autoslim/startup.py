@@ -109,7 +109,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def of_others(record: logging.LogRecord) -> bool:
+def not_our_retracing(record: logging.LogRecord) -> bool:
     """Leave out where TensorFlow says that a step of ours is traced again: each network has its own."""
     text = record.getMessage()
     ours = "autoslim." in text or "traced.<locals>" in text
@@ -159,7 +159,7 @@ def import_tensorflow() -> None:
 
 def _import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("tensorflow").addFilter(of_others)
+    logging.getLogger("tensorflow").addFilter(not_our_retracing)
     try:
         with _filtered_errors():
             import tensorflow

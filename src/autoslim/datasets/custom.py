@@ -29,43 +29,20 @@ EXPECTED = (
 SPLITS = ("train", "test", "holdout")
 
 
-def custom(
-    target: str,
-    args: Mapping[str, Any] | None = None,
-    *,
-    name: str = "custom",
-    shape: Sequence[int] | None = None,
-    train_images: int | None = None,
-    normalization: str = "dataset",
-    eval_crop: float = 1.0,
-    kinds: LabelKinds | None = None,
-) -> Dataset:
+def custom(target: str, args: Mapping[str, Any] | None = None, **options: Any) -> Dataset:
     """The data set that a function of the user's own returns.
 
     Args:
         target: dotted path of the function, such as my.module.load.
         args: its keyword arguments.
-        name: of the data set.
-        shape: (height, width, channels) that the images must have; None: any.
-        train_images: use this number of training images, balanced over the classes; None: all.
-        normalization, eval_crop: as in `Dataset`.
-        kinds: what the labels are; None: one class for each image, as many as the highest label says.
+        options: as of `from_arrays`, from `name` on.
 
     Raises:
         AutoslimError: the function can't be found or fails, or what it returns is not images and labels.
     """
     where = f"dataset._target_={target}"
     found = _called(function_at(target, "dataset._target_", "images and labels"), where, args or {})
-    return from_arrays(
-        _splits(found, where),
-        where,
-        name=name,
-        shape=shape,
-        train_images=train_images,
-        normalization=normalization,
-        eval_crop=eval_crop,
-        kinds=kinds,
-    )
+    return from_arrays(_splits(found, where), where, **options)
 
 
 def from_arrays(
@@ -84,7 +61,11 @@ def from_arrays(
     Args:
         found: {"train": (images, labels), "test": ..., perhaps "holdout": ...}.
         where: they were found, for messages.
-        name, shape, train_images, normalization, eval_crop, kinds: as in `custom`.
+        name: of the data set.
+        shape: (height, width, channels) that the images must have; None: any.
+        train_images: use this number of training images, balanced over the classes; None: all.
+        normalization, eval_crop: as in `Dataset`.
+        kinds: what the labels are; None: one class for each image, as many as the highest label says.
 
     Raises:
         AutoslimError: they are not images and labels.

@@ -32,7 +32,7 @@ def npz(path: str | Path | None, **options: Any) -> Dataset:
 
     Args:
         path: the file.
-        options: as of `custom`, from `name` on.
+        options: as of `custom.from_arrays`, from `name` on.
 
     Raises:
         AutoslimError: the file is missing, damaged or pickled, or lacks images and labels.

@@ -131,13 +131,13 @@ class LatencyModel:
         return float(found) if array.ndim == 1 else found
 
     def fitted(self, widths: Any) -> Any:
-        """The fit at widths int [..., G], a sum over layers, which a rising curve takes to the prediction."""
+        """The fit at widths int [..., G], in `unit`: a sum over layers; a curve of it is the prediction."""
         self._ready()
         assert self._fit is not None
         return self._fit(self._features(self.graph.check(widths)))
 
     def fitted_at(self, latency: float) -> float:
-        """The fitted time of which a latency is the prediction."""
+        """The fitted time of which a latency is the prediction, both in `unit`."""
         self._ready()
         return float(self._curve.inverse(np.array(latency)))
 

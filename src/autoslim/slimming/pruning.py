@@ -56,7 +56,12 @@ def lost(importances: Importances, levels: Levels) -> list[np.ndarray]:
 
     A group of importance T that keeps the share s of it loses T (1 / s - 1). While little is left away that
     is its importance; then each channel counts for more, the fewer are left. A plain sum would not: it cuts
-    layers down to a few channels, between wide ones, as products of widths are what layers cost.
+    layers down to a few channels, between wide ones, as products of widths are what layers cost. The form is
+    ours, no paper's.
+
+    Args:
+        importances: of the units of each group, float64 [units], in any unit, which the loss is then in.
+        levels: the widths that each group may take; the first units are kept.
     """
     found = []
     for importance, widths in zip(importances, levels.widths, strict=True):
