@@ -176,7 +176,7 @@ def prune_in_torch(
         refuse_another(cell, full, found)
         print(f"{cell}, seed {seed}: logits differ by {found['difference']:.1e}", flush=True)
         for target, name in wanted:
-            _, pruner, scope = name.split("-", 1)[0], *name.split("-", 1)[1].rsplit("-", 1)
+            pruner, scope = name.removeprefix("tp-").rsplit("-", 1)
             resource = CELLS[cell].resource
             request = {
                 "pruner": pruner,
