@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -143,10 +145,29 @@ def test_a_stopped_search_goes_on_to_the_same(
         "__call__",
         lambda self, widths, *rest: counted.append(len(widths)) or call(self, widths, *rest),
     )
+    shown = watched_bar(monkeypatch)
     run(output, method, stages="[search]")
     for name in ("trajectory.json", "trajectory.csv", "channels_0.5.yaml", "scored.jsonl"):
         assert (folder / name).read_text() == (whole / name).read_text()
     assert sum(counted) == len(lines) - 4
+    if method == "random":  # ‰ of the passes
+        spent = 1000 * json.loads((whole / "result.json").read_text())["passes"] / SETTINGS["slim.passes"]
+        assert shown["total"] == 1000 and 0 < shown["start"] < shown["done"] == round(spent)
+    else:  # ‰ of the FLOPs
+        assert shown == {"total": 500, "unit": "‰", "start": 0, "done": 500}
+
+
+def watched_bar(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the bar of a search shows at its end."""
+    shown: dict[str, object] = {}
+
+    @contextmanager
+    def progress(name: str, total: int | None, start: int, unit: str) -> Iterator[Callable[..., None]]:
+        shown.update(total=total, unit=unit, start=start, done=start)
+        yield lambda n, **info: shown.update(done=shown["done"] + n)
+
+    monkeypatch.setattr("autoslim.stages.search.progress", progress)
+    return shown
 
 
 @pytest.mark.long

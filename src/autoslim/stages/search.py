@@ -81,7 +81,7 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     base = load_weights(experiment.builder.supernet(), supernet.STAGE.folder(experiment))
     graph, images, execution = experiment.builder.graph(base), experiment.images, config.train.execution
     run = f"{folder.stage} {s.method}, seed {config.seed}"
-    with _Keeper(folder, start, min(s.targets), experiment.task.metric.name, run).running() as keep:
+    with _Keeper(folder, _Way(s, budget, start), experiment.task.metric.name, run).running() as keep:
         for _ in range(CORRECTIONS + 1):
             trajectory = search(
                 graph,
@@ -110,24 +110,60 @@ def run_search(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
     return folder.finish(found)
 
 
+class _Way:
+    """How far a search has come, for its bar.
+
+    A method that follows a path: ‰ of the resource, from the full network to the smallest target. One that
+    may spend `passes`: ‰ of them. Another: networks scored, of a number that nobody knows before.
+    """
+
+    def __init__(self, options: SlimConfig, budget: Budget, start: Trajectory | None) -> None:
+        method = METHODS[options.method]
+        self._path, self._passes = method.path, options.passes if "passes" in method.options else None
+        self._budget = budget
+        self._spent = 0.0  # passes of the full network
+        self.unit, self.done = "‰", 0
+        self.total: int | None = round(1000 * (1 - min(options.targets)))
+        if self._passes is not None:
+            self.total = 1000
+        elif not self._path:
+            self.unit, self.total = "network", None
+        if start and self._path:
+            self.at(start.points[-1].share)
+
+    def at(self, share: float) -> int:
+        """A network of this share of the resource is on the path; units since the last call."""
+        return self._to(round(1000 * (1 - share))) if self._path else 0
+
+    def scored(self, widths: Widths) -> int:
+        """A network was scored; units since the last call."""
+        if self._path:
+            return 0
+        if self._passes is None:
+            return self._to(self.done + 1)
+        graph = self._budget.graph
+        self._spent += graph.cost(np.array(widths))["flops"] / graph.cost()["flops"]
+        return self._to(round(1000 * self._spent / self._passes))
+
+    def _to(self, place: int) -> int:
+        before = self.done
+        self.done = max(before, place if self.total is None else min(place, self.total))
+        return self.done - before
+
+
 class _Keeper(UserDict[Widths, Score]):
     """Keeps and shows every step of a search, and every network that it scores (`search` puts it in)."""
 
-    def __init__(
-        self, folder: StageFolder, start: Trajectory | None, target: float, measure: str, run: str
-    ) -> None:
+    def __init__(self, folder: StageFolder, way: _Way, measure: str, run: str) -> None:
         super().__init__()
         self._measure = measure  # name of the metric
         self._run = run  # name of TensorBoard's run
         self._file = ScoreFile(folder.path / SCORED)
         self.data = self._file.known
         self._folder = folder
-        self._total = round(1000 * (1 - target))
-        self._done = self._way(start.points[-1].share) if start else 0
-
-    def _way(self, share: float) -> int:
-        """How far it is from the full network to the smallest target: ‰ of the resource."""
-        return min(self._total, round(1000 * (1 - share)))
+        self._way = way
+        for widths in self.data:
+            way.scored(widths)
 
     @contextmanager
     def running(self) -> Iterator[_Keeper]:
@@ -135,7 +171,7 @@ class _Keeper(UserDict[Widths, Score]):
         folder = str(self._folder.path / self._run)
         self._writer = tf.summary.create_file_writer(folder) if writes() else tf.summary.create_noop_writer()
         try:
-            with progress("search", self._total, self._done, "‰") as self._advance:
+            with progress("search", self._way.total, self._way.done, self._way.unit) as self._advance:
                 yield self
         finally:
             self._writer.close()
@@ -145,14 +181,12 @@ class _Keeper(UserDict[Widths, Score]):
         write_atomically(self._folder.path / TRAJECTORY, json.dumps(trajectory.to_dict()))
         _log_point(self._writer, trajectory, self._measure)
         point = trajectory.points[-1]
-        now = self._way(point.share)
-        self._advance(max(0, now - self._done), share=point.share, **{self._measure: point.metric})
-        self._done = max(self._done, now)
+        self._advance(self._way.at(point.share), share=point.share, **{self._measure: point.metric})
 
     def __setitem__(self, widths: Widths, score: Score) -> None:
         """One more network was scored."""
         self._file.add(widths, score)
-        self._advance(0, networks=len(self.data), loss=score.loss)
+        self._advance(self._way.scored(widths), networks=len(self.data), loss=score.loss)
 
 
 def _write(
