@@ -134,6 +134,18 @@ def test_loss_that_is_not_finite(tmp_path, log_steps):
     assert bits(resumed.graph.model) == bits(whole.graph.model)
 
 
+def test_an_image_that_is_not_finite_is_told():
+    x, labels = images(24)
+    x = np.array(x)
+    x[13, 2] = np.nan
+    said = "hold NaN or infinite values. Mend them, or leave them out."
+    data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(8)
+    with pytest.raises(AutoslimError, match=f"^1 images of a batch {said}$"):
+        train(plain(), GivenBatches(data), 2)
+    with pytest.raises(AutoslimError, match=f"^The arrays given: 1 images, number 13 the first, {said}$"):
+        autoslim.fit(network(), (x, np.array(labels)), epochs=1)
+
+
 def test_a_rate_that_is_far_too_high_is_told(tmp_path):
     step = plain_step(ChannelGraph(network(norm=False)), sgd(1e18))
     with pytest.raises(AutoslimError, match="became NaN or infinite"):

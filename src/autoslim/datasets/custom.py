@@ -13,7 +13,7 @@ from autoslim.datasets.arrays import ArrayDataset
 from autoslim.datasets.dataset import Dataset
 from autoslim.datasets.given_labels import LabelKinds
 from autoslim.datasets.holdout import checked_subset
-from autoslim.datasets.images import ArrayImages
+from autoslim.datasets.images import ArrayImages, check_finite
 from autoslim.datasets.labels import are_classes, strata, taken
 from autoslim.datasets.several import InputsDataset
 from autoslim.errors import AutoslimError, first_line
@@ -225,6 +225,7 @@ def _inputs(inputs: Any, where: str) -> Any:
             return one[..., None] if one.ndim == 3 else one
         return one.astype(np.float32 if one.dtype.kind == "f" else np.int32)
 
+    check_finite(arrays, where)
     return tf.nest.map_structure(form, arrays)
 
 

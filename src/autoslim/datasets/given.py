@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.batches import BatchSource, GivenBatches, even_bounds, shuffled
+from autoslim.datasets.images import check_finite
 from autoslim.datasets.labels import gathered
 from autoslim.errors import AutoslimError
 from autoslim.scoring import without_lists
@@ -102,6 +103,7 @@ def _arrays(given: tuple[Any, ...]) -> tuple[Any, ...]:
             f"Images, labels and weights are of {', '.join(map(str, counts))} images: expected the same "
             "number of each, at least one."
         )
+    check_finite(parts[0], "The arrays given")
     return parts
 
 

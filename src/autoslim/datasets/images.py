@@ -15,9 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from autoslim.errors import AutoslimError
+
 Box = Callable[[Any, Any], Any]  # (height, width) of the whole image -> int32 [4]: top, left, height, width
 
 JPEG_MARGIN = 2  # columns; colours are stored at half the size
+NOT_FINITE = "hold NaN or infinite values. Mend them, or leave them out."
 
 
 class ImageStore(Protocol):
@@ -139,6 +142,20 @@ class EncodedImages(ABC):
             return _cut(image, box(size[0], size[1]))
 
         return tf.ensure_shape(tf.cond(tf.io.is_jpeg(stored), jpeg, other), [None, None, channels])
+
+
+def check_finite(images: Any, where: str) -> None:
+    """Refuse inputs, an array [N, ...] or a structure of them, that hold NaN or infinite values.
+
+    Raises:
+        AutoslimError: with the number of the first one.
+    """
+    for one in tf.nest.flatten(images):
+        if one.dtype.kind == "f" and not np.isfinite(one).all():
+            bad = ~np.isfinite(one.reshape(len(one), -1)).all(1)
+            raise AutoslimError(
+                f"{where}: {int(bad.sum())} images, number {int(bad.argmax())} the first, {NOT_FINITE}"
+            )
 
 
 def central_box(shape: tuple[int, int, int], share: float = 1.0) -> Box:
