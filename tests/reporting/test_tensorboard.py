@@ -75,7 +75,7 @@ def test_hyperparameters_are_read_back(tmp_path, results, full):
     assert given == {"seed": 1.0, "slimming": "greedy", "recipe": "economy"}
     found = read(tmp_path)
     assert curve(found["top1/uniform 0.5"]) == [(0, 0.94)]
-    assert curve(found["FLOPs share/AutoSlim 0.5"]) == [(0, 0.48)]
+    assert curve(found["FLOPs share/slimmed 0.5"]) == [(0, 0.48)]
 
 
 @pytest.fixture

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from autoslim.reporting.slimmed import Slimmed
     from autoslim.slimming.trajectory import Trajectory
 
+__all__ = ["accuracy", "channels", "search"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def accuracy(result: Slimmed, resource: str = "flops", figure: Figure | None = None) -> Axes:
     """The metric of the networks against their cost, with 95 % intervals, the search's supernet behind.

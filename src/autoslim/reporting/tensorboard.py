@@ -107,6 +107,8 @@ def write_hparams(
 ) -> None:
     """What one job of a sweep was given, and what came out, for TensorBoard's table of hyperparameters.
 
+    What a job's method found is "slimmed" there, so that methods can be compared in one column.
+
     Args:
         folder: of the job.
         overrides: "key=value", as typed.
@@ -117,7 +119,9 @@ def write_hparams(
     with _writing(Path(folder)):
         hparams.hparams(given, trial_id=" ".join(overrides) or "no overrides")
         for row in rows:
-            label = KINDS[row["network"]].label + ("" if row["target"] is None else f" {row['target']:g}")
+            kind = KINDS[row["network"]]
+            label = "slimmed" if kind.method and kind.method.name != "uniform" else kind.label
+            label += "" if row["target"] is None else f" {row['target']:g}"
             measure = row.get("measure", {}).get("name", "metric")
             figures = {measure: "metric", "FLOPs share": "flops_share", "parameters": "params"}
             for name, figure in figures.items():
