@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from runs import TINY
+from runs import SMALL, TINY
 
 from autoslim import sweep
 from autoslim.config import compose
@@ -134,6 +134,8 @@ def test_a_stopped_search_goes_on_to_the_same(
     whole = Path(outcomes[method].folders["search"])
     output = Path(shutil.copytree(whole.parent.parent, tmp_path / "copy"))
     folder = output / whole.parent.name / whole.name
+    for other in set(folder.parent.glob("search-*")) - {folder}:
+        shutil.rmtree(other)
     for name in ("result.json", "trajectory.json", "trajectory.csv", "channels_0.5.yaml"):
         (folder / name).unlink()
     lines = (folder / "scored.jsonl").read_text().splitlines(keepends=True)
@@ -168,6 +170,40 @@ def watched_bar(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
     monkeypatch.setattr("autoslim.stages.search.progress", progress)
     return shown
+
+
+def test_what_one_search_scored_serves_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A predictor's networks, by FLOPs, then by parameters; unless their file is damaged."""
+    from autoslim.slimming.scorer import Scorer
+
+    settings = {**SMALL, "slimming": "predictor", "slim.levels": 4, "slim.min_width": 0.25, "slim.divisor": 1}
+    settings |= {"slim.passes": 12, "stages": "[supernet,search]", "output": tmp_path}
+    counted: list[tuple[int, ...]] = []
+    call = Scorer.__call__
+
+    def counting(self: Scorer, widths: np.ndarray, *rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        counted.extend(map(tuple, widths.tolist()))
+        return call(self, widths, *rest)
+
+    monkeypatch.setattr(Scorer, "__call__", counting)
+
+    def scored(resource: str) -> tuple[set[tuple[int, ...]], Path]:
+        counted.clear()
+        outcome = run_stages(compose({**settings, "slim.resource": resource}))
+        assert len(set(counted)) == len(counted)
+        return set(counted), Path(outcome.folders["search"])
+
+    first, folder = scored("flops")
+    assert len(first) > 20
+    second, other = scored("params")
+    assert len(second) <= 1 and not second & first  # the network that it found
+    alone, _ = scored("memory")
+    assert len(alone) <= 1
+    path = ScoreFile(folder / "scored.jsonl").known
+    assert set(path) == first
+    shutil.rmtree(other)
+    (folder / "scored.jsonl").write_text((folder / "scored.jsonl").read_text().replace("0.", "1.", 1))
+    assert len(scored("params")[0]) >= 20
 
 
 @pytest.mark.long

@@ -31,8 +31,7 @@ from autoslim.slimming.importance import CRITERIA
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
-from autoslim.stages.scored import ScoreFile
-from autoslim.stages.search import SCORED
+from autoslim.stages.scored import SCORED, ScoreFile
 from autoslim.stages.store import TRAJECTORY
 from autoslim.tasks import AnyTask
 from autoslim.tasks.configured import given_task

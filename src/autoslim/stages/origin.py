@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from autoslim.kinds import METHODS, kind_of
 from autoslim.slimming.trajectory import Trajectory
-from autoslim.stages.store import RESULT, TRAJECTORY, StageFolder
+from autoslim.stages.store import RESULT, TRAJECTORY, StageFolder, key_in
 
 
 class Origin(NamedTuple):
@@ -34,7 +33,7 @@ def origin(root: Path, supernet: str, widths: np.ndarray) -> Origin | None:
     """
     for result in sorted(root.glob(f"search-*/{RESULT}")):
         try:
-            key = yaml.safe_load((result.parent / "config.yaml").read_text())
+            key = key_in(result.parent)
             method = key["slim"]["method"]
             if key["supernet"] != supernet or method not in METHODS:
                 continue
@@ -42,7 +41,7 @@ def origin(root: Path, supernet: str, widths: np.ndarray) -> Origin | None:
             trajectory = Trajectory.from_dict(json.loads((result.parent / TRAJECTORY).read_text()))
             limits = key["slim"].get("limits", {})
             found = [trajectory.at(t, limits).widths for t in targets if trajectory.reaches(t, limits)]
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue  # damaged, or of another version
         if any(np.array_equal(widths, one) for one in found):
             folder = StageFolder(root, "search", key)

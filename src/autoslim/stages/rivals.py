@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from autoslim.errors import AutoslimError
 from autoslim.kinds import METHODS, kind_of
 from autoslim.slimming.budget import Budget
 from autoslim.stages.network import Network
 from autoslim.stages.recipe import Recipe
 from autoslim.stages.search import load_trajectory
-from autoslim.stages.store import RESULT, StageFolder
+from autoslim.stages.store import RESULT, StageFolder, key_in
 from autoslim.stages.wanted import found_networks
 
 log = logging.getLogger(__name__)
@@ -58,12 +56,12 @@ def rivals(own: StageFolder, targets: Sequence[float], recipe: Recipe, budget: B
 def _comparable(own: StageFolder, path: Path, targets: Sequence[float]) -> str | None:
     """The method of a search folder that may be compared with `own`; None: it may not, or is unreadable."""
     try:
-        key = yaml.safe_load((path / "config.yaml").read_text())
+        key = key_in(path)
         theirs: Mapping[str, Any] = key["slim"]
         method = str(theirs["method"])
         same = key["supernet"] == own.key["supernet"] and key.get("device") == own.key.get("device")
         same &= set(targets) <= set(key.get("targets", targets))  # without a path a method serves its own
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     ours = own.key["slim"]
     same &= all(theirs.get(name) == ours.get(name) for name in BUDGET)

@@ -37,7 +37,7 @@ from autoslim.stages.macs import billed
 from autoslim.stages.preflight import check_reachable
 from autoslim.stages.recipe import recipe_needs, recipe_of
 from autoslim.stages.record import Need, Stage
-from autoslim.stages.scored import ScoreFile
+from autoslim.stages.scored import SCORED, ScoreFile, scored_beside
 from autoslim.stages.store import TRAJECTORY, StageFolder, stage_hash, write_atomically, writes
 from autoslim.stages.warn import warned
 from autoslim.stages.weights import load_weights
@@ -45,7 +45,6 @@ from autoslim.stages.weights import load_weights
 log = logging.getLogger(__name__)
 
 CORRECTIONS = 3  # of the prediction of latency by measuring what was found; the search then goes on
-SCORED = "scored.jsonl"  # the networks that a method has scored, one a line
 
 
 def search_key(experiment: Experiment) -> dict[str, Any]:
@@ -159,11 +158,16 @@ class _Keeper(UserDict[Widths, Score]):
         self._measure = measure  # name of the metric
         self._run = run  # name of TensorBoard's run
         self._file = ScoreFile(folder.path / SCORED)
-        self.data = self._file.known
+        beside = scored_beside(folder)
+        self.data = beside | self._file.known
         self._folder = folder
         self._way = way
-        for widths in self.data:
+        for widths in self._file.known:
             way.scored(widths)
+        if beside:
+            log.info(
+                "search: %d networks were scored before, by other searches in this supernet", len(beside)
+            )
 
     @contextmanager
     def running(self) -> Iterator[_Keeper]:
@@ -185,8 +189,9 @@ class _Keeper(UserDict[Widths, Score]):
 
     def __setitem__(self, widths: Widths, score: Score) -> None:
         """One more network was scored."""
+        self.data[widths] = score
         self._file.add(widths, score)
-        self._advance(self._way.scored(widths), networks=len(self.data), loss=score.loss)
+        self._advance(self._way.scored(widths), networks=len(self._file.known), loss=score.loss)
 
 
 def _write(

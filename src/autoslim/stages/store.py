@@ -25,6 +25,7 @@ from autoslim.writing import PART, flush_to_disk, own_part, sweep_parts, write_w
 log = logging.getLogger(__name__)
 
 RESULT = "result.json"
+KEY = "config.yaml"  # all that a stage's result depends on
 OWNER = "owner"  # ends the name of the file that says who writes in a folder
 MODEL = "model.keras"  # of a stage that trains one network
 ELAPSED = "elapsed.json"  # seconds that a stage has taken so far, over all calls
@@ -32,7 +33,7 @@ TRAJECTORY = "trajectory.json"  # of a search
 CHANNELS = "channels.yaml"  # that network's, {group name: width}
 FORMAT = 2  # of what stages leave: 2, results with seals
 FILES = "files"  # in a result: fingerprints of the stage's files
-UNSEALED = (".", RESULT, ELAPSED, "config.yaml", "events.out.tfevents")
+UNSEALED = (".", RESULT, ELAPSED, KEY, "events.out.tfevents")
 """How names of files begin that a stage's seal leaves out."""
 HASH_LENGTH = 10
 _writing = ContextVar("writing", default=True)
@@ -56,6 +57,22 @@ def stage_hash(key: dict[str, Any]) -> str:
     """A short hash of all that a stage's result depends on."""
     text = json.dumps({"format": FORMAT, **key}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]
+
+
+def key_in(folder: Path) -> dict[str, Any]:
+    """The key of the stage that a folder is of.
+
+    Raises:
+        OSError: if it can't be read.
+        ValueError: if it is damaged.
+    """
+    try:
+        key = yaml.safe_load((folder / KEY).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(key, dict):
+        raise ValueError(f"{folder / KEY} is no mapping")
+    return key
 
 
 class StageFolder:
@@ -211,8 +228,8 @@ class StageFolder:
         try:
             sweep_parts(self.path)
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-            if not (self.path / "config.yaml").exists():
-                write_atomically(self.path / "config.yaml", yaml.safe_dump(self.key, sort_keys=False))
+            if not (self.path / KEY).exists():
+                write_atomically(self.path / KEY, yaml.safe_dump(self.key, sort_keys=False))
             yield self
         finally:
             with suppress(OSError):  # a folder that can't be written any more; the next run sweeps it
