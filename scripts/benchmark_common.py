@@ -82,23 +82,32 @@ class Records:
         self.settings = json.loads(json.dumps(settings))
         self.records: dict[str, dict[str, Any]] = {}
         if path.exists():
-            self._read()
+            self.records = self._read(path)
 
-    def _read(self) -> None:
+    def _read(self, path: Path) -> dict[str, dict[str, Any]]:
         try:
-            content = json.loads(self.path.read_text())
+            content = json.loads(path.read_text())
             there, records = content["settings"], content["records"]
         except (ValueError, TypeError, KeyError) as error:
             raise AutoslimError(
-                f"{self.path} holds no figures of a benchmark ({error!r}). Name another file, or remove it."
+                f"{path} holds no figures of a benchmark ({error!r}). Name another file, or remove it."
             ) from error
         for name in sorted(there.keys() | self.settings.keys()):
             if there.get(name) != self.settings.get(name):
                 raise AutoslimError(
-                    f"{self.path} holds figures of {name}={there.get(name)}, this run has "
+                    f"{path} holds figures of {name}={there.get(name)}, this run has "
                     f"{name}={self.settings.get(name)}. Name another file with --results."
                 )
-        self.records = records
+        return records
+
+    def add(self, path: Path) -> None:
+        """Take over what another file has and this one lacks: figures of another process, or machine.
+
+        Raises:
+            AutoslimError: if the file holds records of other settings, or none at all.
+        """
+        self.records = {**self._read(path), **self.records}
+        self._write()
 
     def get(self, key: str, measure: Callable[[], dict[str, Any]], again: bool = False) -> dict[str, Any]:
         """The record under `key`, measured now where there is none, or `again` asks for it."""
@@ -109,6 +118,9 @@ class Records:
     def put(self, key: str, figures: dict[str, Any]) -> None:
         """Keep figures with the machine and the start of this process."""
         self.records[key] = {**figures, "run": STARTED, "environment": environment()}
+        self._write()
+
+    def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"settings": self.settings, "records": self.records}, indent=1)
         write_atomically(self.path, text + "\n")

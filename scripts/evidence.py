@@ -1,7 +1,7 @@
 """AutoSlim against uniform slimming and other methods on photographs, cell by cell, over seeds.
 
     python scripts/evidence.py --cells a b --seeds 0 1 --tiny50 /data/tiny50 --cifar10 /data/cifar10
-    python scripts/evidence.py --show --page docs/evidence.md
+    python scripts/evidence.py --show --add other.json --page docs/evidence.md
 
 The cells, and the recipe that all of them share, stand in scripts/evidence_cells.py. For each seed a baseline
 and a supernet are trained, every method chooses channels from the same supernet under the same budget, and
@@ -104,6 +104,7 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
         add(f"--{name}", help=f"folder with the images of {name}")
     add("--output", type=Path, default=Path("outputs/evidence"), help="folder of the stages")
     add("--results", type=Path, default=Path("docs/evidence.json"), help="JSON file of the figures")
+    add("--add", type=Path, nargs="*", default=[], help="other such files, whose figures are taken over")
     add("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other keys, to try the suite out")
     add("--show", action="store_true", help="measure nothing; print what there is")
     add("--page", type=Path, help="Markdown file to write the figures to, such as docs/evidence.md")
@@ -114,6 +115,8 @@ def main(command: Sequence[str] | None = None) -> None:
     options = parse(command)
     introduce()
     records = Records(options.results, {"common": COMMON, "images": SOURCES, "set": sorted(options.set)})
+    for path in options.add:
+        records.add(path)
     for cell in () if options.show else options.cells:
         for seed in options.seeds:
             for method in (m for m in CELLS[cell].methods if m in options.methods):

@@ -15,6 +15,7 @@ from autoslim.kinds import KINDS
 from autoslim.reporting.markdown_table import table
 
 OURS, UNIFORM = "predictor", "uniform"  # kinds of networks
+SEEDS = 5  # of each cell, at least
 SURE = 0.01  # p of the pooled difference that the suite asks for
 Records = Mapping[str, Mapping[str, Any]]  # "CELL SEED KIND" -> figures of a network
 Agreement = Callable[[Records, str], float | None]
@@ -155,8 +156,17 @@ def page(records: Records, kinds: Sequence[str], hardware: str, agree: Agreement
     parts = [INTRODUCTION, table(("key", "all cells"), [[f"`{key}`", value] for key, value in _recipe()])]
     parts += ["## What the cells say"]
     parts += [table(titles, rows)] if rows else ["Nothing is measured yet."]
+    few = {cell: len(measured[cell].seeds) if cell in measured else 0 for cell in CELLS}
+    few = {cell: seeds for cell, seeds in few.items() if seeds < SEEDS}
+    parts += [_unfinished(few)] if rows and few else []
     parts += [_cell(records, cell, kinds, agree(records, cell)) for cell in measured]
     return "\n\n".join([*parts, f"Measured on: {hardware}."]) + "\n"
+
+
+def _unfinished(few: Mapping[str, int]) -> str:
+    """Which cells have too few seeds for a verdict."""
+    there = ", ".join(f"{cell} {count}" for cell, count in few.items())
+    return f"The suite is unfinished. Of {SEEDS} seeds there are in {there}. This is no verdict yet."
 
 
 def _recipe() -> list[tuple[str, str]]:

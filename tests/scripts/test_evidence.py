@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from benchmark_common import Records
 from evidence import parse, settings
 from evidence_cells import CELLS, vgg
 from evidence_figures import agreement, write_figures
@@ -65,6 +66,24 @@ def test_what_is_not_measured_is_not_claimed():
     assert np.isnan(difference(one, "a").p)
     text = page(one, ["baseline", OURS, "uniform"], "a machine")
     assert "| a    |" in text and "0: +1.00" in text and "resnet20, Tiny-50" in text
+
+
+def test_an_unfinished_suite_says_so():
+    points = [[0.5, 0.4, 0.6, 0.5, 0.7]] * len(CELLS)
+    some = page(made_up(points[:1], cells="a"), [OURS, "uniform"], "a machine")
+    assert "there are in b 0, c 0, d 0, e 0, f 0. This is no verdict yet." in some
+    assert "unfinished" not in page(made_up(points, cells=CELLS), [OURS, "uniform"], "a machine")
+
+
+def test_figures_of_two_processes_stand_in_one_file(tmp_path):
+    for name, place in (("one", "a 0 uniform"), ("two", "b 0 uniform")):
+        Records(tmp_path / f"{name}.json", {"common": 1}).put(place, figures(0.5))
+    both = Records(tmp_path / "one.json", {"common": 1})
+    both.add(tmp_path / "two.json")
+    assert set(Records(tmp_path / "one.json", {"common": 1}).records) == {"a 0 uniform", "b 0 uniform"}
+    Records(tmp_path / "other.json", {"common": 2}).put("a 1 uniform", figures(0.5))
+    with pytest.raises(AutoslimError, match=r"other\.json holds figures of common=2, this run has common=1"):
+        both.add(tmp_path / "other.json")
 
 
 def test_a_cell_that_is_clearly_worse_fails_its_bar():
