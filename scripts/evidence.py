@@ -31,6 +31,7 @@ from evidence_figures import agreement, write_figures
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.exporting import NetworkClock
+from autoslim.graph import ChannelGraph
 from autoslim.kinds import KINDS, kind_of
 from autoslim.rounds import median
 from autoslim.stages import Outcome, run_stages
@@ -63,19 +64,26 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
 def measure(cell: str, seed: int, method: str, options: argparse.Namespace, records: Records) -> None:
     """Run one method with one seed, and keep the figures of the networks that it gives."""
     outcome = run_stages(compose(settings(cell, seed, method, options)))
-    for row, latency in zip(outcome.rows, _latencies(outcome.rows), strict=True):
-        file = Path(row["folder"]) / "channels.yaml"
+    paths = [Path(row["folder"]) / "model.keras" for row in outcome.rows]
+    models = [keras.saving.load_model(path, compile=False) for path in paths]
+    for row, model, latency in zip(outcome.rows, models, _latencies(outcome.rows, models), strict=True):
         figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
-        figures |= {"bill": _bill(outcome, row), "latency": latency}
-        figures["channels"] = yaml.safe_load(file.read_text()) if file.exists() else None
+        figures |= {"bill": _bill(outcome, row), "latency": latency, "channels": _channels(row, model)}
         key = tables.key(cell, seed, row["network"])
         if key not in records.records:
             records.put(key, figures)
 
 
-def _latencies(rows: Sequence[dict[str, Any]]) -> list[float]:
+def _channels(row: dict[str, Any], model: keras.Model) -> dict[str, int]:
+    """{group name: channels} of a network that was found, or of the baseline."""
+    if row["network"] == "baseline":
+        graph = ChannelGraph(model)
+        return graph.channels(graph.full)
+    return yaml.safe_load((Path(row["folder"]) / "channels.yaml").read_text())
+
+
+def _latencies(rows: Sequence[dict[str, Any]], models: Sequence[keras.Model]) -> list[float]:
     """Measured latency of each network as a share of the baseline's, all timed in the same rounds."""
-    models = [keras.saving.load_model(Path(row["folder"]) / "model.keras", compile=False) for row in rows]
     times = [median(rounds) for rounds in NetworkClock()(models, rounds=ROUNDS)]
     whole = next(time for time, row in zip(times, rows, strict=True) if row["network"] == "baseline")
     return [time / whole for time in times]

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 from evidence_cells import CELLS
 from evidence_table import OURS, UNIFORM, Records, called
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from autoslim.kinds import KINDS
 from autoslim.reporting import units
-from autoslim.reporting.figures.style import PERCENT, save_figure, sized, styled
+from autoslim.reporting.figures.style import PERCENT, save_figure, side_by_side, sized, styled
 
 SHOWN = (OURS, "autoslim", UNIFORM)  # whose widths are drawn
 
@@ -52,6 +54,7 @@ def top1_against_cost(records: Records, cell: str) -> Figure:
     figure = sized(None, 9, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, ("flops", "params"), strict=True):
+        drawn = []
         for kind, look in KINDS.items():
             found = list(of_kind(records, cell, kind).values())
             if not found:
@@ -60,10 +63,12 @@ def top1_against_cost(records: Records, cell: str) -> Figure:
             if look.full:
                 axes.axhline(y.mean(), color=look.colour, linestyle="--", linewidth=1.2, label=called(kind))
                 continue
-            _with_error_bars(axes, x, y, kind)
+            drawn.append(_with_error_bars(axes, x, y, kind))
         axes.set_xlim(0, 1.08 * axes.dataLim.x1 if np.isfinite(axes.dataLim.x1) else 1)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(lambda value, _, cost=cost: units.amount(value, cost))
         axes.yaxis.set_major_formatter(PERCENT)
+        side_by_side(axes, drawn)
         axes.set_xlabel({"flops": "FLOPs", "params": "parameters"}[cost])
     panels[0].set_ylabel("top-1 on test images")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -72,10 +77,10 @@ def top1_against_cost(records: Records, cell: str) -> Figure:
     return figure
 
 
-def _with_error_bars(axes: Axes, x: np.ndarray, y: np.ndarray, kind: str) -> None:
+def _with_error_bars(axes: Axes, x: np.ndarray, y: np.ndarray, kind: str) -> list[Artist]:
     look, several = KINDS[kind], len(x) > 1
-    axes.plot(x, y, ".", color=look.colour, alpha=0.4, markersize=5)
-    axes.errorbar(
+    dots = axes.plot(x, y, ".", color=look.colour, alpha=0.4, markersize=5)
+    bars = axes.errorbar(
         x.mean(),
         y.mean(),
         y.std(ddof=1) if several else None,
@@ -88,21 +93,21 @@ def _with_error_bars(axes: Axes, x: np.ndarray, y: np.ndarray, kind: str) -> Non
         capsize=3,
         label=called(kind),
     )
+    return [*dots, *bars.get_children()]
 
 
 @styled
 def widths_over_seeds(records: Records, cell: str) -> Figure:
-    """Channels kept by each group, a line a seed, as shares of the widest that any network has there."""
-    kinds = [kind for kind in SHOWN if _widths(records, cell, kind)[1].size]
-    groups = _widths(records, cell, kinds[0])[0] if kinds else []
+    """Channels kept by each group, a line a seed, as shares of the baseline's, where that is known."""
+    groups, baseline = _widths(records, cell, "baseline")
+    kinds = [kind for kind in SHOWN if len(baseline) and len(_widths(records, cell, kind)[1])]
     figure = sized(None, 9, 1.4 + 2.4 * max(1, len(kinds)))
     panels = figure.subplots(max(1, len(kinds)), 1, sharex=True, squeeze=False)[:, 0]
-    widest = np.max([_widths(records, cell, kind)[1].max(0) for kind in kinds], 0) if kinds else np.ones(0)
     for axes, kind in zip(panels, kinds, strict=False):
-        shares = _widths(records, cell, kind)[1] / widest
+        shares = _widths(records, cell, kind)[1] / baseline[0]
         axes.plot(np.arange(len(groups)), shares.T, color=KINDS[kind].colour, alpha=0.5, marker=".")
         axes.plot(np.arange(len(groups)), shares.mean(0), color=KINDS[kind].colour, linewidth=2.5)
-        axes.set_ylim(0, 1.05)
+        axes.set_ylim(0, max(1.05, 1.05 * shares.max()))
         axes.set_ylabel(called(kind))
         axes.yaxis.set_major_formatter(PERCENT)
     panels[-1].set_xticks(np.arange(len(groups)), groups, rotation=60, ha="right", fontsize=8)
@@ -126,19 +131,9 @@ def agreement(records: Records, cell: str, kind: str = OURS) -> float | None:
 
 
 def _widths(records: Records, cell: str, kind: str) -> tuple[Sequence[str], np.ndarray]:
-    """Names of the groups that some network narrows, and channels float64 [seeds, groups]."""
+    """Names of the slimmable groups, and channels float64 [seeds, groups]."""
     found = [one["channels"] for one in of_kind(records, cell, kind).values() if one.get("channels")]
     if not found:
         return [], np.zeros((0, 0))
-    groups = [name for name in found[0] if name not in _fixed(records, cell)]
+    groups = list(found[0])
     return groups, np.array([[one[name] for name in groups] for one in found], float)
-
-
-def _fixed(records: Records, cell: str) -> set[str]:
-    """Groups of which all networks of a cell have the same channels: inputs and outputs."""
-    every = [
-        figures["channels"]
-        for name, figures in records.items()
-        if name.split()[0] == cell and figures.get("channels")
-    ]
-    return {name for name in every[0] if len({one[name] for one in every}) == 1} if len(every) > 1 else set()

@@ -100,8 +100,9 @@ def test_holm_is_monotone_and_keeps_what_is_not_known():
 
 def test_figures_show_every_cell_and_how_far_seeds_agree(tmp_path):
     records = made_up([[1.0, 2.0], [0.5, 0.0]])
-    widths = {"image": 3, "one": 8, "two": 16, "three": 24}
+    widths = {"one": 8, "two": 16, "three": 24}
     for seed in (0, 1):
+        records[key("a", seed, "baseline")] = {**figures(0.6), "channels": widths}
         records[key("a", seed, "uniform")] |= {"channels": widths}
         records[key("a", seed, OURS)] |= {"channels": {**widths, "one": 4, "two": 15 - seed}}
     files = write_figures(records, tmp_path)

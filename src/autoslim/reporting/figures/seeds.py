@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 
 from autoslim.kinds import KINDS
 from autoslim.metrics import Metric
 from autoslim.reporting import units
-from autoslim.reporting.figures.style import PERCENT, sized, styled
+from autoslim.reporting.figures.style import PERCENT, side_by_side, sized, styled
 
 
 class OverSeeds(Protocol):
@@ -44,7 +41,6 @@ class OverSeeds(Protocol):
     def measure(self) -> Metric: ...
 
 
-APART = 5  # points, 1/72 inch, between what would stand at one cost
 _LINES = ("-", "--", ":", "-.")  # for settings of one method, one after another
 
 
@@ -86,7 +82,7 @@ def metric_over_seeds(groups: Sequence[OverSeeds]) -> Figure:
             if not look.full:
                 drawn.append(bars.get_children())
         axes.set_xlim(left=0)
-        _side_by_side(axes, drawn)
+        side_by_side(axes, drawn)
         axes.xaxis.set_major_formatter(lambda x, _: units.amount(x, "flops"))
         if here[0].measure.percent:
             axes.yaxis.set_major_formatter(PERCENT)
@@ -98,13 +94,3 @@ def metric_over_seeds(groups: Sequence[OverSeeds]) -> Figure:
     panels[-1].set_xlabel("FLOPs (multiply-accumulates an image); methods stand a little apart")
     figure.legend(list(labels.values()), list(labels), loc="outside lower center", ncols=4)
     return figure
-
-
-def _side_by_side(axes: Axes, drawn: Sequence[Sequence[Artist]]) -> None:
-    """Shift each line of points a little to the side of the one before."""
-    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # what is shifted counts for no limits
-    scale = cast(Figure, axes.figure).dpi_scale_trans
-    for number, artists in enumerate(drawn):
-        shift = APART * (number - (len(drawn) - 1) / 2) / 72
-        for artist in artists:
-            artist.set_transform(axes.transData + ScaledTranslation(shift, 0, scale))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from autoslim.writing import replacing
 
@@ -23,6 +26,7 @@ FULL_WIDTH = "#E3E7EB"
 INK = "#24292F"
 
 DPI = 150
+APART = 5  # points, 1/72 inch, between what would stand at one cost
 
 _STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -109,3 +113,18 @@ def to_image(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[np.newaxis, :, :, :3].copy()
+
+
+def side_by_side(axes: Axes, drawn: Sequence[Sequence[Artist]]) -> None:
+    """Shift each line of points a little to the side of the one before, so that none hides another.
+
+    Args:
+        axes: with all that decides on their limits.
+        drawn: artists of the axes, line by line.
+    """
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # what is shifted counts for no limits
+    scale = cast(Figure, axes.figure).dpi_scale_trans
+    for number, artists in enumerate(drawn):
+        shift = APART * (number - (len(drawn) - 1) / 2) / 72
+        for artist in artists:
+            artist.set_transform(axes.transData + ScaledTranslation(shift, 0, scale))
