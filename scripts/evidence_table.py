@@ -32,8 +32,8 @@ primary outcome is the top-1 of `slimming={OURS}` less that of uniform slimming,
 the seeds' means of all cells, and Holm's adjustment over single cells. A bill is
 what finding and training a network took, in baseline trainings.
 
-One thing changed after the first figures, for speed alone: seed 0 of cell a was computed in bfloat16, all else
-of a, b and d in float32.
+One thing changed after the first figures, for speed alone: seed 0 of cell a was computed in bfloat16, all
+else of a, b and d in float32.
 """
 
 
