@@ -112,7 +112,7 @@ def test_killed_in_every_stage(whole, tmp_path):
         assert bits(tmp_path)[name] == value, name
 
 
-@pytest.mark.long  # tests/test_stages.py does the same within this process
+@pytest.mark.long  # tests/stages does the same within this process
 def test_second_run_reuses_everything(whole):
     before = {p: p.stat().st_mtime_ns for p in whole.glob("*/*/result.json") if "report" not in str(p)}
     done = run(whole)
@@ -121,7 +121,7 @@ def test_second_run_reuses_everything(whole):
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
-@pytest.mark.long  # tests/test_stages.py does the same within this process
+@pytest.mark.long  # tests/stages does the same within this process
 def test_a_lower_target_extends_the_search(whole):
     """One supernet and one search serve another target; the trajectory goes on from where it stopped."""
     (path,) = whole.glob("*/*/trajectory.json")
