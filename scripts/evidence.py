@@ -96,6 +96,9 @@ def _bill(outcome: Outcome, row: dict[str, Any]) -> float:
         folders.append(Path(outcome.folders["supernet"]))
     if row["network"] not in ("baseline", "uniform"):
         folders.append(Path(outcome.folders["search"]))
+    method = KINDS[row["network"]].method
+    if method and method.importance:  # pruning begins with the trained baseline
+        folders.append(Path(outcome.folders["baseline"]))
     return sum(json.loads((folder / "result.json").read_text()).get("bill", 0.0) for folder in folders)
 
 
