@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import torch_pruning_table as tables
+from evidence_cells import COMMON
 from torch_pruning_cells import CELLS, METHODS, TORCH, mobile, vgg
 from torch_pruning_handover import describe, hand_over, same_padding
 
@@ -146,7 +147,9 @@ def test_fine_tuning_is_as_autoslim_fine_tunes_trained_networks():
         "flip": True,
     }
     recipe, _ = script.recipe_for("c", 0, "/there", options())
-    assert (recipe["epochs"], recipe["rate"], recipe["warmup_epochs"]) == (20, 0.1, 2.0)
+    epochs = COMMON["retrain.epochs"]  # of the evidence suite
+    assert (recipe["epochs"], recipe["rate"]) == (epochs, COMMON["optimizer.learning_rate"])
+    assert recipe["warmup_epochs"] == pytest.approx(0.1 * epochs)
     with pytest.raises(
         AutoslimError, match="^PyTorch's side trains by SGD, a cosine, shifts and flips alone"
     ):
