@@ -29,8 +29,8 @@ each seed a baseline and a supernet are trained, every method chooses channels f
 the same budget, and what it finds is retrained by the same recipe, as is the uniform network, which never has
 less of the budget. Top-1 is of the last epoch, on all test images (Tiny-50: 2,500; CIFAR-10: 10,000). The
 primary outcome is the top-1 of `slimming={OURS}` less that of uniform slimming, seed by seed: a t-test over
-the seeds' means of all cells, and Holm's adjustment over single cells. A bill is
-what finding and training a network took, in baseline trainings.
+the seeds' means of all cells, and Holm's adjustment over single cells. A bill is what finding and training a
+network took, in baseline trainings.
 
 One thing changed after the first figures, for speed alone: seed 0 of cell a was computed in bfloat16, all
 else of a, b and d in float32.
@@ -169,7 +169,7 @@ def page(records: Records, kinds: Sequence[str], hardware: str, agree: Agreement
 def _unfinished(few: Mapping[str, int]) -> str:
     """Which cells have too few seeds for a verdict."""
     there = ", ".join(f"{cell} {count}" for cell, count in few.items())
-    return f"The suite is unfinished. Of {SEEDS} seeds there are in {there}. This is no verdict yet."
+    return f"The suite is unfinished. Seeds measured, of {SEEDS}: {there}. This is no verdict yet."
 
 
 def _recipe() -> list[tuple[str, str]]:

@@ -71,7 +71,7 @@ def test_what_is_not_measured_is_not_claimed():
 def test_an_unfinished_suite_says_so():
     points = [[0.5, 0.4, 0.6, 0.5, 0.7]] * len(CELLS)
     some = page(made_up(points[:1], cells="a"), [OURS, "uniform"], "a machine")
-    assert "there are in b 0, c 0, d 0, e 0, f 0. This is no verdict yet." in some
+    assert "Seeds measured, of 5: b 0, c 0, d 0, e 0, f 0. This is no verdict yet." in some
     assert "unfinished" not in page(made_up(points, cells=CELLS), [OURS, "uniform"], "a machine")
 
 
