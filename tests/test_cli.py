@@ -214,6 +214,11 @@ def test_hydra_flags_that_do_not_go_together(place: Path) -> None:
     assert "--multirun" in refused(place, "--multirun", "--cfg", "job")
 
 
+def test_what_hydra_itself_does_not_expect(place: Path) -> None:
+    message = refused(place, "--multirun", "hydra.sweeper.params={slim.target: 0.5}")
+    assert "hydra.sweeper.params" in message and "HYDRA_FULL_ERROR=1" in message
+
+
 def test_full_traceback_on_request(place: Path) -> None:
     env = {**environment(place), "HYDRA_FULL_ERROR": "1"}
     command = [sys.executable, "-m", "autoslim", "slim.tagret=1"]

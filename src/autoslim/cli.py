@@ -314,10 +314,12 @@ def _call_hydra(full_traceback: bool) -> int:
         name = error.filename or "the run's folder"
         _say("error: ", f"cannot write {name}: {error.strerror}. Choose another: output=FOLDER.")
         return 2
-    except ValueError as error:  # Hydra's own about its flags, such as --multirun with --cfg
-        if _call.started:
+    except Exception as error:  # of Hydra and its plugins: while they read what was typed, or over jobs
+        if _call.started or full_traceback:
             raise
-        _say("error: ", describe(error))
+        key = re.search(r"full_key: (\S+)", str(error))  # where OmegaConf stumbled over a value
+        name = f"{key[1]} has a value that can't be read: " if key else ""
+        _say("error: ", f"{name}{describe(error)} (HYDRA_FULL_ERROR=1 shows where in Hydra this came up.)")
         return 2
     return 0
 
