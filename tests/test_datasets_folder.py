@@ -224,7 +224,7 @@ def test_same_batches_from_any_start_with_any_number_of_threads(tmp_path, monkey
 
 def test_what_is_skipped_is_not_read(tmp_path):
     write_tree(tmp_path, train=6)
-    data = opened(tmp_path)
+    data = opened(tmp_path, choice=Choice(memory=0))
     source = data.training(3, seed=1)
     last = read(source.dataset(2, 1, 5))
     whole = np.concatenate([x for x, _ in read(in_order(data))])

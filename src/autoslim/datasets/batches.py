@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from autoslim.datasets.augmentation import Augmentation, random_box, recolored, shifted_and_mirrored
-from autoslim.datasets.images import ArrayImages, ImageStore, central_box, on_host, resized
+from autoslim.datasets.images import ImageStore, central_box, on_host, resized
 from autoslim.datasets.labels import (
     Labels,
     are_classes,
@@ -117,7 +117,7 @@ class TrainingBatches:
             [batch_size], or as they are; where images are mixed,
             they are probabilities float32 [batch_size, classes].
         """
-        in_batches = isinstance(self.images, ArrayImages) and not self.augmentation.by_image
+        in_batches = self.images.in_memory and not self.augmentation.by_image
         read = self.images.reader()
         stream = self.images.stream(THREADS)
         chosen = on_host(np.arange(self._count) if self.index is None else self.index, tf.int64)
@@ -336,7 +336,7 @@ def evaluation_batches(
                 lambda one: one[start:end], own
             )
 
-        if isinstance(images, ArrayImages) and crop == 1:
+        if images.in_memory and crop == 1:
             return _map(tf.data.Dataset.range(first, last, size), batch)
         places = tf.data.Dataset.range(first, last)
         stored = stream(places.map(lambda place: chosen[place]))

@@ -1,18 +1,20 @@
-"""A dataset of encoded images in files: nothing but names, places and labels is held in memory."""
+"""A dataset of encoded images in files: names, places and labels are in memory, pixels if they are few."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from autoslim.datasets.apart import check_apart, check_labels, check_tested, counted_classes
+from autoslim.datasets.batches import TrainingBatches
 from autoslim.datasets.dataset import Dataset
+from autoslim.datasets.decoded import DecodedImages
 from autoslim.datasets.holdout import checked_subset
 from autoslim.datasets.images import EncodedImages
 from autoslim.datasets.verify import broken_images, check_broken
@@ -38,6 +40,7 @@ class Choice:
     max_broken: float = 0.001  # share of a split's images that may be broken; they are left out
     cache: Path | None = None  # folder that keeps what was found out about files; None: nothing is kept
     holdout: str | None = None  # where images held apart for the search lie; None: training images give them
+    memory: float = 1.0  # GiB of decoded training images that are kept; more are decoded in every epoch
 
 
 class EncodedDataset(Dataset):
@@ -139,6 +142,24 @@ class EncodedDataset(Dataset):
     def holdout_labels(self) -> np.ndarray:
         """int32, of `holdout_set`, in [0, classes)."""
         return self._used[2 if self._holdout_fingerprint else 0].labels
+
+    def training(
+        self,
+        batch_size: int = 128,
+        *,
+        index: np.ndarray | None = None,
+        seed: int = 0,
+        **augmentation: Any,
+    ) -> TrainingBatches:
+        """As `Dataset.training`; images that are used whole are decoded once, if memory suffices."""
+        batches = super().training(batch_size, index=index, seed=seed, **augmentation)
+        whole = batches.augmentation.crop == "none"  # else another part in every epoch
+        fits = self._decoded.size <= self._choice.memory * 2**30
+        return replace(batches, images=self._decoded) if whole and fits else batches
+
+    @cached_property
+    def _decoded(self) -> DecodedImages:
+        return DecodedImages(self.train)
 
     @cached_property
     def _found(self) -> Sequence[EncodedSplit]:

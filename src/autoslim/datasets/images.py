@@ -27,6 +27,7 @@ class ImageStore(Protocol):
     """Images of one split."""
 
     shape: tuple[int, int, int]  # (height, width, channels) that they come in
+    in_memory: bool  # whether they are decoded already, and the reader gives batches of them
 
     def __len__(self) -> int:
         """How many there are."""
@@ -39,7 +40,8 @@ class ImageStore(Protocol):
         """A hash of what each image is, uint64 [N], the same wherever it stands among the others."""
 
     def reader(self) -> Callable[[Any], Any]:
-        """A function: index, int64 scalar -> what is stored of that image."""
+        """A function: index, int64 scalar -> what is stored of that image; of images in memory also [B] -> a
+        batch."""
 
     def stream(self, threads: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
         """A function for use within tf.data: indices, int64 scalars -> what is stored of these images.
@@ -53,6 +55,8 @@ class ImageStore(Protocol):
 
 class ArrayImages:
     """Images in memory: uint8 [N, height, width, channels]."""
+
+    in_memory = True
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
@@ -82,11 +86,13 @@ class ArrayImages:
 
     def window(self, stored: Any, box: Box) -> Any:
         """The part of an image that `box` chooses."""
-        return _cut(stored, box(*self.shape[:2]))
+        return part_of(stored, box(*self.shape[:2]))
 
 
 class EncodedImages(ABC):
     """JPEG, PNG, BMP, GIF or WebP images of any size, in files."""
+
+    in_memory = False
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
@@ -139,7 +145,7 @@ class EncodedImages(ABC):
         def other() -> Any:
             image = decoded(stored, channels)
             size = tf.shape(image)
-            return _cut(image, box(size[0], size[1]))
+            return part_of(image, box(size[0], size[1]))
 
         return tf.ensure_shape(tf.cond(tf.io.is_jpeg(stored), jpeg, other), [None, None, channels])
 
@@ -243,5 +249,6 @@ def on_host(values: Any, dtype: Any = None) -> tf.Tensor:
         return tf.constant(values, dtype)
 
 
-def _cut(image: Any, box: Any) -> Any:
+def part_of(image: Any, box: Any) -> Any:
+    """The part of an image [h, w, channels] at int32 [4]: top, left, height, width."""
     return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]

@@ -139,6 +139,13 @@ class DatasetConfig(Options):
     verify: bool = key(
         True, "decode all image files once before use and leave out broken ones", affects_result=False
     )
+    memory: float = key(
+        1.0,
+        "GiB of memory for the decoded training images of files, which then are decoded once, with "
+        "dataset.crop=none; more are decoded in every epoch",
+        affects_result=False,
+        least=0,
+    )
     max_broken: float = key(
         0.001,
         "share of the image files that may be broken; above it the run stops",

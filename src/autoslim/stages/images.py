@@ -99,7 +99,12 @@ def open_dataset(config: DatasetConfig, cache: Path, task: TaskConfig | None = N
         common |= {"train_images": config.train_images, "holdout": config.holdout_path}
         return datasets.load(config.name, config.path, **common)
     common["choice"] = datasets.Choice(
-        config.train_images, config.verify, config.max_broken, cache, config.holdout_path
+        config.train_images,
+        config.verify,
+        config.max_broken,
+        cache,
+        config.holdout_path,
+        config.memory,
     )
     common["test"] = config.test_split
     if config.source == "image_folder":
