@@ -24,7 +24,7 @@ from typing import Any
 import evidence_table as tables
 import keras
 import yaml
-from benchmark_common import Records, introduce, run, show_bars
+from benchmark_common import Records, introduce, run
 from evidence_cells import CELLS, COMMON, METHODS, SOURCES
 from evidence_figures import agreement, write_figures
 
@@ -36,7 +36,7 @@ from autoslim.kinds import KINDS, kind_of
 from autoslim.rounds import median
 from autoslim.stages import Outcome, run_stages
 
-PIPELINE = "[baseline,supernet,search,retrain,uniform]"
+PIPELINE = "[baseline,supernet,search,retrain,uniform,report]"
 ROUNDS = 5  # of timing, at least
 RIVAL = "[baseline,supernet,search,retrain]"
 FIGURES = ("loss", "flops", "params", "memory", "target")
@@ -136,7 +136,6 @@ def main(command: Sequence[str] | None = None) -> None:
     hardware = "; ".join(sorted({record["environment"] for record in records.records.values()}))
     text = tables.page(records.records, list(KINDS), hardware, agreement)
     print(f"\n{text}")
-    show_bars(tables.bars(records.records))
     if options.page:
         files = write_figures(records.records, options.page.parent / "images")
         shown = [f"![{name}]({path.relative_to(options.page.parent)})" for name, path in files]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from benchmark_common import Records
 from evidence import parse, settings
-from evidence_cells import CELLS, vgg
+from evidence_cells import CELLS, JUDGED, vgg
 from evidence_figures import agreement, write_figures
 from evidence_table import OURS, bars, difference, holm, key, page, pooled
 from scipy import stats
@@ -61,7 +61,7 @@ def test_a_seed_counts_once_over_the_cells():
 
 
 def test_what_is_not_measured_is_not_claimed():
-    assert [bar.verdict for bar in bars({})] == ["not measured"] * 3
+    assert [bar.verdict for bar in bars({})] == ["not measured"] * 6
     one = made_up([[1.0]], cells="a")
     assert np.isnan(difference(one, "a").p)
     text = page(one, ["baseline", OURS, "uniform"], "a machine")
@@ -69,10 +69,10 @@ def test_what_is_not_measured_is_not_claimed():
 
 
 def test_an_unfinished_suite_says_so():
-    points = [[0.5, 0.4, 0.6, 0.5, 0.7]] * len(CELLS)
+    points = [[0.5, 0.4, 0.6, 0.5, 0.7]] * len(JUDGED)
     some = page(made_up(points[:1], cells="a"), [OURS, "uniform"], "a machine")
     assert "Seeds measured, of 5: b 0, c 0, d 0, e 0, f 0. This is no verdict yet." in some
-    assert "unfinished" not in page(made_up(points, cells=CELLS), [OURS, "uniform"], "a machine")
+    assert "unfinished" not in page(made_up(points, cells=JUDGED), [OURS, "uniform"], "a machine")
 
 
 def test_figures_of_two_processes_stand_in_one_file(tmp_path):
@@ -90,6 +90,19 @@ def test_a_cell_that_is_clearly_worse_fails_its_bar():
     records = made_up([[-1.0, -1.1, -0.9, -1.05], [1.0, 1.2, 0.9, 1.1]])
     assert bars(records)[2].verdict == "FAIL"
     assert bars(made_up([[0.1, -0.1, 0.2, 0.0], [1.0, 1.2, 0.9, 1.1]]))[2].verdict == "pass"
+
+
+def test_what_else_is_asked_does_not_count_against_uniform():
+    records = made_up([[1.0, 2.0], [-9.0, -9.5], [0.0, 0.0], [0.0, 0.0]], cells="agdh")
+    assert "-9" not in page(records, [OURS, "uniform"], "a machine").partition("### a")[0]
+    assert bars(records)[2].verdict == "pass"
+    for cell, top1 in (("d", 0.499), ("g", 0.415)):  # OURS: 0.5 and, by the mean of its seeds, 0.4075
+        for seed in (0, 1):
+            records[key(cell, seed, "baseline")] = figures(top1)
+    assert [bar.verdict for bar in bars(records)[3:]] == ["pass", "FAIL", "FAIL"]  # the bills are 1.5
+    records[key("g", 0, "baseline")] = records[key("g", 1, "baseline")] = figures(0.41)
+    records |= {key("h", seed, OURS): {**figures(0.5), "bill": 0.7} for seed in (0, 1)}
+    assert [bar.verdict for bar in bars(records)[3:]] == ["pass"] * 3
 
 
 def test_holm_is_monotone_and_keeps_what_is_not_known():
