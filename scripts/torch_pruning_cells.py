@@ -9,7 +9,7 @@ from typing import Any
 import evidence_cells
 import keras
 
-METHODS = ("greedy", "taylor", "magnitude")
+METHODS = ("greedy", "predictor", "taylor", "magnitude")
 """Values of `slimming` that the own cells run; the run of the last one gives the uniform network too."""
 
 PRUNERS = ("magnitude", "bn-scale", "taylor")

@@ -20,6 +20,7 @@ FULL = "baseline"
 LABELS = {
     FULL: "the full network",
     "autoslim": "autoslim, greedy",
+    "predictor": "autoslim, predictor",
     "taylor": "autoslim, taylor",
     "magnitude": "autoslim, magnitude",
     "uniform": "autoslim, uniform",
@@ -42,10 +43,10 @@ shifts and flips, and tested on the same images after the last epoch, batch-norm
   penalty on the scales as the fine-tuning takes, `taylor` BasePruner with GroupTaylorImportance. `global`
   ranks all channels together, `local` removes the same ratio everywhere. All go down in 400 steps, as in its
   own benchmark; other options are its defaults.
-- **autoslim**: `greedy` makes a supernet of the network, searches and fine-tunes; `taylor` and `magnitude`
-  prune by importance, solving for the widths; `uniform` is one ratio everywhere, channels chosen by
-  magnitude. All begin with the same full network. In the cells `a` and `c` the figures are the evidence
-  suite's, where the supernet of `greedy`, and of `uniform`, begins with fresh weights.
+- **autoslim**: `greedy` and `predictor` make a supernet of the network, search and fine-tune; `taylor` and
+  `magnitude` prune by importance, solving for the widths; `uniform` is one ratio everywhere, channels chosen
+  by magnitude. All begin with the same full network. In the cells `a` and `c` the figures are the evidence
+  suite's, where the supernet, which `uniform` begins with too, begins with fresh weights.
 
 On both sides a channel group keeps at least about a twelfth of its channels (`max_pruning_ratio`,
 `slim.min_width`). Without this, `taylor, global` left 2 of 64 units in the hidden layer of `vgg`, and ended
