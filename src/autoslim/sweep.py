@@ -175,7 +175,12 @@ def _measured(group: Group, name: str) -> str:
 def table_lines(summary: Summary) -> list[str]:
     """The groups as a Markdown table whose columns also line up in a terminal."""
     if not summary.groups:
-        return ["No job has a result."]
+        why = (
+            ""
+            if summary.failed
+            else ": the stages that were run test no network (baseline, retrain and uniform do)"
+        )
+        return [f"No job has a result{why}."]
     heads = {group.measure.head for group in summary.groups}
     title = heads.pop() if len(heads) == 1 else "metric"
     costs = [RESOURCES[name].head for name in COUNTED]
