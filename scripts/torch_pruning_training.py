@@ -97,7 +97,7 @@ def train(
 
 
 def calibrate(net: nn.Module, images: Images, batch: int) -> None:
-    """Recompute batch-norm statistics as the mean over batches of training images that are not augmented."""
+    """Recompute batch-norm statistics as the mean over batches of the same training images as autoslim."""
     norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in norms]
     net.eval()

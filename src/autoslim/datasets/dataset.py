@@ -247,8 +247,7 @@ class Dataset(ABC):
     def clean(self, batch_size: int = 128, batches: int = 20, seed: int = 0) -> tf.data.Dataset:
         """Training images as the network sees images in use: normalised, not augmented, the classes mixed.
 
-        Batch-norm statistics are calibrated over them. Always the same images for the same seed, each once,
-        in batches that differ by at most one image.
+        Always the same images for the same seed, each once, in batches that differ by at most one image.
 
         Args:
             batch_size: largest number of images in a batch.

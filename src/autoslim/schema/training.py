@@ -132,7 +132,9 @@ class TrainConfig(LoopOptions):
         500, "images per step where no gradient is needed", affects_result=False, least=1
     )
     calibration_batches: int = key(
-        20, "batches of training images, not augmented, to recompute batch-norm statistics", least=1
+        20,
+        "batches of training images, augmented as in training, to recompute batch-norm statistics",
+        least=1,
     )
     deterministic: bool = key(True, "the same bits from the same seed on the same machine")
     strategy: str = key(

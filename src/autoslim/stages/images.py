@@ -62,7 +62,15 @@ class Images:
         return taken(self.data.holdout_labels, self.heldout_index())
 
     def calibration(self) -> tf.data.Dataset:
-        """Training images that batch-norm statistics are calibrated over, not augmented."""
+        """Batches that batch-norm statistics are calibrated over: as the network was trained on, augmented.
+
+        Its weights are used to what layers give for such images. Over images that are not augmented, nor the
+        statistics of test images themselves, networks lost 1.5 to 2.5 points of top-1 on photographs.
+        """
+        return self.training().dataset(1).take(self.train.calibration_batches)
+
+    def plain(self) -> tf.data.Dataset:
+        """As many training images, not augmented, the classes mixed."""
         return self.data.clean(self.train.batch_size, self.train.calibration_batches, self.seed)
 
     def normalization(self) -> dict[str, list[float]]:

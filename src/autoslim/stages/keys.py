@@ -33,6 +33,7 @@ def common_key(config: Config, data: Dataset, network: Callable[[], keras.Model]
         "task": config.task.affecting_result(),
         "optimizer": {name: value for name, value in optimizer.items() if name != "learning_rate"},
         "train": config.train.affecting_result(),
+        "calibration": "augmented",  # results of versions that calibrated otherwise are not used again
         "seed": config.seed,
     }
 

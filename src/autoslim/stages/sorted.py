@@ -24,7 +24,7 @@ def sorted_network(
         builder: of the network.
         baseline: the folder with its weights; None: its own are trained.
         criterion: a key of `importance.CRITERIA`.
-        images: those for calibration are looked at.
+        images: training images are looked at, not augmented.
         task: what the network learns.
 
     Returns:
@@ -32,7 +32,7 @@ def sorted_network(
     """
     model = builder.network()
     graph = builder.graph(model if baseline is None else load_weights(model, baseline))
-    batches = list(images.calibration())
+    batches = list(images.plain())
     sort_channels(graph, CRITERIA[criterion](graph, batches, task))
     count = sum(images_in(inputs) for inputs, _ in batches) if criterion == "taylor" else 0
     return graph.model, TRAINING * int(graph.cost().flops) * count
