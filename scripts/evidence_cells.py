@@ -65,8 +65,7 @@ COMMON: dict[str, Any] = {
     "optimizer.learning_rate": 0.1,
 }
 
-# Faster than float32 on today's CPUs where layers are wide. Narrow ones are slower in it: cell A's seed 0 was
-# computed so, and then, for speed alone, A, B and D went back to float32.
+# Faster than float32 on today's CPUs where layers are wide; narrow ones are slower in it.
 BFLOAT16 = {"train.precision": "mixed_bfloat16"}
 
 _VGG = {"arch": "custom", "arch._target_": "evidence_cells.vgg", "arch.name": "vgg", **BFLOAT16}

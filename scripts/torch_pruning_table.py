@@ -56,6 +56,9 @@ Epochs are passes over the training images after the full network is trained; th
 fifths of the images and with four widths a step, count once each. Seconds were taken on a machine with other
 work to do, and are no measure of speed. "Ahead" is the mean top-1 less that of Torch-Pruning's best row, in
 points, over the seeds that both have; that row is picked by the same test images, which flatters it.
+
+The figures of `vgg` were taken when both sides recomputed batch-norm statistics over images that are not
+augmented, which is worse for all; they are to be measured again.
 """
 
 

@@ -15,6 +15,7 @@ from autoslim.config import compose
 from autoslim.datasets import image_folder
 from autoslim.datasets.verify import lost_images_reported
 from autoslim.errors import AutoslimError
+from autoslim.stages.experiment import Experiment
 from autoslim.stages.pipeline import run_stages
 
 SETTINGS = {
@@ -104,3 +105,14 @@ def test_one_device_strategy_gives_the_same_batches(tmp_path):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     for (x, y), (a, b) in zip(strategy.experimental_distribute_dataset(data), data, strict=True):
         assert (x.numpy() == a.numpy()).all() and (y.numpy() == b.numpy()).all()
+
+
+def test_calibration_takes_images_as_training_does(tmp_path):
+    write_tree(tmp_path, train=8)
+    given = {**SETTINGS, "dataset.path": str(tmp_path), "train.calibration_batches": 2}
+    images = Experiment(compose({**given, "dataset.mixup": 0.0, "dataset.pad": 3})).images
+    found = [x.numpy() for x, _ in images.calibration()]
+    trained_on = [x.numpy() for x, _ in images.training().dataset(1).take(2)]
+    np.testing.assert_array_equal(found, trained_on)
+    plain = {x.tobytes() for batch, _ in images.data.training(6).dataset(1) for x in batch.numpy()}
+    assert not plain & {x.tobytes() for batch in found for x in batch}  # all are moved by a few pixels
