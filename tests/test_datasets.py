@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from trees import random_images, refused
 
 from autoslim.datasets import (
     ArrayDataset,
@@ -16,22 +17,11 @@ from autoslim.datasets import (
     fashion_mnist,
     load,
 )
-from autoslim.errors import AutoslimError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 CIFAR10_FILES = (
     "data_batch_1.bin, data_batch_2.bin, data_batch_3.bin, data_batch_4.bin, data_batch_5.bin, test_batch.bin"
 )
-
-
-def refused(message, call, *args, **kwargs):
-    with pytest.raises(AutoslimError) as error:
-        call(*args, **kwargs)
-    assert str(error.value) == message
-
-
-def random_images(count, shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 def random_labels(count, classes, seed=0):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from trees import assert_same, read
+from trees import assert_same, random_images, read, refused
 
 from autoslim.datasets import (
     ArrayImages,
@@ -12,18 +12,6 @@ from autoslim.datasets import (
     evaluation_batches,
     split_holdout,
 )
-from autoslim.errors import AutoslimError
-
-
-def refused(message, call, *args, **kwargs):
-    with pytest.raises(AutoslimError) as error:
-        call(*args, **kwargs)
-    assert str(error.value) == message
-
-
-def random_images(count, shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
-
 
 # ---- hold-out ----
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from trees import CLASSES, assert_same, jpeg, picture, png, read, write_tree
+from trees import CLASSES, assert_same, jpeg, picture, png, read, refused, write_tree
 
 from autoslim.datasets import Choice, batches, evaluation_batches, image_folder
 from autoslim.errors import AutoslimError
@@ -17,12 +17,6 @@ LAYOUT = (
     "expected train/<class>/* (.jpg, .jpeg, .png, .bmp, .gif, .webp) and val/<class>/* (or test/<class>/*)"
 )
 SHAPE = (8, 8, 3)
-
-
-def refused(message, call, *args, **kwargs):
-    with pytest.raises(AutoslimError) as error:
-        call(*args, **kwargs)
-    assert str(error.value) == message
 
 
 def opened(path, shape=SHAPE, **more):

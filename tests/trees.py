@@ -1,7 +1,10 @@
 """Small image files, class folders, and batches as arrays."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
+
+from autoslim.errors import AutoslimError
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -46,3 +49,15 @@ def assert_same(left, right):
     for one, other in zip(left, right, strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def refused(message, call, *args, **kwargs):
+    """The call is refused with exactly this message."""
+    with pytest.raises(AutoslimError) as error:
+        call(*args, **kwargs)
+    assert str(error.value) == message
+
+
+def random_images(count, shape, seed=0):
+    """uint8 [count, *shape]."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)

@@ -197,16 +197,21 @@ class Dataset(ABC):
             seed: of their order and augmentation.
             augmentation: fields of `Augmentation`, such as pad=4, flip=True.
         """
+        how = Augmentation(**augmentation)
         return TrainingBatches(
-            self.train,
+            self._varied(how),
             self.train_labels,
             batch_size,
             seed,
             *self._given_out,
-            Augmentation(**augmentation),
+            how,
             index,
             self.classes,
         )
+
+    def _varied(self, augmentation: Augmentation) -> ImageStore:
+        """Where training images that are varied so are read from."""
+        return self.train
 
     def holdout_order(self, index: np.ndarray, seed: int = 0) -> np.ndarray:
         """The held-out images at `index` so that every beginning holds the classes in their shares.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from autoslim.datasets.apart import check_apart, check_labels, check_tested, counted_classes
-from autoslim.datasets.batches import TrainingBatches
+from autoslim.datasets.augmentation import Augmentation
 from autoslim.datasets.dataset import Dataset
 from autoslim.datasets.decoded import DecodedImages
 from autoslim.datasets.holdout import checked_subset
-from autoslim.datasets.images import EncodedImages
+from autoslim.datasets.images import EncodedImages, ImageStore
 from autoslim.datasets.verify import broken_images, check_broken
 from autoslim.errors import AutoslimError
 
@@ -143,19 +143,10 @@ class EncodedDataset(Dataset):
         """int32, of `holdout_set`, in [0, classes)."""
         return self._used[2 if self._holdout_fingerprint else 0].labels
 
-    def training(
-        self,
-        batch_size: int = 128,
-        *,
-        index: np.ndarray | None = None,
-        seed: int = 0,
-        **augmentation: Any,
-    ) -> TrainingBatches:
-        """As `Dataset.training`; images that are used whole are decoded once, if memory suffices."""
-        batches = super().training(batch_size, index=index, seed=seed, **augmentation)
-        whole = batches.augmentation.crop == "none"  # else another part in every epoch
-        fits = self._decoded.size <= self._choice.memory * 2**30
-        return replace(batches, images=self._decoded) if whole and fits else batches
+    def _varied(self, augmentation: Augmentation) -> ImageStore:
+        """Images that are used whole are decoded once, if memory suffices."""
+        whole = augmentation.crop == "none"  # else another part in every epoch
+        return self._decoded if whole and self._decoded.size <= self._choice.memory * 2**30 else self.train
 
     @cached_property
     def _decoded(self) -> DecodedImages:
