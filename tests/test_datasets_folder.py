@@ -11,7 +11,6 @@ from PIL import Image
 from trees import CLASSES, assert_same, jpeg, picture, png, read, refused, write_tree
 
 from autoslim.datasets import Choice, batches, evaluation_batches, image_folder
-from autoslim.errors import AutoslimError
 
 LAYOUT = (
     "expected train/<class>/* (.jpg, .jpeg, .png, .bmp, .gif, .webp) and val/<class>/* (or test/<class>/*)"
