@@ -258,7 +258,12 @@ class RetrainConfig(FitOptions, JointOptions):
 
     section: ClassVar[str] = "retrain"
 
-    init: str = key("supernet", "first weights: supernet or scratch", words=("supernet", "scratch"))
+    init: str = key(
+        "supernet",
+        "first weights: supernet, baseline (those of the trained full network, of each layer its most "
+        "important channels), or scratch",
+        words=("supernet", "baseline", "scratch"),
+    )
     teacher: str | None = key(
         None,
         f"whose outputs it also learns from: {', '.join(TEACHERS)}; null: given where the network's own "

@@ -12,6 +12,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.graph.axes import Axis
 from autoslim.graph.rules.base import weight_of
 from autoslim.graph.run import forward_gated
+from autoslim.graph.sorting import sort_channels
 from autoslim.graph.units import unit_counts, units_on
 from autoslim.scoring import images_in
 from autoslim.tasks import AnyTask, objective_of
@@ -40,6 +41,11 @@ def by_magnitude(graph: ChannelGraph) -> Importances:
             for group, places in units_on(axis):
                 found[group] += entries[places].sum(1)
     return found
+
+
+def put_important_first(graph: ChannelGraph) -> None:
+    """Sort the channels of each group by magnitude, in the model's own weights; it computes the same."""
+    sort_channels(graph, by_magnitude(graph))
 
 
 def by_taylor(graph: ChannelGraph, batches: Iterable[Batch], task: AnyTask = "classification") -> Importances:

@@ -101,7 +101,8 @@ class Experiment:
         """Section `retrain`, nothing of it null."""
         section = self.config.retrain
         teacher = section.teacher or ("given" if self.given and not section.joint else "none")
-        start = "fresh" if section.init == "scratch" else self._supernet_start
+        starts = {"scratch": "fresh", "baseline": "trained", "supernet": self._supernet_start}
+        start = starts[section.init]
         return filled(dataclasses.replace(section, teacher=teacher), start, self.config.optimizer)
 
     @property
@@ -136,6 +137,11 @@ class Experiment:
     def given(self) -> bool:
         """Whether the network's own weights are trained for these images: they are the reference."""
         return self.own_weights == TRAINED
+
+    @property
+    def given_serves(self) -> bool:
+        """Whether the given network stands for the baseline, which then is not trained."""
+        return self.given and not self.baseline.train
 
     @cached_property
     def _own_graph(self) -> ChannelGraph:

@@ -12,6 +12,7 @@ import numpy as np
 
 from autoslim.graph import ChannelGraph
 from autoslim.schema import RetrainConfig
+from autoslim.slimming.importance import put_important_first
 from autoslim.stages import baseline, supernet
 from autoslim.stages.builder import Builder
 from autoslim.stages.experiment import Experiment
@@ -82,15 +83,22 @@ class Recipe:
     # -- networks ------------------------------------------------------------------------------------
 
     def full_model(self, builder: Builder) -> keras.Model:
-        """The full network with the weights that `retrain.init` names."""
+        """The full network, with the supernet's room, with the weights that `retrain.init` names."""
+        init = self.options.init
+        if init == "baseline":
+            model = builder.network()
+            if init in self.read:
+                load_weights(model, self.read[init])
+            put_important_first(builder.graph(model))
+            return builder.widened(model, weights=True)
         model = builder.supernet()
-        return model if self.options.init == "scratch" else load_weights(model, self.read["supernet"])
+        return model if init == "scratch" else load_weights(model, self.read[init])
 
     def small_model(self, builder: Builder, widths: np.ndarray) -> keras.Model:
-        """The network at `widths` int32 [G] with the supernet's weights, or with fresh ones."""
+        """The network at `widths` int32 [G] with its part of the full network's weights, or fresh ones."""
         graph = builder.graph(self.full_model(builder))
         with builder.strategy.scope():
-            return graph.materialize(widths, weights=self.options.init == "supernet")
+            return graph.materialize(widths, weights=self.options.init != "scratch")
 
     def teacher(self, builder: Builder) -> Callable[[Any], Any] | None:
         """Images -> logits of the teacher that `retrain.teacher` names."""
@@ -119,9 +127,10 @@ def recipe_needs(experiment: Experiment, stage: str) -> Iterator[Need]:
         instead = "retrain.init=scratch" if key == "init" else "retrain.teacher=none"
         why = f"{stage} with retrain.{key}=supernet ({instead} does without)"
         yield Need(supernet.STAGE, supernet.STAGE.folder(experiment), why)
-    if r.teacher == "baseline":
-        why = f"{stage} with retrain.teacher=baseline"
-        yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=False)
+    begins = r.init == "baseline" and not experiment.given_serves
+    if begins or r.teacher == "baseline":
+        why = f"{stage} with retrain.{'init' if begins else 'teacher'}=baseline"
+        yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=begins)
 
 
 def network_key(

@@ -11,9 +11,8 @@ import keras
 import numpy as np
 
 from autoslim.graph import ChannelGraph
-from autoslim.graph.sorting import sort_channels
 from autoslim.schema import SupernetConfig
-from autoslim.slimming.importance import by_magnitude
+from autoslim.slimming.importance import put_important_first
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.sandwich import arms_cost, draw_arms
 from autoslim.stages import baseline, pretrain
@@ -151,8 +150,7 @@ def initial_supernet(
     elif own_weights == FRESH:
         return builder.widened(model)
     if options.sort:
-        graph = builder.graph(model)
-        sort_channels(graph, by_magnitude(graph))
+        put_important_first(builder.graph(model))
     wide = builder.widened(model, weights=True)
     if wide is not model:
         _compare(model, wide, images)
