@@ -27,7 +27,7 @@ from autoslim.schema.checks import Options, gather
 from autoslim.schema.starts import filled
 from autoslim.scoring import images_in
 from autoslim.slimming.calibrate import calibrate
-from autoslim.slimming.importance import CRITERIA
+from autoslim.slimming.importance import CRITERIA, put_important_first
 from autoslim.slimming.levels import Levels
 from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
@@ -115,10 +115,11 @@ def slim(
     networks = (
         [_result(None, graph.model, graph.channels(graph.full), sizes, judged, task)] if trained else []
     )
+    begun = _own_weights(job, graph, trained)
     _supernet(job, graph, levels, data, trained)
     path = _searched(job, graph, levels, data)
     found = {
-        wanted: _retrained(job, graph, path, wanted, data, trained)
+        wanted: _retrained(job, begun or graph, path, wanted, data, trained)
         for wanted in chosen.targets
         if path.reaches(wanted, chosen.limits.given)
     }
@@ -298,7 +299,7 @@ def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided, tra
         sort_channels(graph, CRITERIA[criterion](graph, _clean(data), job.task))
         return
     if trained:
-        sort_channels(graph, CRITERIA["magnitude"](graph, _clean(data), job.task))
+        put_important_first(graph)
     train_supernet(
         graph,
         levels,
@@ -310,6 +311,20 @@ def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided, tra
         folder=job.place("supernet"),
         task=job.task,
     )
+
+
+def _own_weights(job: _Job, graph: ChannelGraph, trained: bool) -> ChannelGraph | None:
+    """A copy with the model's own weights, sorted, where the small networks begin with these; else None."""
+    if job.sections.retrain.init != "baseline":
+        return None
+    if not trained:
+        raise AutoslimError(
+            "retrain.init='baseline' begins with the model's own trained weights, and it has none "
+            "(trained=True says that it has). Train it first, or choose retrain={'init': 'supernet'}."
+        )
+    copy = _copied(graph.model, job.slim)
+    put_important_first(copy)
+    return copy
 
 
 def _searched(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided) -> Trajectory:
@@ -362,7 +377,7 @@ def _retrained(
 ) -> keras.Model:
     """The network for a target, trained on all images."""
     r = job.sections.retrain
-    small = graph.materialize(_widths(path, target, job.slim), weights=r.init == "supernet")
+    small = graph.materialize(_widths(path, target, job.slim), weights=r.init != "scratch")
     fit(
         small,
         data.all,

@@ -105,10 +105,10 @@ def test_widths_that_cannot_be_are_refused():
     graph = graph_of("grouped")
     widths = graph.full
     widths[0] += 1
-    with pytest.raises(AutoslimError, match="can't be widened from 3 to 4 channels: it is frozen"):
+    with pytest.raises(AutoslimError, match="can't go from 3 to 4 channels: it is frozen"):
         widen(graph, widths)
     widths = wider_widths(graph, 2.0)
     free = graph.slimmable[0]
     widths[free.index] = free.size - free.unit
-    with pytest.raises(AutoslimError, match=f"Group {free.name!r} can't be widened from {free.size} to"):
+    with pytest.raises(AutoslimError, match=f"Group {free.name!r} can't go from {free.size} to"):
         widen(graph, widths)

@@ -48,8 +48,9 @@ REFUSED = [
     ),
     (
         {"stages": "[supernet,uniform]", "retrain__teacher": "baseline"},
-        "uniform with retrain.teacher=baseline needs the result of stage baseline, and OUT/resnet8-digits/"
-        "baseline-HASH has none: run it first, or together with this one: stages=[baseline,...].",
+        "uniform with retrain.teacher=baseline (retrain.teacher=none does without) needs the result of stage "
+        "baseline, and OUT/resnet8-digits/baseline-HASH has none: run it first, or together with this one: "
+        "stages=[baseline,...].",
     ),
     (
         {"stages": "[report]"},

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from autoslim.errors import AutoslimError, near
-from autoslim.graph.groups import matches
+from autoslim.graph.groups import ChannelGroup, matches
 from autoslim.graph.materialize import materialize
 from autoslim.graph.structure import Structure
 from autoslim.graph.units import Units, unit_counts
@@ -73,22 +73,38 @@ def widen(
         AutoslimError: naming the first group whose width is not possible, or cannot be followed by a layer.
     """
     widths = np.asarray(widths)
+    for group in graph.groups:
+        if widths[group.index] < group.size:
+            raise AutoslimError(_refusal(group, widths, f"expected more, by {group.unit} each"))
+    return resize(graph, widths, weights=weights, seed=seed, name=name)
+
+
+def resize(
+    graph: Structure, widths: Any, *, weights: bool = True, seed: int = 0, name: str | None = None
+) -> keras.Model:
+    """A plain Keras model at any widths, narrower ones too: of these groups the first channels stay.
+
+    The other groups are as those of `widen`, where arguments and errors are explained.
+    """
+    widths = np.asarray(widths)
     generator = np.random.default_rng(seed)
     sources, shares = [], []
     for group, units in zip(graph.groups, unit_counts(graph.groups), strict=True):
         wanted, rest = divmod(int(widths[group.index]), group.unit)
-        if rest or wanted < units or (group.frozen and wanted != units):
-            why = f"it is frozen ({group.frozen})" if group.frozen else f"expected more, by {group.unit} each"
-            raise AutoslimError(
-                f"Group {group.name!r} can't be widened from {group.size} to {widths[group.index]} channels: "
-                f"{why}."
-            )
+        if rest or wanted < 1:
+            raise AutoslimError(_refusal(group, widths, f"expected a multiple of {group.unit}"))
+        if group.frozen and wanted != units:
+            raise AutoslimError(_refusal(group, widths, f"it is frozen ({group.frozen})"))
         source = _sources(int(units), wanted, generator)
         sources.append(source)
         shares.append(_shares(source, generator))
     model = materialize(graph, Units(tuple(sources), tuple(shares)), weights, name, {})
     _check(graph, type(graph)(model), widths)
     return model
+
+
+def _refusal(group: ChannelGroup, widths: np.ndarray, why: str) -> str:
+    return f"Group {group.name!r} can't go from {group.size} to {widths[group.index]} channels: {why}."
 
 
 def _sources(units: int, wanted: int, generator: np.random.Generator) -> np.ndarray:

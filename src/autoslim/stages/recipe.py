@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from autoslim.graph import ChannelGraph
+from autoslim.graph.widening import resize
 from autoslim.schema import RetrainConfig
 from autoslim.slimming.importance import put_important_first
 from autoslim.stages import baseline, supernet
@@ -86,19 +87,30 @@ class Recipe:
         """The full network, with the supernet's room, with the weights that `retrain.init` names."""
         init = self.options.init
         if init == "baseline":
-            model = builder.network()
-            if init in self.read:
-                load_weights(model, self.read[init])
-            put_important_first(builder.graph(model))
-            return builder.widened(model, weights=True)
+            return builder.widened(self._important_first(builder), weights=True)
         model = builder.supernet()
         return model if init == "scratch" else load_weights(model, self.read[init])
 
     def small_model(self, builder: Builder, widths: np.ndarray) -> keras.Model:
-        """The network at `widths` int32 [G] with its part of the full network's weights, or fresh ones."""
-        graph = builder.graph(self.full_model(builder))
+        """The network at `widths` int32 [G] with its part of the weights that `retrain.init` names."""
+        init = self.options.init
+        if init == "baseline":
+            graph = builder.graph(self._important_first(builder))
+            if (widths > graph.full).any():  # cut from a widened network, it would lack shares of copies
+                with builder.strategy.scope():
+                    return resize(graph, widths, seed=builder.seed)
+        else:
+            graph = builder.graph(self.full_model(builder))
         with builder.strategy.scope():
-            return graph.materialize(widths, weights=self.options.init != "scratch")
+            return graph.materialize(widths, weights=init != "scratch")
+
+    def _important_first(self, builder: Builder) -> keras.Model:
+        """The trained full network, or the given one in its place, with sorted channels."""
+        model = builder.network()
+        if "baseline" in self.read:
+            load_weights(model, self.read["baseline"])
+        put_important_first(builder.graph(model))
+        return model
 
     def teacher(self, builder: Builder) -> Callable[[Any], Any] | None:
         """Images -> logits of the teacher that `retrain.teacher` names."""
@@ -124,13 +136,16 @@ def recipe_needs(experiment: Experiment, stage: str) -> Iterator[Need]:
     r = experiment.retrain
     if "supernet" in (r.init, r.teacher):
         key = "init" if r.init == "supernet" else "teacher"
-        instead = "retrain.init=scratch" if key == "init" else "retrain.teacher=none"
-        why = f"{stage} with retrain.{key}=supernet ({instead} does without)"
+        why = f"{stage} with retrain.{key}=supernet ({_INSTEAD[key]} does without)"
         yield Need(supernet.STAGE, supernet.STAGE.folder(experiment), why)
     begins = r.init == "baseline" and not experiment.given_serves
     if begins or r.teacher == "baseline":
-        why = f"{stage} with retrain.{'init' if begins else 'teacher'}=baseline"
+        key = "init" if begins else "teacher"
+        why = f"{stage} with retrain.{key}=baseline ({_INSTEAD[key]} does without)"
         yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=begins)
+
+
+_INSTEAD = {"init": "retrain.init=scratch", "teacher": "retrain.teacher=none"}
 
 
 def network_key(

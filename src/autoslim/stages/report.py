@@ -66,6 +66,14 @@ CAPTIONS = {
 }
 
 
+STARTS = {
+    "supernet": "the supernet's weights",
+    "baseline": "the trained full network's weights, with the most important channels of each layer",
+    "scratch": "fresh weights",
+}
+"""`retrain.init` -> what networks were trained from."""
+
+
 class Material(NamedTuple):
     """What a report is made of."""
 
@@ -214,7 +222,7 @@ def _training(results: list[NetworkResult], b: BaselineConfig, r: RetrainConfig)
     """Which differences between the networks are of their training, not of their channels alone."""
     if all(KINDS[result.kind].full for result in results):
         return ""
-    start = "the supernet's weights" if r.init == "supernet" else "fresh weights"
+    start = STARTS[r.init]
     apart = trained_apart(results) if r.joint else ""
     text = "All slim networks, also the uniform ones and those of other methods, were trained "
     text += f"{'' if apart else 'by one recipe, '}from {start} (epochs: {r.epochs})"
