@@ -63,12 +63,17 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
 
 def measure(cell: str, seed: int, method: str, options: argparse.Namespace, records: Records) -> None:
     """Run one method with one seed, and keep the figures of the networks that it gives."""
-    outcome = run_stages(compose(settings(cell, seed, method, options)))
+    config = compose(settings(cell, seed, method, options))
+    outcome = run_stages(config)
     paths = [Path(row["folder"]) / "model.keras" for row in outcome.rows]
     models = [keras.saving.load_model(path, compile=False) for path in paths]
     for row, model, latency in zip(outcome.rows, models, _latencies(outcome.rows, models), strict=True):
         figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
-        figures |= {"bill": _bill(outcome, row), "latency": latency, "channels": _channels(row, model)}
+        figures |= {
+            "bill": _bill(outcome, row, config.retrain.init),
+            "latency": latency,
+            "channels": _channels(row, model),
+        }
         key = tables.key(cell, seed, row["network"])
         if key not in records.records:
             records.put(key, figures)
@@ -89,17 +94,16 @@ def _latencies(rows: Sequence[dict[str, Any]], models: Sequence[keras.Model]) ->
     return [time / whole for time in times]
 
 
-def _bill(outcome: Outcome, row: dict[str, Any]) -> float:
-    """What finding and training a network took, in baseline trainings."""
-    folders = [Path(row["folder"])]
+def _bill(outcome: Outcome, row: dict[str, Any], init: str) -> float:
+    """What finding and training a network took, in baseline trainings; init: `retrain.init`."""
+    spent = {row["folder"]}
     if row["network"] != "baseline":
-        folders.append(Path(outcome.folders["supernet"]))
-    if row["network"] not in ("baseline", "uniform"):
-        folders.append(Path(outcome.folders["search"]))
-    method = KINDS[row["network"]].method
-    if method and method.importance:  # pruning begins with the trained baseline
-        folders.append(Path(outcome.folders["baseline"]))
-    return sum(json.loads((folder / "result.json").read_text()).get("bill", 0.0) for folder in folders)
+        spent.add(outcome.folders[init])
+        method = KINDS[row["network"]].method
+        if method is not None:  # not the uniform network
+            stages = ("baseline",) if method.importance else ("supernet", "search")
+            spent |= {outcome.folders[stage] for stage in stages}
+    return sum(json.loads((Path(one) / "result.json").read_text()).get("bill", 0.0) for one in spent)
 
 
 def parse(command: Sequence[str] | None = None) -> argparse.Namespace:

@@ -141,3 +141,10 @@ def test_one_call_begins_with_the_models_own_weights() -> None:
     np.testing.assert_allclose(
         result.model.layers[-1].kernel.numpy(), model.layers[-1].kernel.numpy()[kept], atol=1e-6
     )
+
+
+def test_a_method_that_prunes_begins_with_the_channels_that_it_chose(tmp_path: Path) -> None:
+    """By whichever name: its supernet is the sorted baseline."""
+    keys = {**SMALL, "slimming": "taylor", "output": tmp_path}
+    both = [Experiment(compose({**keys, "retrain.init": init})).retrain for init in ("baseline", "supernet")]
+    assert both[0] == both[1]

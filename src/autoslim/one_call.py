@@ -315,8 +315,8 @@ def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided, tra
 
 def _own_weights(job: _Job, graph: ChannelGraph, trained: bool) -> ChannelGraph | None:
     """A copy with the model's own weights, sorted, where the small networks begin with these; else None."""
-    if job.sections.retrain.init != "baseline":
-        return None
+    if job.sections.retrain.init != "baseline" or METHODS[job.slim.method].importance is not None:
+        return None  # of a method that prunes, the graph itself is that
     if not trained:
         raise AutoslimError(
             "retrain.init='baseline' begins with the model's own trained weights, and it has none "

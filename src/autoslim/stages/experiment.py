@@ -101,9 +101,11 @@ class Experiment:
         """Section `retrain`, nothing of it null."""
         section = self.config.retrain
         teacher = section.teacher or ("given" if self.given and not section.joint else "none")
+        sorted_already = self.importance is not None and section.init == "baseline"
+        init = "supernet" if sorted_already else section.init  # of a method that prunes they are the same
         starts = {"scratch": "fresh", "baseline": "trained", "supernet": self._supernet_start}
-        start = starts[section.init]
-        return filled(dataclasses.replace(section, teacher=teacher), start, self.config.optimizer)
+        section = dataclasses.replace(section, teacher=teacher, init=init)
+        return filled(section, starts[init], self.config.optimizer)
 
     @property
     def importance(self) -> str | None:
