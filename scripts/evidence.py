@@ -70,7 +70,7 @@ def measure(cell: str, seed: int, method: str, options: argparse.Namespace, reco
     for row, model, latency in zip(outcome.rows, models, _latencies(outcome.rows, models), strict=True):
         figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
         figures |= {
-            "bill": _bill(outcome, row, config.retrain.init),
+            "bill": bill(outcome, row, config.retrain.init),
             "latency": latency,
             "channels": _channels(row, model),
         }
@@ -94,15 +94,14 @@ def _latencies(rows: Sequence[dict[str, Any]], models: Sequence[keras.Model]) ->
     return [time / whole for time in times]
 
 
-def _bill(outcome: Outcome, row: dict[str, Any], init: str) -> float:
+def bill(outcome: Outcome, row: dict[str, Any], init: str) -> float:
     """What finding and training a network took, in baseline trainings; init: `retrain.init`."""
     spent = {row["folder"]}
     if row["network"] != "baseline":
         spent.add(outcome.folders[init])
         method = KINDS[row["network"]].method
-        if method is not None:  # not the uniform network
-            stages = ("baseline",) if method.importance else ("supernet", "search")
-            spent |= {outcome.folders[stage] for stage in stages}
+        stages = ("baseline", "search") if method and method.importance else ("supernet", "search")
+        spent |= {outcome.folders[stage] for stage in stages if row["network"] != "uniform"}
     return sum(json.loads((Path(one) / "result.json").read_text()).get("bill", 0.0) for one in spent)
 
 

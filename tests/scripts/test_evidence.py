@@ -1,9 +1,11 @@
 """The evidence suite: its cells compose, and its statistics are those of textbooks."""
 
+import json
+
 import numpy as np
 import pytest
 from benchmark_common import Records
-from evidence import parse, settings
+from evidence import bill, parse, settings
 from evidence_cells import CELLS, JUDGED, vgg
 from evidence_figures import agreement, write_figures
 from evidence_table import OURS, bars, difference, holm, key, page, pooled
@@ -12,6 +14,7 @@ from scipy import stats
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.stages import Outcome
 
 
 def figures(top1):
@@ -103,6 +106,24 @@ def test_what_else_is_asked_does_not_count_against_uniform():
     records[key("g", 0, "baseline")] = records[key("g", 1, "baseline")] = figures(0.41)
     records |= {key("h", seed, OURS): {**figures(0.5), "bill": 0.7} for seed in (0, 1)}
     assert [bar.verdict for bar in bars(records)[3:]] == ["pass"] * 3
+
+
+def test_a_bill_is_of_what_a_network_came_from(tmp_path):
+    folders = {}
+    for name, spent in (("baseline", 1.0), ("supernet", 0.5), ("search", 0.25), ("own", 0.125)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps({"bill": spent}))
+        folders[name] = str(tmp_path / name)
+    outcome = Outcome([], folders)
+
+    def of(network, init="baseline"):
+        place = folders["baseline" if network == "baseline" else "own"]
+        return bill(outcome, {"network": network, "folder": place}, init)
+
+    assert of("baseline") == 1.0
+    assert (of("uniform"), of("uniform", "supernet")) == (1.125, 0.625)
+    assert (of("predictor"), of("predictor", "supernet")) == (1.875, 0.875)
+    assert of("taylor", "supernet") == 1.875  # its supernet is the baseline, sorted
 
 
 def test_holm_is_monotone_and_keeps_what_is_not_known():
