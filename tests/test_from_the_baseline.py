@@ -11,10 +11,12 @@ import autoslim
 from autoslim.config import compose
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
+from autoslim.metrics import TOP1
 from autoslim.schema.starts import RECIPES
 from autoslim.stages import Outcome, run_stages
 from autoslim.stages.experiment import Experiment
 from autoslim.stages.recipe import recipe_of
+from autoslim.stages.warn import learnt_little
 
 L = keras.layers
 FROM = {**SMALL, "retrain.init": "baseline"}
@@ -148,3 +150,24 @@ def test_a_method_that_prunes_begins_with_the_channels_that_it_chose(tmp_path: P
     keys = {**SMALL, "slimming": "taylor", "output": tmp_path}
     both = [Experiment(compose({**keys, "retrain.init": init})).retrain for init in ("baseline", "supernet")]
     assert both[0] == both[1]
+
+
+def test_a_supernet_that_is_far_behind_the_full_network_is_told_of() -> None:
+    assert learnt_little(TOP1, {"holdout_top1": 0.3}, {"top1": 0.36}) == ""
+    text = learnt_little(TOP1, {"holdout_top1": 0.192}, {"top1": 0.3636})
+    assert "19.20 % on held-out images, the full network alone 36.36 %" in text
+    assert learnt_little(TOP1, {}, {"top1": 0.36}) == learnt_little(TOP1, {"holdout_top1": 0.1}, {}) == ""
+
+
+def test_the_report_says_so_where_networks_begin_with_the_supernet(
+    whole: Outcome, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("autoslim.stages.warn.LITTLE", 100.0)
+    output, stages = (
+        Path(whole.folders["baseline"]).parent.parent,
+        "[baseline,supernet,search,retrain,report]",
+    )
+    for init, told in (("baseline", False), ("supernet", True)):
+        report = Path(run(output, stages, retrain__init=init).folders["report"]) / "report.md"
+        for text in (caplog.text, report.read_text()):
+            assert ("small networks begin with its weights" in text) == told

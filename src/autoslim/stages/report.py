@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,9 +49,11 @@ from autoslim.stages.store import StageFolder, write_atomically
 from autoslim.stages.trained import shown
 from autoslim.stages.trust import judged, retrained, scores_in
 from autoslim.stages.wanted import unused
-from autoslim.stages.warn import labelled_warnings
+from autoslim.stages.warn import labelled_warnings, learnt_little
 from autoslim.tasks import Objective, objective_of
 from autoslim.training.distribution import is_multi_worker
+
+log = logging.getLogger(__name__)
 
 ALONE = (
     "stages=[report] alone has nothing to report: name the stages whose results it should read too (they are "
@@ -66,6 +69,7 @@ CAPTIONS = {
 }
 
 
+FULL = ("given", "baseline")  # labels of what brings the full network
 STARTS = {
     "supernet": "the supernet's weights",
     "baseline": "the trained full network's weights, with the most important channels of each layer",
@@ -97,7 +101,7 @@ class Compared(NamedTuple):
     judged: tuple[list[Judged], int]  # networks retrained from this supernet; how many held-out images
     latency: tuple[list[LatencyRow], dict[str, Any]]  # of these networks, where it is limited
     training: str  # sentences on how they were trained, where that differs
-    unused: list[str]  # sentences on networks that leave much of their budget unused
+    warnings: list[str]  # sentences on networks that leave much of their budget unused, and on their start
 
 
 def report_key(experiment: Experiment, material: Material) -> dict[str, Any]:
@@ -133,7 +137,10 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
         (judged(again, scores, known), len(images.heldout_index()) if again else 0),
         measured_together(results, slim.targets, budget, experiment.latency),
         _training(results, experiment.baseline, experiment.retrain),
-        unused(slimmed, budget, experiment.levels) if slimmed else [],
+        [
+            *(unused(slimmed, budget, experiment.levels) if slimmed else []),
+            *_poor_start(experiment, material),
+        ],
     )
     # 2. Figures.
     figures = _figures(compared, material, slim, budget, task.metric)
@@ -149,6 +156,16 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
     write_report(folder.path, results, budget.full, slim.resource, material.trajectory, figures)
     listed = {result.label: Path(result.folder).name for result in results}
     return folder.finish({"networks": listed, "report": str(folder.path / "report.html")})
+
+
+def _poor_start(experiment: Experiment, material: Material) -> Iterator[str]:
+    """What is said, here and in the report, where small networks began with a supernet that knew little."""
+    full = next((material.finished[name] for name in FULL if name in material.finished), {})
+    weights = material.finished.get("supernet", {}) if experiment.retrain.init == "supernet" else {}
+    hint = learnt_little(experiment.task.metric, weights, full) if experiment.task.classifies else ""
+    if hint:
+        log.warning("%s", hint)
+        yield hint
 
 
 def _figures(
@@ -200,7 +217,7 @@ def _text(
         latency=compared.latency,
         values={n.label: kept_values(n.result) for n in compared.networks},
         bill=material.bill,
-        warnings=[*labelled_warnings(material.finished), *compared.unused],
+        warnings=[*labelled_warnings(material.finished), *compared.warnings],
         groups=_groups(budget.graph),
         not_known=not_known(budget.graph),
         figures={CAPTIONS[name].format(resource=resource): path for name, path in figures.items()},
