@@ -10,7 +10,7 @@ from test_graph_invariants import assert_close, every_case
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.graph.widening import widen, wider_widths
+from autoslim.graph.widening import resize, widen, wider_widths
 
 L = keras.layers
 OVER_CHANNELS = (L.LayerNormalization, L.GroupNormalization, L.RMSNormalization, L.UnitNormalization)
@@ -44,6 +44,19 @@ def test_the_wide_network_computes_the_same_has_the_widths_and_is_the_network_wh
     assert_close(wide(images), graph.run(images), 1e-5 if exact(name, graph) else np.inf)
     narrow = np.minimum(random_widths(graph, np.random.default_rng(1)), widths)
     assert own.cost(narrow) == graph.cost(narrow)
+
+
+@pytest.mark.parametrize("name", ["residual", "squeeze_and_excitation", "grouped", "densenet", "joins"])
+def test_groups_that_grow_beside_others_that_shrink_compute_what_they_did_before(name):
+    graph = graph_of(name)
+    images = images_for(graph.model)
+    cut = random_widths(graph, np.random.default_rng(2))
+    grow = np.array([group.index % 2 == 0 for group in graph.groups])
+    wide = wider_widths(graph, 2.0)
+    widths = np.where(grow, wide, cut)
+    mixed = resize(graph, widths, seed=3)
+    assert ChannelGraph(mixed).full.tolist() == widths.tolist()
+    assert_close(mixed(images), graph.run(images, np.where(grow, graph.full, cut)))
 
 
 @pytest.mark.parametrize("name", ["residual", "squeeze_and_excitation", "grouped"])
