@@ -47,6 +47,7 @@ COMMON: dict[str, Any] = {
     "baseline.epochs": 12,
     "supernet.epochs": 5,
     "retrain.epochs": 6,
+    "retrain.init": "baseline",  # the network's own weights, as Torch-Pruning has them, not its supernet's
     "retrain.teacher": "none",
     "slim.levels": 12,
     "slim.min_width": 0.0833333,

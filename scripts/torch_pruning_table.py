@@ -43,10 +43,11 @@ shifts and flips, and tested on the same images after the last epoch, batch-norm
   penalty on the scales as the fine-tuning takes, `taylor` BasePruner with GroupTaylorImportance. `global`
   ranks all channels together, `local` removes the same ratio everywhere. All go down in 400 steps, as in its
   own benchmark; other options are its defaults.
-- **autoslim**: `greedy` and `predictor` make a supernet of the network, search and fine-tune; `taylor` and
-  `magnitude` prune by importance, solving for the widths; `uniform` is one ratio everywhere, channels chosen
-  by magnitude. All begin with the same full network. In the cells `a` and `c` the figures are the evidence
-  suite's, where the supernet, which `uniform` begins with too, begins with fresh weights.
+- **autoslim**: `greedy` and `predictor` make a supernet of the network, search in it, and fine-tune the
+  network's own channels at the widths found (`retrain.init=baseline`); `taylor` and `magnitude` prune by
+  importance, solving for the widths; `uniform` is one ratio everywhere, channels chosen by magnitude. All
+  begin with the same full network. In the cells `a` and `c` the figures are the evidence suite's, whose
+  supernets begin with fresh weights; there too the small networks begin with the baseline's.
 
 On both sides a channel group keeps at least about a twelfth of its channels (`max_pruning_ratio`,
 `slim.min_width`). Without this, `taylor, global` left 2 of 64 units in the hidden layer of `vgg`, and ended
@@ -56,9 +57,6 @@ Epochs are passes over the training images after the full network is trained; th
 fifths of the images and with four widths a step, count once each. Seconds were taken on a machine with other
 work to do, and are no measure of speed. "Ahead" is the mean top-1 less that of Torch-Pruning's best row, in
 points, over the seeds that both have; that row is picked by the same test images, which flatters it.
-
-The figures of `vgg` were taken when both sides recomputed batch-norm statistics over images that are not
-augmented, which is worse for all; they are to be measured again.
 """
 
 
