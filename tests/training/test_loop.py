@@ -144,6 +144,11 @@ def test_an_image_that_is_not_finite_is_told():
         train(plain(), GivenBatches(data), 2)
     with pytest.raises(AutoslimError, match=f"^The arrays given: 1 images, number 13 the first, {said}$"):
         autoslim.fit(network(), (x, np.array(labels)), epochs=1)
+    graph = ChannelGraph(network())
+    for read in (lambda b: autoslim.evaluate(graph.model, b), lambda b: autoslim.calibrate(graph, b)):
+        for batches in (data, list(data), GivenBatches(data)):
+            with pytest.raises(AutoslimError, match=f"^Batch 1: 1 images, number 5 the first, {said}$"):
+                read(batches)
 
 
 def test_a_rate_that_is_far_too_high_is_told(tmp_path):

@@ -57,19 +57,28 @@ def batches_of(given: Any, batch_size: int = BATCH_SIZE) -> Iterable[tuple[Any, 
         batch_size: of arrays.
 
     Raises:
-        AutoslimError: for anything else, saying what is expected.
+        AutoslimError: for anything else, saying what is expected; when it is read, for a batch with images
+            that are NaN or infinite, which ReLU may turn into zeros.
     """
     if isinstance(given, tf.data.Dataset):
         _check_batched(given)
-        return given
+        return _finite(given)
     if _are_arrays(given):
         return _cut(_arrays(given), batch_size)
     if hasattr(given, "dataset") and hasattr(given, "steps_per_epoch"):
-        return given.dataset(1)
+        return _finite(given.dataset(1))
     if isinstance(given, Iterable) and not isinstance(given, Mapping | str | np.ndarray):
         _check_batches(given)
-        return given
+        return _finite(given)
     raise AutoslimError(f"Got a {type(given).__name__} as batches: {EXPECTED}.")
+
+
+def _finite(batches: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The batches, each looked at when it is read."""
+    for number, batch in enumerate(batches):
+        plain = [x for x in tf.nest.flatten(batch[0]) if isinstance(x, np.ndarray | tf.Tensor)]
+        check_finite([np.asarray(x) for x in plain], f"Batch {number}")
+        yield batch
 
 
 def _check_batches(given: Any) -> None:
