@@ -171,3 +171,11 @@ def test_the_report_says_so_where_networks_begin_with_the_supernet(
         report = Path(run(output, stages, retrain__init=init).folders["report"]) / "report.md"
         for text in (caplog.text, report.read_text()):
             assert ("small networks begin with its weights" in text) == told
+
+
+@pytest.mark.parametrize("keys", [{}, {"retrain__init": "scratch", "retrain__teacher": "baseline"}])
+def test_a_baseline_that_will_not_be_trained_is_refused_first(tmp_path: Path, keys: dict[str, str]) -> None:
+    name = "teacher" if keys else "init"
+    with pytest.raises(AutoslimError, match=rf"retrain.{name}=baseline needs .*\(baseline.train=false\)"):
+        run(tmp_path, "[baseline,supernet,search,retrain]", baseline__train="false", **keys)
+    assert not list(tmp_path.glob("*/supernet-*"))

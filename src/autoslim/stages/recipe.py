@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.widening import resize
 from autoslim.schema import RetrainConfig
@@ -133,19 +134,39 @@ def recipe_of(experiment: Experiment) -> Recipe:
 
 def recipe_needs(experiment: Experiment, stage: str) -> Iterator[Need]:
     """What the training of small networks, in a stage of this name, reads of other stages."""
+    for source, key in _sources(experiment).items():
+        why = f"{stage} with retrain.{key}={source} ({INSTEAD[key]} does without)"
+        record = {"supernet": supernet.STAGE, "baseline": baseline.STAGE}[source]
+        yield Need(record, record.folder(experiment), why, billed=source == "supernet" or key == "init")
+
+
+def _sources(experiment: Experiment) -> dict[str, str]:
+    """Stage whose network small ones begin with, or learn from -> the key of `retrain` that asks for it."""
     r = experiment.retrain
-    if "supernet" in (r.init, r.teacher):
-        key = "init" if r.init == "supernet" else "teacher"
-        why = f"{stage} with retrain.{key}=supernet ({_INSTEAD[key]} does without)"
-        yield Need(supernet.STAGE, supernet.STAGE.folder(experiment), why)
-    begins = r.init == "baseline" and not experiment.given_serves
-    if begins or r.teacher == "baseline":
-        key = "init" if begins else "teacher"
-        why = f"{stage} with retrain.{key}=baseline ({_INSTEAD[key]} does without)"
-        yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=begins)
+    found = {r.teacher or "none": "teacher"}
+    if not (r.init == "baseline" and experiment.given_serves):
+        found[r.init] = "init"
+    return {stage: found[stage] for stage in ("supernet", "baseline") if stage in found}
 
 
-_INSTEAD = {"init": "retrain.init=scratch", "teacher": "retrain.teacher=none"}
+INSTEAD = {"init": "retrain.init=scratch", "teacher": "retrain.teacher=none"}
+GIVEN = (
+    "retrain.teacher=given needs a network that comes with trained weights: give arch.trained=true if it "
+    "does, or choose another teacher: none, baseline or supernet."
+)
+
+
+def check_recipe(experiment: Experiment) -> None:
+    """Refuse a teacher, or first weights, that there will not be."""
+    if experiment.retrain.teacher == "given" and not experiment.given:
+        raise AutoslimError(GIVEN)
+    key = _sources(experiment).get("baseline")
+    if key and not experiment.baseline.train:
+        why = "baseline.train=false" if experiment.config.baseline.train is False else "the given one serves"
+        raise AutoslimError(
+            f"retrain.{key}=baseline needs the full network trained, and it is not to be ({why}). Give "
+            f"baseline.train=true, or {INSTEAD[key]}."
+        )
 
 
 def network_key(

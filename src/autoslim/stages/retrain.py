@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from autoslim.errors import AutoslimError
 from autoslim.stages import search
 from autoslim.stages.channels import write_channels
 from autoslim.stages.experiment import Experiment
@@ -14,7 +13,7 @@ from autoslim.stages.joint import joint_piece
 from autoslim.stages.network import Network
 from autoslim.stages.origin import origin
 from autoslim.stages.preflight import check_reachable
-from autoslim.stages.recipe import network_key, recipe_needs, recipe_of
+from autoslim.stages.recipe import check_recipe, network_key, recipe_needs, recipe_of
 from autoslim.stages.record import Need, Piece, Run, Stage
 from autoslim.stages.store import NETWORK_FIELDS, StageFolder, stage_hash
 from autoslim.stages.supernet import supernet_key
@@ -22,11 +21,6 @@ from autoslim.stages.wanted import unused, wanted
 from autoslim.training.fit import fit
 
 log = logging.getLogger(__name__)
-
-GIVEN = (
-    "retrain.teacher=given needs a network that comes with trained weights: give arch.trained=true if it "
-    "does, or choose another teacher: none, baseline or supernet."
-)
 
 
 def run_retrain(experiment: Experiment, folder: StageFolder, network: Network) -> dict[str, Any]:
@@ -68,12 +62,6 @@ def network_pieces(stage: Stage, run: Run, networks: Sequence[Network]) -> Itera
         yield Piece(stage, network.trained_in, (network,), network.name, network)
 
 
-def refuse_teacher(teacher: str | None, given: bool) -> None:
-    """Refuse a given network as teacher where there is none with trained weights."""
-    if teacher == "given" and not given:
-        raise AutoslimError(GIVEN)
-
-
 def _pieces(stage: Stage, run: Run) -> Iterator[Piece]:
     s, experiment = run.experiment.config.slim, run.experiment
     networks = wanted(experiment, search.search_result(experiment) if s.channels is None else None)
@@ -96,7 +84,7 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    refuse_teacher(experiment.retrain.teacher, experiment.given)
+    check_recipe(experiment)
     check_reachable(experiment, stages)
 
 

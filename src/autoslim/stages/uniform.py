@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from autoslim.slimming.rivals.uniform import uniform_widths
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.recipe import network_key, recipe_needs
+from autoslim.stages.recipe import check_recipe, network_key, recipe_needs
 from autoslim.stages.record import Need, Piece, Run, Stage
-from autoslim.stages.retrain import network_pieces, refuse_teacher, run_retrain
+from autoslim.stages.retrain import network_pieces, run_retrain
 from autoslim.stages.store import NETWORK_FIELDS
 from autoslim.stages.wanted import uniform
 
@@ -22,7 +22,7 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    refuse_teacher(experiment.retrain.teacher, experiment.given)
+    check_recipe(experiment)
     s = experiment.config.slim
     if s.channels is None:
         uniform_widths(experiment.budget, experiment.levels, min(s.targets))  # refuses what no network meets
