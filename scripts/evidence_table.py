@@ -130,6 +130,7 @@ def bars(records: Records) -> list[Bar]:
     measured = _compared(records)
     every = pooled(measured.values()) if len(measured) == len(JUDGED) else None
     wider, half = difference(records, "d", than=WHOLE), difference(records, "g", than=WHOLE)
+    on = measured.get("d")  # the uniform network is the network itself, and begins with its trained weights
     bills = [figures["bill"] for name, figures in records.items() if name.split()[::2] == ["h", OURS]]
     below = sum(d.mean < 0 and p < 0.05 for d, p in zip(measured.values(), _adjusted(measured), strict=True))
     return [
@@ -137,6 +138,7 @@ def bars(records: Records) -> list[Bar]:
         Bar("p of that difference", every.p if every else None, SURE),
         Bar("cells in which it is below 0, p < 0.05 after Holm", float(below) if measured else None, 0.0),
         Bar(f"d: {OURS} less the network itself, points", wider.mean if wider else None, 0.0, True),
+        Bar(f"d: {OURS} less the network itself, trained on as long", on.mean if on else None, 0.0, True),
         Bar(f"g: {OURS} less the full network, points", half.mean if half else None, -KEPT, True),
         Bar("h: bill, baseline trainings", float(np.mean(bills)) if bills else None, ECONOMY),
     ]

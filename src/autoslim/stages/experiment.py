@@ -140,11 +140,6 @@ class Experiment:
         """Whether the network's own weights are trained for these images: they are the reference."""
         return self.own_weights == TRAINED
 
-    @property
-    def given_serves(self) -> bool:
-        """Whether the given network stands for the baseline, which then is not trained."""
-        return self.given and not self.baseline.train
-
     @cached_property
     def _own_graph(self) -> ChannelGraph:
         """The graph of the network itself."""

@@ -134,18 +134,24 @@ def recipe_of(experiment: Experiment) -> Recipe:
 
 def recipe_needs(experiment: Experiment, stage: str) -> Iterator[Need]:
     """What the training of small networks, in a stage of this name, reads of other stages."""
-    for source, key in _sources(experiment).items():
+    trained = bool(experiment.baseline.train)
+    for source, key in _sources(experiment.retrain, experiment.given, trained).items():
         why = f"{stage} with retrain.{key}={source} ({INSTEAD[key]} does without)"
         record = {"supernet": supernet.STAGE, "baseline": baseline.STAGE}[source]
         yield Need(record, record.folder(experiment), why, billed=source == "supernet" or key == "init")
 
 
-def _sources(experiment: Experiment) -> dict[str, str]:
-    """Stage whose network small ones begin with, or learn from -> the key of `retrain` that asks for it."""
-    r = experiment.retrain
-    found = {r.teacher or "none": "teacher"}
-    if not (r.init == "baseline" and experiment.given_serves):
-        found[r.init] = "init"
+def _sources(options: RetrainConfig, given: bool, trained: bool) -> dict[str, str]:
+    """Stage whose network small ones begin with, or learn from -> the key of `retrain` that asks for it.
+
+    Args:
+        options: section `retrain`.
+        given: whether the network comes with trained weights.
+        trained: whether the full network is trained; else a given one stands for the baseline.
+    """
+    found = {options.teacher or "none": "teacher"}
+    if not (options.init == "baseline" and given and not trained):
+        found[options.init] = "init"
     return {stage: found[stage] for stage in ("supernet", "baseline") if stage in found}
 
 
@@ -156,16 +162,16 @@ GIVEN = (
 )
 
 
-def check_recipe(experiment: Experiment) -> None:
-    """Refuse a teacher, or first weights, that there will not be."""
-    if experiment.retrain.teacher == "given" and not experiment.given:
+def check_recipe(options: RetrainConfig, given: bool, trained: bool) -> None:
+    """Refuse a teacher, or first weights, that there will not be; arguments as of `_sources`."""
+    if options.teacher == "given" and not given:
         raise AutoslimError(GIVEN)
-    key = _sources(experiment).get("baseline")
-    if key and not experiment.baseline.train:
-        why = "baseline.train=false" if experiment.config.baseline.train is False else "the given one serves"
+    key = _sources(options, given, trained).get("baseline")
+    if key and not trained:
+        why = "null for a network that comes trained, or false" if given else "false"
         raise AutoslimError(
-            f"retrain.{key}=baseline needs the full network trained, and it is not to be ({why}). Give "
-            f"baseline.train=true, or {INSTEAD[key]}."
+            f"retrain.{key}=baseline needs the full network trained, and it is not to be (baseline.train="
+            f"{why}). Give baseline.train=true, or {INSTEAD[key]}."
         )
 
 

@@ -50,7 +50,7 @@ from autoslim.stages.trained import shown
 from autoslim.stages.trust import judged, retrained, scores_in
 from autoslim.stages.wanted import unused
 from autoslim.stages.warn import labelled_warnings, learnt_little
-from autoslim.tasks import Objective, objective_of
+from autoslim.tasks import Objective, Outputs, objective_of
 from autoslim.training.distribution import is_multi_worker
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
         _training(results, experiment.baseline, experiment.retrain),
         [
             *(unused(slimmed, budget, experiment.levels) if slimmed else []),
-            *_poor_start(experiment, material),
+            *_poor_start(task, experiment.retrain, material),
         ],
     )
     # 2. Figures.
@@ -158,11 +158,11 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
     return folder.finish({"networks": listed, "report": str(folder.path / "report.html")})
 
 
-def _poor_start(experiment: Experiment, material: Material) -> Iterator[str]:
+def _poor_start(task: Outputs, options: RetrainConfig, material: Material) -> Iterator[str]:
     """What is said, here and in the report, where small networks began with a supernet that knew little."""
     full = next((material.finished[name] for name in FULL if name in material.finished), {})
-    weights = material.finished.get("supernet", {}) if experiment.retrain.init == "supernet" else {}
-    hint = learnt_little(experiment.task.metric, weights, full) if experiment.task.classifies else ""
+    weights = material.finished.get("supernet", {}) if options.init == "supernet" else {}
+    hint = learnt_little(task.metric, weights, full) if task.classifies else ""
     if hint:
         log.warning("%s", hint)
         yield hint

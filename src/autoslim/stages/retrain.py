@@ -84,7 +84,7 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    check_recipe(experiment)
+    check_recipe(experiment.retrain, experiment.given, bool(experiment.baseline.train))
     check_reachable(experiment, stages)
 
 
