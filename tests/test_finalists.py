@@ -9,6 +9,7 @@ from runs import SMALL
 
 from autoslim.config import compose
 from autoslim.stages import Outcome, run_stages
+from autoslim.stages.experiment import Experiment
 from autoslim.stages.images import Images
 
 FINAL = {**SMALL, "slim.finalists": 3, "slim.levels": 4, "slimming": "random"}
@@ -62,3 +63,14 @@ def test_a_search_that_was_stopped_within_a_final_ends_the_same(searched: Outcom
     run(tmp_path)
     assert (folder / "trajectory.json").read_bytes() == before
     assert (folder / "finalists_0.5" / "0" / "score.json").read_bytes() == kept
+
+
+def test_candidates_never_begin_with_weights_that_know_the_held_out_images(
+    searched: Outcome, tmp_path: Path
+) -> None:
+    """Also where networks are retrained from the baseline: it isn't asked for, and scores are the same."""
+    rate = Experiment(compose({**FINAL, "output": tmp_path})).retrain.learning_rate
+    keys = {"retrain.init": "baseline", "retrain.learning_rate": rate, "retrain.epochs": 1}
+    outcome = run(tmp_path, **keys)
+    assert not list(tmp_path.glob("*/baseline-*"))
+    assert trajectory(outcome)["finals"] == trajectory(searched)["finals"]

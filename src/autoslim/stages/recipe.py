@@ -126,16 +126,17 @@ class Recipe:
         return lambda images: graph.run(images, batch_statistics=which == "supernet")
 
 
-def recipe_of(experiment: Experiment) -> Recipe:
-    """The recipe of a run."""
-    read = {need.stage.name: need.folder for need in recipe_needs(experiment, "")}
-    return Recipe(experiment.root, experiment.plan, experiment.retrain, read, experiment.common_key)
+def recipe_of(experiment: Experiment, options: RetrainConfig | None = None) -> Recipe:
+    """The recipe of a run; `options`: in place of its section `retrain`."""
+    options = options or experiment.retrain
+    read = {need.stage.name: need.folder for need in recipe_needs(experiment, "", options)}
+    return Recipe(experiment.root, experiment.plan, options, read, experiment.common_key)
 
 
-def recipe_needs(experiment: Experiment, stage: str) -> Iterator[Need]:
+def recipe_needs(experiment: Experiment, stage: str, options: RetrainConfig | None = None) -> Iterator[Need]:
     """What the training of small networks, in a stage of this name, reads of other stages."""
     trained = bool(experiment.baseline.train)
-    for source, key in _sources(experiment.retrain, experiment.given, trained).items():
+    for source, key in _sources(options or experiment.retrain, experiment.given, trained).items():
         why = f"{stage} with retrain.{key}={source} ({INSTEAD[key]} does without)"
         record = {"supernet": supernet.STAGE, "baseline": baseline.STAGE}[source]
         yield Need(record, record.folder(experiment), why, billed=source == "supernet" or key == "init")
