@@ -98,10 +98,11 @@ def bill(outcome: Outcome, row: dict[str, Any], init: str) -> float:
     """What finding and training a network took, in baseline trainings; init: `retrain.init`."""
     spent = {row["folder"]}
     if row["network"] != "baseline":
-        spent.add(outcome.folders[init])
         method = KINDS[row["network"]].method
-        stages = ("baseline", "search") if method and method.importance else ("supernet", "search")
-        spent |= {outcome.folders[stage] for stage in stages if row["network"] != "uniform"}
+        stages = {init} - {"scratch"}
+        if row["network"] != "uniform":
+            stages |= {"supernet", "search"} | ({"baseline"} if method and method.importance else set())
+        spent |= {outcome.folders[stage] for stage in stages}
     return sum(json.loads((Path(one) / "result.json").read_text()).get("bill", 0.0) for one in spent)
 
 

@@ -36,12 +36,12 @@ that of uniform slimming, seed by seed: a t-test over the seeds' means of the ce
 baseline trainings.
 
 What came after the first figures, and is no part of what was declared: the cells g and h, which ask other
-questions and count in no test; batch-norm statistics after training over augmented images, as in training,
-where plain ones had cost all networks 0.4 to 2.5 points; and small networks that begin with the weights of
-the trained baseline in place of the supernet's (`retrain.init=baseline`; h keeps the supernet's), after
-another tool that does so was ahead in cell a. So the seeds 0 to 2 of what was measured before are measured
-anew. `{OURS}` less uniform, they said, with the supernet's weights: a +3.00, +1.16 and +1.52 points, b +0.40
-(seed 1) and +1.08 (2), d +1.24 (2), e +0.65 and +0.48 (0 and 1).
+questions and count in no test, their bars, and the second bar of d; batch-norm statistics after training over
+augmented images, as in training, where plain ones had cost all networks 0.4 to 2.5 points; and small networks
+that begin with the weights of the trained baseline in place of the supernet's (`retrain.init=baseline`; h
+keeps the supernet's), after another tool that does so was ahead in cell a. So the seeds 0 to 2 of what was
+measured before are measured anew. `{OURS}` less uniform, they said, with the supernet's weights: a +3.00,
++1.16 and +1.52 points, b +0.40 (seed 1) and +1.08 (2), d +1.24 (2), e +0.65 and +0.48 (0 and 1).
 
 In d the uniform network is the network itself, which goes on from its own weights for as long as the others
 are trained: to be ahead of it is the gain, not to be ahead of the baseline, which had half of the epochs.
@@ -141,7 +141,7 @@ def bars(records: Records) -> list[Bar]:
         Bar("p of that difference", every.p if every else None, SURE),
         Bar("cells in which it is below 0, p < 0.05 after Holm", float(below) if measured else None, 0.0),
         Bar(f"d: {OURS} less the network itself, points", wider.mean if wider else None, 0.0, True),
-        Bar(f"d: {OURS} less the network itself, trained on as long", on.mean if on else None, 0.0, True),
+        Bar(f"d: {OURS} less the network itself, trained as long", on.mean if on else None, 0.0, True),
         Bar(f"g: {OURS} less the full network, points", half.mean if half else None, -KEPT, True),
         Bar("h: bill, baseline trainings", float(np.mean(bills)) if bills else None, ECONOMY),
     ]
@@ -180,7 +180,7 @@ def page(records: Records, kinds: Sequence[str], hardware: str, agree: Agreement
     few = {cell: len(measured[cell].seeds) if cell in measured else 0 for cell in JUDGED}
     few = {cell: seeds for cell, seeds in few.items() if seeds < SEEDS}
     parts += [_unfinished(few)] if rows and few else []
-    parts += ["What was asked for beforehand:", table(BAR_TITLES, [bar.row for bar in bars(records)])]
+    parts += ["What is asked for:", table(BAR_TITLES, [bar.row for bar in bars(records)])]
     there = {name.split()[0] for name in records}
     parts += [_cell(records, cell, kinds, agree(records, cell)) for cell in CELLS if cell in there]
     return "\n\n".join([*parts, f"Measured on: {hardware}."]) + "\n"

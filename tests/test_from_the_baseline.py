@@ -125,6 +125,8 @@ def test_networks_are_trained_as_one_from_it(whole: Outcome) -> None:
     keys = {"retrain__joint": "true", "slim__target": "[0.7,0.5]"}
     outcome = run(output, "[baseline,supernet,search,retrain]", **keys)
     assert [row["target"] for row in outcome.rows] == [None, 0.7, 0.5]
+    with pytest.raises(AutoslimError, match="would share copied channels. Leave one of the three out"):
+        run(output, "[baseline,supernet,search,retrain]", slim__headroom=1.5, **keys)
 
 
 def test_one_call_begins_with_the_models_own_weights() -> None:
@@ -153,10 +155,13 @@ def test_a_method_that_prunes_begins_with_the_channels_that_it_chose(tmp_path: P
 
 
 def test_a_supernet_that_is_far_behind_the_full_network_is_told_of() -> None:
-    assert learnt_little(TOP1, {"holdout_top1": 0.3}, {"top1": 0.36}) == ""
-    text = learnt_little(TOP1, {"holdout_top1": 0.192}, {"top1": 0.3636})
+    assert learnt_little(TOP1, {"holdout_top1": 0.3}, {"top1": 0.36}, True) == ""
+    text = learnt_little(TOP1, {"holdout_top1": 0.192}, {"top1": 0.3636}, True)
+    assert "supernet.init=baseline" in text
+    assert "supernet.init" not in learnt_little(TOP1, {"holdout_top1": 0.192}, {"top1": 0.3636}, False)
     assert "19.20 % on held-out images, the full network alone 36.36 %" in text
-    assert learnt_little(TOP1, {}, {"top1": 0.36}) == learnt_little(TOP1, {"holdout_top1": 0.1}, {}) == ""
+    for supernet, full in (({}, {"top1": 0.36}), ({"holdout_top1": 0.1}, {})):
+        assert learnt_little(TOP1, supernet, full, True) == ""
 
 
 def test_the_report_says_so_where_networks_begin_with_the_supernet(

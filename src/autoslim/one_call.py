@@ -109,13 +109,14 @@ def slim(
     if any(None in shape[1:] for shape in graph.trace.input_shapes):  # costs are those of the images' sizes
         graph = ChannelGraph(graph.model, tuple(chosen.freeze), sizes)
     trained = _is_trained(graph, data, task) if trained is None else trained
+    _check_weights(job, trained)
     job.claim(graph, data, trained)
     levels = Levels.spaced(graph, chosen.levels, chosen.min_width, chosen.divisor, chosen.step)
     judged = data.heldout if test is None else images_of(test, job.batch_size)
     networks = (
         [_result(None, graph.model, graph.channels(graph.full), sizes, judged, task)] if trained else []
     )
-    begun = _own_weights(job, graph, trained)
+    begun = _own_weights(job, graph)
     _supernet(job, graph, levels, data, trained)
     path = _searched(job, graph, levels, data)
     found = {
@@ -291,11 +292,6 @@ def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided, tra
     criterion = METHODS[job.slim.method].importance
     start = "trained" if trained else "fresh"
     if criterion is not None:
-        if not trained:
-            raise AutoslimError(
-                f"method={job.slim.method} prunes trained weights, and the model has none (trained=True "
-                "says that it has). Train it first, or choose method='greedy'."
-            )
         sort_channels(graph, CRITERIA[criterion](graph, _clean(data), job.task))
         return
     if trained:
@@ -313,15 +309,26 @@ def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided, tra
     )
 
 
-def _own_weights(job: _Job, graph: ChannelGraph, trained: bool) -> ChannelGraph | None:
-    """A copy with the model's own weights, sorted, where the small networks begin with these; else None."""
-    if job.sections.retrain.init != "baseline" or METHODS[job.slim.method].importance is not None:
-        return None  # of a method that prunes, the graph itself is that
-    if not trained:
+def _check_weights(job: _Job, trained: bool) -> None:
+    """Refuse what begins with trained weights where the model has none."""
+    if trained:
+        return
+    if METHODS[job.slim.method].importance is not None:
+        raise AutoslimError(
+            f"method={job.slim.method} prunes trained weights, and the model has none (trained=True "
+            "says that it has). Train it first, or choose method='greedy'."
+        )
+    if job.sections.retrain.init == "baseline":
         raise AutoslimError(
             "retrain.init='baseline' begins with the model's own trained weights, and it has none "
             "(trained=True says that it has). Train it first, or choose retrain={'init': 'supernet'}."
         )
+
+
+def _own_weights(job: _Job, graph: ChannelGraph) -> ChannelGraph | None:
+    """A copy with the model's own weights, sorted, where the small networks begin with these; else None."""
+    if job.sections.retrain.init != "baseline" or METHODS[job.slim.method].importance is not None:
+        return None  # of a method that prunes, the graph itself is that
     copy = _copied(graph.model, job.slim)
     put_important_first(copy)
     return copy

@@ -104,7 +104,7 @@ def test_the_section_on_trust():
 def test_few_networks_say_so(count, were):
     assert trust(networks(count), "flops", 500) == (
         "## How far the supernet can be trusted\n\n"
-        f"{were} retrained from this supernet by this recipe: at least 4 are needed for a rank correlation."
+        f"{were} retrained by this recipe: at least 4 are needed for a rank correlation."
     )
 
 

@@ -123,7 +123,8 @@ def test_a_bill_is_of_what_a_network_came_from(tmp_path):
     assert of("baseline") == 1.0
     assert (of("uniform"), of("uniform", "supernet")) == (1.125, 0.625)
     assert (of("predictor"), of("predictor", "supernet")) == (1.875, 0.875)
-    assert of("taylor", "supernet") == 1.875  # its supernet is the baseline, sorted
+    assert of("taylor") == of("taylor", "supernet") == 1.875  # its supernet is the baseline, sorted
+    assert (of("uniform", "scratch"), of("predictor", "scratch")) == (0.125, 0.875)
 
 
 def test_holm_is_monotone_and_keeps_what_is_not_known():

@@ -47,7 +47,7 @@ def trust(networks: Sequence[Judged], resource: str, images: int, measure: Metri
     """The section; "": nothing was retrained.
 
     Args:
-        networks: all that were retrained from one supernet by one recipe.
+        networks: all that were retrained by one recipe.
         resource: what `share` is of.
         images: how many held-out images the supernet was judged on.
         measure: what the networks' metric is.
@@ -58,7 +58,7 @@ def trust(networks: Sequence[Judged], resource: str, images: int, measure: Metri
     if count < FEWEST:
         were = "networks were" if count > 1 else "network was"
         return (
-            f"{title}\n\n{count} {were} retrained from this supernet by this recipe: at least {FEWEST} are "
+            f"{title}\n\n{count} {were} retrained by this recipe: at least {FEWEST} are "
             "needed for a rank correlation."
         )
     ordered = in_judged_order(networks)
@@ -71,8 +71,7 @@ def _verdict(networks: Sequence[Judged], images: int, measure: Metric) -> str:
     found = correlation(networks, measure)
     measured = (
         f"the supernet's loss on {images:,} held-out images and {measure.label} on test images after "
-        f"retraining, for all n = {len(networks)} networks that were retrained from this supernet by this "
-        "recipe"
+        f"retraining, for all n = {len(networks)} networks that were retrained by this recipe"
     )
     if found is None:
         return (

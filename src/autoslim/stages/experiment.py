@@ -115,11 +115,14 @@ class Experiment:
     @property
     def _supernet_start(self) -> str:
         """The recipe of the supernet, and of what starts from its weights."""
-        if self.importance is not None:
-            return "trained"
+        return "fresh" if self.fresh_supernet else "trained"
+
+    @property
+    def fresh_supernet(self) -> bool:
+        """Whether the supernet begins with fresh weights."""
         init = self.config.supernet.init
         fresh = init == "scratch" or (init == "weights" and self.own_weights == FRESH)
-        return "fresh" if fresh else "trained"
+        return fresh and self.importance is None
 
     # -- network -------------------------------------------------------------------------------------
 

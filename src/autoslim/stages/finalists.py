@@ -45,9 +45,10 @@ def with_finals(
 ) -> Trajectory:
     """The trajectory with a final for every target that it reaches and that has none.
 
-    Each candidate is trained from the supernet's weights, by the retraining's recipe over a share of its
-    epochs, on the images that are not held out, and judged on the held-out ones. Test images play no part. A
-    candidate goes on from its last checkpoint, and is not trained again once it has its score.
+    Each candidate is trained from the supernet's weights (or fresh ones, with `retrain.init=scratch`), by the
+    retraining's recipe over a share of its epochs, on the images that are not held out, and judged on the
+    held-out ones. Test images play no part. A candidate goes on from its last checkpoint, and is not trained
+    again once it has its score.
 
     Args:
         trajectory: what the method found.

@@ -163,16 +163,26 @@ GIVEN = (
 )
 
 
-def check_recipe(options: RetrainConfig, given: bool, trained: bool) -> None:
-    """Refuse a teacher, or first weights, that there will not be; arguments as of `_sources`."""
+def check_recipe(options: RetrainConfig, given: bool, trained: bool, wider: bool) -> None:
+    """Refuse a teacher, or first weights, that there will not be.
+
+    Args:
+        options, given, trained: as of `_sources`.
+        wider: whether the supernet is wider than the network.
+    """
+    if options.joint and options.init == "baseline" and wider:  # cut, copies would lack each other's shares
+        raise AutoslimError(
+            "retrain.init=baseline can't be together with both retrain.joint and slim.headroom: networks of "
+            "other widths would share copied channels. Leave one of the three out."
+        )
     if options.teacher == "given" and not given:
         raise AutoslimError(GIVEN)
     key = _sources(options, given, trained).get("baseline")
     if key and not trained:
-        why = "null for a network that comes trained, or false" if given else "false"
+        why = "where the network comes trained, it is not trained again" if given else "baseline.train=false"
         raise AutoslimError(
-            f"retrain.{key}=baseline needs the full network trained, and it is not to be (baseline.train="
-            f"{why}). Give baseline.train=true, or {INSTEAD[key]}."
+            f"retrain.{key}=baseline needs a baseline, and this run trains none ({why}). Give "
+            f"baseline.train=true, which reuses one that is there, or {INSTEAD[key]}."
         )
 
 

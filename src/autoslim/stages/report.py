@@ -69,7 +69,7 @@ CAPTIONS = {
 }
 
 
-FULL = ("given", "baseline")  # labels of what brings the full network
+FULL = ("baseline", "given")  # labels of what brings the full network
 STARTS = {
     "supernet": "the supernet's weights",
     "baseline": "the trained full network's weights, with the most important channels of each layer",
@@ -98,7 +98,7 @@ class Compared(NamedTuple):
     networks: list[Network]  # this run's first, then those of other methods
     results: list[NetworkResult]  # of these networks
     rivals: list[Rival]
-    judged: tuple[list[Judged], int]  # networks retrained from this supernet; how many held-out images
+    judged: tuple[list[Judged], int]  # networks retrained by this recipe; how many held-out images
     latency: tuple[list[LatencyRow], dict[str, Any]]  # of these networks, where it is limited
     training: str  # sentences on how they were trained, where that differs
     warnings: list[str]  # sentences on networks that leave much of their budget unused, and on their start
@@ -139,7 +139,7 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
         _training(results, experiment.baseline, experiment.retrain),
         [
             *(unused(slimmed, budget, experiment.levels) if slimmed else []),
-            *_poor_start(task, experiment.retrain, material),
+            *_poor_start(task, experiment.retrain, material, experiment.fresh_supernet),
         ],
     )
     # 2. Figures.
@@ -158,11 +158,18 @@ def run_report(experiment: Experiment, folder: StageFolder, material: Material) 
     return folder.finish({"networks": listed, "report": str(folder.path / "report.html")})
 
 
-def _poor_start(task: Outputs, options: RetrainConfig, material: Material) -> Iterator[str]:
-    """What is said, here and in the report, where small networks began with a supernet that knew little."""
+def _poor_start(task: Outputs, options: RetrainConfig, material: Material, fresh: bool) -> Iterator[str]:
+    """What is said, here and in the report, where small networks began with a supernet that knew little.
+
+    Args:
+        task: what the networks learn.
+        options: how small ones were trained.
+        material: results of the stages.
+        fresh: whether the supernet began with fresh weights.
+    """
     full = next((material.finished[name] for name in FULL if name in material.finished), {})
     weights = material.finished.get("supernet", {}) if options.init == "supernet" else {}
-    hint = learnt_little(task.metric, weights, full) if task.classifies else ""
+    hint = learnt_little(task.metric, weights, full, fresh) if task.classifies else ""
     if hint:
         log.warning("%s", hint)
         yield hint

@@ -84,7 +84,8 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    check_recipe(experiment.retrain, experiment.given, bool(experiment.baseline.train))
+    trained, wider = bool(experiment.baseline.train), experiment.config.slim.wider
+    check_recipe(experiment.retrain, experiment.given, trained, wider)
     check_reachable(experiment, stages)
 
 

@@ -23,7 +23,7 @@ from autoslim.tasks import Outputs
 
 
 def retrained(recipe: Recipe, budget: Budget) -> list[Network]:
-    """All networks of the project's folder that were retrained from this supernet by this recipe.
+    """All networks of the project's folder that were retrained by this recipe, which may name the supernet.
 
     A folder is of this recipe if its channels, with this configuration, lead to its own name.
     """

@@ -11,7 +11,7 @@ from autoslim.metrics import Metric
 from autoslim.schema.training import StageConfig
 from autoslim.stages.chance import Chance
 
-LITTLE = 0.75  # of the full network's accuracy: less makes a poor start (docs/results.md)
+LITTLE = 0.75  # of the full network's accuracy: a supernet with less than that makes a poor start
 WARNINGS = "warnings"  # of a result: a list of sentences
 
 
@@ -49,13 +49,14 @@ def failed_held_out(chance: Chance, values: np.ndarray, section: StageConfig) ->
     return text and f"{text} What is searched in it means nothing. {_way_out(section)}"
 
 
-def learnt_little(measure: Metric, supernet: Mapping[str, Any], full: Mapping[str, Any]) -> str:
+def learnt_little(measure: Metric, supernet: Mapping[str, Any], full: Mapping[str, Any], fresh: bool) -> str:
     """A hint where the supernet, whose weights small networks begin with, is far behind the full network.
 
     Args:
         measure: an accuracy.
         supernet: result of the stage.
         full: result of the baseline, or of the given network.
+        fresh: whether the supernet began with fresh weights.
     """
     reached, own = supernet.get(f"holdout_{measure.name}"), full.get(measure.name)
     if reached is None or own is None or reached >= LITTLE * own:
@@ -63,8 +64,9 @@ def learnt_little(measure: Metric, supernet: Mapping[str, Any], full: Mapping[st
     return (
         f"supernet: at full width it reaches {measure.text(reached)} on held-out images, the full network "
         f"alone {measure.text(own)} on test images. It has learnt little, and small networks begin with its "
-        "weights: train it longer (supernet.epochs), begin it with a trained network "
-        "(supernet.init=baseline), or let small networks begin with one (retrain.init=baseline)."
+        f"weights: train it longer (supernet.epochs){', begin it with a trained network' if fresh else ''}"
+        f"{' (supernet.init=baseline)' if fresh else ''}, or let small networks begin with one "
+        "(retrain.init=baseline)."
     )
 
 
