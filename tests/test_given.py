@@ -249,7 +249,8 @@ def test_what_starts_from_trained_weights_is_trained_gently(trained: Path, tmp_p
     assert rates() == [gentle] * 3
     assert rates(supernet__init="scratch") == [gentle, 0.1, 0.1]
     assert rates(retrain__init="scratch") == [gentle, gentle, 0.1]
-    assert rates(arch__trained="false", retrain__init="baseline") == [0.1, 0.1, gentle]
+    assert rates(retrain__init="baseline") == [gentle] * 3
+    assert rates(arch__trained="false", retrain__init="baseline") == [0.1] * 3
     assert rates(arch__trained="false") == [0.1] * 3
     assert rates(arch__trained="false", supernet__init="baseline") == [0.1, gentle, gentle]
     assert rates(optimizer__learning_rate=0.3, retrain__learning_rate=0.2) == [0.3, 0.3, 0.2]

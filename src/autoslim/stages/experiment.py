@@ -89,7 +89,7 @@ class Experiment:
         section = dataclasses.replace(
             section, train=not self.given if section.train is None else section.train
         )
-        return filled(section, "fresh" if self.own_weights == FRESH else "trained", self.config.optimizer)
+        return filled(section, self._own_start, self.config.optimizer)
 
     @cached_property
     def supernet(self) -> SupernetConfig:
@@ -103,7 +103,7 @@ class Experiment:
         teacher = section.teacher or ("given" if self.given and not section.joint else "none")
         sorted_already = self.importance is not None and section.init == "baseline"
         init = "supernet" if sorted_already else section.init  # of a method that prunes they are the same
-        starts = {"scratch": "fresh", "baseline": "trained", "supernet": self._supernet_start}
+        starts = {"scratch": "fresh", "baseline": self._own_start, "supernet": self._supernet_start}
         section = dataclasses.replace(section, teacher=teacher, init=init)
         return filled(section, starts[init], self.config.optimizer)
 
@@ -111,6 +111,11 @@ class Experiment:
     def importance(self) -> str | None:
         """By what channels of a trained network are sorted, in place of a supernet; None: one is trained."""
         return METHODS[self.config.slim.method].importance
+
+    @property
+    def _own_start(self) -> str:
+        """The recipe of the baseline, and of what starts from its weights."""
+        return "fresh" if self.own_weights == FRESH else "trained"
 
     @property
     def _supernet_start(self) -> str:
