@@ -39,9 +39,10 @@ What came after the first figures, and is no part of what was declared: the cell
 questions and count in no test, their bars, and the second bar of d; batch-norm statistics after training over
 augmented images, as in training, where plain ones had cost all networks 0.4 to 2.5 points; and small networks
 that begin with the weights of the trained baseline in place of the supernet's (`retrain.init=baseline`; h
-keeps the supernet's), after another tool that does so was ahead in cell a. So the seeds 0 to 2 of what was
-measured before are measured anew. `{OURS}` less uniform, they said, with the supernet's weights: a +3.00,
-+1.16 and +1.52 points, b +0.40 (seed 1) and +1.08 (2), d +1.24 (2), e +0.65 and +0.48 (0 and 1).
+keeps the supernet's), after another tool that does so was ahead in cell a. What was measured before is
+measured anew, as far as the tables below go. `{OURS}` less uniform, it said, with the supernet's
+weights: a +3.00, +1.16 and +1.52 points, b +0.40 (seed 1) and +1.08 (2), d +1.24 (2), e +0.65 and
++0.48 (0 and 1).
 
 In d the uniform network is the network itself, which goes on from its own weights for as long as the others
 are trained: to be ahead of it is the gain, not to be ahead of the baseline, which had half of the epochs.

@@ -120,6 +120,9 @@ def test_widths_that_cannot_be_are_refused():
     widths[0] += 1
     with pytest.raises(AutoslimError, match="can't go from 3 to 4 channels: it is frozen"):
         widen(graph, widths)
+    widths[0] -= 2
+    with pytest.raises(AutoslimError, match="can't go from 3 to 2 channels: it is frozen"):
+        widen(graph, widths)
     widths = wider_widths(graph, 2.0)
     free = graph.slimmable[0]
     widths[free.index] = free.size - free.unit

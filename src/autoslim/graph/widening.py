@@ -73,7 +73,7 @@ def widen(
         AutoslimError: naming the first group whose width is not possible, or cannot be followed by a layer.
     """
     widths = np.asarray(widths)
-    for group in graph.groups:
+    for group in graph.slimmable:
         if widths[group.index] < group.size:
             raise AutoslimError(_refusal(group, widths, f"expected more, by {group.unit} each"))
     return resize(graph, widths, weights=weights, seed=seed, name=name)
@@ -82,9 +82,18 @@ def widen(
 def resize(
     graph: Structure, widths: Any, *, weights: bool = True, seed: int = 0, name: str | None = None
 ) -> keras.Model:
-    """A plain Keras model at any widths, narrower ones too: of these groups the first channels stay.
+    """A plain Keras model in which some groups may be wider than in the traced one, and others narrower.
 
-    The other groups are as those of `widen`, where arguments and errors are explained.
+    Of a narrower group the first channels stay; a wider one is as in `widen`. With weights it computes what
+    the traced network does at the smaller of the two widths of each group, with the exceptions of `widen`.
+
+    Args:
+        graph: of the network.
+        widths: int [G], multiples of the groups' units; those of frozen groups are full.
+        weights, seed, name: as of `widen`.
+
+    Raises:
+        AutoslimError: naming the first group whose width is not possible, or cannot be followed by a layer.
     """
     widths = np.asarray(widths)
     generator = np.random.default_rng(seed)

@@ -23,6 +23,13 @@ from autoslim.stages.record import Need
 from autoslim.stages.store import StageFolder, stage_hash
 from autoslim.stages.weights import load_weights
 
+# Key of `retrain` -> what does without the stage that it asks for.
+INSTEAD = {"init": "retrain.init=scratch", "teacher": "retrain.teacher=none"}
+GIVEN = (
+    "retrain.teacher=given needs a network that comes with trained weights: give arch.trained=true if it "
+    "does, or choose another teacher: none, baseline or supernet."
+)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -154,13 +161,6 @@ def _sources(options: RetrainConfig, given: bool, trained: bool) -> dict[str, st
     if not (options.init == "baseline" and given and not trained):
         found[options.init] = "init"
     return {stage: found[stage] for stage in ("supernet", "baseline") if stage in found}
-
-
-INSTEAD = {"init": "retrain.init=scratch", "teacher": "retrain.teacher=none"}
-GIVEN = (
-    "retrain.teacher=given needs a network that comes with trained weights: give arch.trained=true if it "
-    "does, or choose another teacher: none, baseline or supernet."
-)
 
 
 def check_recipe(options: RetrainConfig, given: bool, trained: bool, wider: bool) -> None:

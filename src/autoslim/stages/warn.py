@@ -61,11 +61,11 @@ def learnt_little(measure: Metric, supernet: Mapping[str, Any], full: Mapping[st
     reached, own = supernet.get(f"holdout_{measure.name}"), full.get(measure.name)
     if reached is None or own is None or reached >= LITTLE * own:
         return ""
+    trained = " begin it with a trained network (supernet.init=baseline)," if fresh else ""
     return (
         f"supernet: at full width it reaches {measure.text(reached)} on held-out images, the full network "
         f"alone {measure.text(own)} on test images. It has learnt little, and small networks begin with its "
-        f"weights: train it longer (supernet.epochs){', begin it with a trained network' if fresh else ''}"
-        f"{' (supernet.init=baseline)' if fresh else ''}, or let small networks begin with one "
+        f"weights: train it longer (supernet.epochs),{trained} or let small networks begin with one "
         "(retrain.init=baseline)."
     )
 
