@@ -70,7 +70,7 @@ def measure(cell: str, seed: int, method: str, options: argparse.Namespace, reco
     for row, model, latency in zip(outcome.rows, models, _latencies(outcome.rows, models), strict=True):
         figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
         figures |= {
-            "bill": bill(outcome, row, config.retrain.init),
+            "bill": bill(outcome, row, config.retrain.first),
             "latency": latency,
             "channels": _channels(row, model),
         }

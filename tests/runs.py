@@ -18,6 +18,7 @@ TINY = {
     "supernet.epochs": 1,
     "supernet.arms": 2,
     "retrain.epochs": 1,
+    "retrain.init": "supernet",  # so that no baseline is needed where none is looked at
     "slim.levels": 2,
     "slim.min_width": 0.5,
 }

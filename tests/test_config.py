@@ -249,7 +249,7 @@ OUT_OF_RANGE = [
         "supernet.arms=1 is out of range: 2, the largest and the smallest width, to 1000: each is a training "
         "step of its own.",
     ),
-    ("retrain.init=random", "unknown retrain.init 'random'. There are: supernet, baseline, scratch."),
+    ("retrain.init=random", "unknown retrain.init 'random'. There are: baseline, supernet, scratch."),
     ("retrain.teacher=me", "unknown retrain.teacher 'me'. There are: none, given, baseline, supernet."),
     ("retrain.distill_weight=2", "retrain.distill_weight=2.0 is out of range: a share in [0, 1]."),
     ("retrain.temperature=0", "retrain.temperature=0.0 is out of range: a number above 0."),

@@ -1,4 +1,4 @@
-"""Small networks that begin with the trained full network's weights (`retrain.init=baseline`)."""
+"""Small networks that begin with the trained full network's weights (`retrain.init=baseline`, or null)."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from autoslim.stages.recipe import recipe_of
 from autoslim.stages.warn import learnt_little
 
 L = keras.layers
-FROM = {**SMALL, "retrain.init": "baseline"}
+FROM = {**SMALL, "retrain.init": "null"}
 
 
 def run(output: Path, stages: str, **settings: object) -> Outcome:
@@ -126,7 +126,8 @@ def test_networks_are_trained_as_one_from_it(whole: Outcome) -> None:
     outcome = run(output, "[baseline,supernet,search,retrain]", **keys)
     assert [row["target"] for row in outcome.rows] == [None, 0.7, 0.5]
     with pytest.raises(AutoslimError, match="would share copied channels. Leave one of the three out"):
-        run(output, "[baseline,supernet,search,retrain]", slim__headroom=1.5, **keys)
+        more = {"retrain__init": "baseline", "slim__headroom": 1.5}
+        run(output, "[baseline,supernet,search,retrain]", **more, **keys)
 
 
 def test_one_call_begins_with_the_models_own_weights() -> None:
@@ -136,22 +137,31 @@ def test_one_call_begins_with_the_models_own_weights() -> None:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), L.Dense(8, activation="relu"), L.Dense(2)])
     call = {"levels": 2, "min_width": 0.5, "supernet": {"epochs": 1}}
-    retrain = {"init": "baseline", "epochs": 1, "learning_rate": 1e-9}
+    retrain = {"epochs": 1, "learning_rate": 1e-9}
     with pytest.raises(AutoslimError, match="begins with the model's own trained weights, and it has none"):
-        autoslim.slim(model, (x, labels), trained=False, retrain=retrain, **call)
+        autoslim.slim(model, (x, labels), trained=False, retrain={"init": "baseline", **retrain}, **call)
     result = autoslim.slim(model, (x, labels), target=0.6, trained=True, retrain=retrain, **call)
-    squares = np.square(model.layers[-1].kernel.numpy()).sum(1)
-    kept = np.argsort(-squares)[:4]
-    np.testing.assert_allclose(
-        result.model.layers[-1].kernel.numpy(), model.layers[-1].kernel.numpy()[kept], atol=1e-6
-    )
+    kernel = model.layers[-1].kernel.numpy()
+    kept = np.argsort(-np.square(kernel).sum(1))[:4]
+    np.testing.assert_allclose(result.model.layers[-1].kernel.numpy(), kernel[kept], atol=1e-6)
 
 
-def test_a_method_that_prunes_begins_with_the_channels_that_it_chose(tmp_path: Path) -> None:
-    """By whichever name: its supernet is the sorted baseline."""
-    keys = {**SMALL, "slimming": "taylor", "output": tmp_path}
-    both = [Experiment(compose({**keys, "retrain.init": init})).retrain for init in ("baseline", "supernet")]
-    assert both[0] == both[1]
+@pytest.mark.parametrize(
+    ("keys", "init"),
+    [
+        ({}, "baseline"),
+        ({"retrain.joint": "true"}, "baseline"),
+        ({"slim.headroom": 1.5}, "baseline"),
+        ({"retrain.joint": "true", "slim.headroom": 1.5}, "supernet"),
+        ({"baseline.train": "false"}, "supernet"),
+        ({"retrain.init": "scratch"}, "scratch"),
+        # Of a method that prunes the supernet is the sorted baseline: they are the same.
+        ({"slimming": "taylor"}, "supernet"),
+        ({"slimming": "taylor", "retrain.init": "baseline"}, "supernet"),
+    ],
+)
+def test_where_small_networks_begin(keys: dict[str, str], init: str, tmp_path: Path) -> None:
+    assert Experiment(compose({**FROM, "output": tmp_path, **keys})).retrain.init == init
 
 
 def test_a_supernet_that_is_far_behind_the_full_network_is_told_of() -> None:
@@ -178,9 +188,9 @@ def test_the_report_says_so_where_networks_begin_with_the_supernet(
             assert ("small networks begin with its weights" in text) == told
 
 
-@pytest.mark.parametrize("keys", [{}, {"retrain__init": "scratch", "retrain__teacher": "baseline"}])
-def test_a_baseline_that_will_not_be_trained_is_refused_first(tmp_path: Path, keys: dict[str, str]) -> None:
-    name = "teacher" if keys else "init"
+@pytest.mark.parametrize("name", ["init", "teacher"])
+def test_a_baseline_that_will_not_be_trained_is_refused_first(tmp_path: Path, name: str) -> None:
+    keys = {"retrain__init": "scratch", f"retrain__{name}": "baseline"}
     with pytest.raises(AutoslimError, match=rf"retrain.{name}=baseline needs .*\(baseline.train=false\)"):
         run(tmp_path, "[baseline,supernet,search,retrain]", baseline__train="false", **keys)
     assert not list(tmp_path.glob("*/supernet-*"))

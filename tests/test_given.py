@@ -247,12 +247,13 @@ def test_what_starts_from_trained_weights_is_trained_gently(trained: Path, tmp_p
 
     gentle = RECIPES["trained"].rates["sgd"]
     assert rates() == [gentle] * 3
-    assert rates(supernet__init="scratch") == [gentle, 0.1, 0.1]
+    assert rates(supernet__init="scratch") == [gentle, 0.1, gentle]
+    assert rates(supernet__init="scratch", retrain__init="supernet") == [gentle, 0.1, 0.1]
     assert rates(retrain__init="scratch") == [gentle, gentle, 0.1]
-    assert rates(retrain__init="baseline") == [gentle] * 3
-    assert rates(arch__trained="false", retrain__init="baseline") == [0.1] * 3
-    assert rates(arch__trained="false") == [0.1] * 3
-    assert rates(arch__trained="false", supernet__init="baseline") == [0.1, gentle, gentle]
+    fresh = {"arch__trained": "false"}
+    assert rates(**fresh) == [0.1] * 3
+    assert rates(**fresh, supernet__init="baseline") == [0.1, gentle, 0.1]
+    assert rates(**fresh, supernet__init="baseline", retrain__init="supernet") == [0.1, gentle, gentle]
     assert rates(optimizer__learning_rate=0.3, retrain__learning_rate=0.2) == [0.3, 0.3, 0.2]
 
 

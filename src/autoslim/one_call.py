@@ -24,7 +24,7 @@ from autoslim.reporting.slimmed import Slimmed
 from autoslim.reporting.statistics import guessing, near_chance, standard_error
 from autoslim.schema import OptimizerConfig, RetrainConfig, SlimConfig, SupernetConfig, TrainConfig
 from autoslim.schema.checks import Options, gather
-from autoslim.schema.starts import filled
+from autoslim.schema.starts import filled, first_weights
 from autoslim.scoring import images_in
 from autoslim.slimming.calibrate import calibrate
 from autoslim.slimming.importance import CRITERIA, put_important_first
@@ -109,8 +109,8 @@ def slim(
     if any(None in shape[1:] for shape in graph.trace.input_shapes):  # costs are those of the images' sizes
         graph = ChannelGraph(graph.model, tuple(chosen.freeze), sizes)
     trained = _is_trained(graph, data, task) if trained is None else trained
-    _check_weights(job, trained)
-    job.claim(graph, data, trained)
+    given, job = job, job.resolved(trained)
+    given.claim(graph, data, trained)
     levels = Levels.spaced(graph, chosen.levels, chosen.min_width, chosen.divisor, chosen.step)
     judged = data.heldout if test is None else images_of(test, job.batch_size)
     networks = (
@@ -170,6 +170,31 @@ class _Job:
     @property
     def batch_size(self) -> int:
         return self.sections.train.batch_size
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the method takes trained weights as they are, in place of a supernet."""
+        return METHODS[self.slim.method].importance is not None
+
+    def resolved(self, trained: bool) -> _Job:
+        """The same, with a value for `retrain.init`; `trained`: whether the model is.
+
+        Raises:
+            AutoslimError: for what begins with trained weights where the model has none.
+        """
+        if self.prunes and not trained:
+            raise AutoslimError(
+                f"method={self.slim.method} prunes trained weights, and the model has none (trained=True "
+                "says that it has). Train it first, or choose method='greedy'."
+            )
+        init = first_weights(self.sections.retrain, trained, self.prunes)
+        if init == "baseline" and not trained:
+            raise AutoslimError(
+                "retrain.init='baseline' begins with the model's own trained weights, and it has none "
+                "(trained=True says that it has). Train it first, or choose retrain={'init': 'supernet'}."
+            )
+        retrain = dataclasses.replace(self.sections.retrain, init=init)
+        return dataclasses.replace(self, sections=self.sections._replace(retrain=retrain))
 
     def place(self, name: str) -> Path | None:
         """A folder within the call's."""
@@ -309,26 +334,10 @@ def _supernet(job: _Job, graph: ChannelGraph, levels: Levels, data: Divided, tra
     )
 
 
-def _check_weights(job: _Job, trained: bool) -> None:
-    """Refuse what begins with trained weights where the model has none."""
-    if trained:
-        return
-    if METHODS[job.slim.method].importance is not None:
-        raise AutoslimError(
-            f"method={job.slim.method} prunes trained weights, and the model has none (trained=True "
-            "says that it has). Train it first, or choose method='greedy'."
-        )
-    if job.sections.retrain.init == "baseline":
-        raise AutoslimError(
-            "retrain.init='baseline' begins with the model's own trained weights, and it has none "
-            "(trained=True says that it has). Train it first, or choose retrain={'init': 'supernet'}."
-        )
-
-
 def _own_weights(job: _Job, graph: ChannelGraph) -> ChannelGraph | None:
     """A copy with the model's own weights, sorted, where the small networks begin with these; else None."""
-    if job.sections.retrain.init != "baseline" or METHODS[job.slim.method].importance is not None:
-        return None  # of a method that prunes, the graph itself is that
+    if job.sections.retrain.init != "baseline":
+        return None
     copy = _copied(graph.model, job.slim)
     put_important_first(copy)
     return copy

@@ -42,9 +42,9 @@ REFUSED = [
     ),
     (
         {"stages": "[baseline,uniform]"},
-        "uniform with retrain.init=supernet (retrain.init=scratch does without) needs the result of stage "
-        "supernet, and OUT/resnet8-digits/supernet-HASH has none: run it first, or together with this one: "
-        "stages=[supernet,...].",
+        "uniform with retrain.init=supernet (retrain.init=baseline or scratch does without) needs the "
+        "result of stage supernet, and OUT/resnet8-digits/supernet-HASH has none: run it first, or together "
+        "with this one: stages=[supernet,...].",
     ),
     (
         {"stages": "[supernet,uniform]", "retrain__teacher": "baseline"},

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from autoslim.schema.training import OptimizerConfig, StageConfig
+from autoslim.schema.training import OptimizerConfig, RetrainConfig, StageConfig
 
 Stage = TypeVar("Stage", bound=StageConfig)
 
@@ -38,6 +38,20 @@ RECIPES = {
 """Weights that a stage starts from -> its recipe. The rate of 0.05 for SGD was chosen on a VGG and a
 MobileNet-like network trained on CIFAR-10: 0.02 ended about a point lower, and 0.1 destroys what they have
 learned. The epochs were not compared with others, nor was AdamW's rate."""
+
+
+def first_weights(retrain: RetrainConfig, trained: bool, prunes: bool, wider: bool = False) -> str:
+    """Whose weights small networks begin with: "baseline", "supernet" or "scratch".
+
+    Args:
+        retrain: the section, whose `init` it is unless that is null.
+        trained: whether there will be a full network that is trained alone, or comes so.
+        prunes: whether the supernet is nothing but that network, with sorted channels.
+        wider: whether the supernet is wider than the network.
+    """
+    shared = retrain.joint and wider  # networks of other widths would share copied channels
+    init = retrain.init or ("baseline" if trained and not shared else "supernet")
+    return "supernet" if prunes and init == "baseline" else init
 
 
 def length_of(stage: StageConfig) -> int:

@@ -258,11 +258,12 @@ class RetrainConfig(FitOptions, JointOptions):
 
     section: ClassVar[str] = "retrain"
 
-    init: str = key(
-        "supernet",
-        "first weights: supernet, baseline (those of the trained full network, of each layer its most "
-        "important channels), or scratch",
-        words=("supernet", "baseline", "scratch"),
+    init: str | None = key(
+        None,
+        "first weights: baseline (those of the trained full network, of each layer its most important "
+        "channels), supernet, or scratch; null: baseline, or supernet where no full network is trained or "
+        "retrain.joint is together with slim.headroom",
+        words=("baseline", "supernet", "scratch"),
     )
     teacher: str | None = key(
         None,
@@ -271,6 +272,12 @@ class RetrainConfig(FitOptions, JointOptions):
         words=TEACHERS,
     )
     joint: bool = key(False, "train the networks of all targets as one, with batch norms of each one's own")
+
+    @property
+    def first(self) -> str:
+        """`init`, where it is not null."""
+        assert self.init is not None
+        return self.init
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,7 @@ from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.kinds import METHODS
 from autoslim.schema import BaselineConfig, Config, RetrainConfig, SupernetConfig
-from autoslim.schema.starts import filled
+from autoslim.schema.starts import filled, first_weights
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.latency import LatencyModel
 from autoslim.slimming.levels import Levels
@@ -101,8 +101,8 @@ class Experiment:
         """Section `retrain`, nothing of it null."""
         section = self.config.retrain
         teacher = section.teacher or ("given" if self.given and not section.joint else "none")
-        sorted_already = self.importance is not None and section.init == "baseline"
-        init = "supernet" if sorted_already else section.init  # of a method that prunes they are the same
+        trained, prunes = self.given or bool(self.baseline.train), self.importance is not None
+        init = first_weights(section, trained, prunes, self.config.slim.wider)
         starts = {"scratch": "fresh", "baseline": self._own_start, "supernet": self._supernet_start}
         section = dataclasses.replace(section, teacher=teacher, init=init)
         return filled(section, starts[init], self.config.optimizer)

@@ -23,8 +23,13 @@ from autoslim.stages.record import Need
 from autoslim.stages.store import StageFolder, stage_hash
 from autoslim.stages.weights import load_weights
 
-# Key of `retrain` -> what does without the stage that it asks for.
-INSTEAD = {"init": "retrain.init=scratch", "teacher": "retrain.teacher=none"}
+# Stage and the key of `retrain` that asks for it -> what does without.
+INSTEAD = {
+    ("supernet", "init"): "retrain.init=baseline or scratch",
+    ("baseline", "init"): "retrain.init=supernet or scratch",
+    ("supernet", "teacher"): "retrain.teacher=none",
+    ("baseline", "teacher"): "retrain.teacher=none",
+}
 GIVEN = (
     "retrain.teacher=given needs a network that comes with trained weights: give arch.trained=true if it "
     "does, or choose another teacher: none, baseline or supernet."
@@ -93,7 +98,7 @@ class Recipe:
 
     def full_model(self, builder: Builder) -> keras.Model:
         """The full network, with the supernet's room, with the weights that `retrain.init` names."""
-        init = self.options.init
+        init = self.options.first
         if init == "baseline":
             return builder.widened(self._important_first(builder), weights=True)
         model = builder.supernet()
@@ -101,7 +106,7 @@ class Recipe:
 
     def small_model(self, builder: Builder, widths: np.ndarray) -> keras.Model:
         """The network at `widths` int32 [G] with its part of the weights that `retrain.init` names."""
-        init = self.options.init
+        init = self.options.first
         if init == "baseline":
             graph = builder.graph(self._important_first(builder))
             if (widths > graph.full).any():  # cut from a widened network, it would lack shares of copies
@@ -142,34 +147,29 @@ def recipe_of(experiment: Experiment, options: RetrainConfig | None = None) -> R
 
 def recipe_needs(experiment: Experiment, stage: str, options: RetrainConfig | None = None) -> Iterator[Need]:
     """What the training of small networks, in a stage of this name, reads of other stages."""
-    trained = bool(experiment.baseline.train)
-    for source, key in _sources(options or experiment.retrain, experiment.given, trained).items():
-        why = f"{stage} with retrain.{key}={source} ({INSTEAD[key]} does without)"
+    for source, key in _sources(experiment, options or experiment.retrain).items():
+        why = f"{stage} with retrain.{key}={source} ({INSTEAD[source, key]} does without)"
         record = {"supernet": supernet.STAGE, "baseline": baseline.STAGE}[source]
         yield Need(record, record.folder(experiment), why, billed=source == "supernet" or key == "init")
 
 
-def _sources(options: RetrainConfig, given: bool, trained: bool) -> dict[str, str]:
-    """Stage whose network small ones begin with, or learn from -> the key of `retrain` that asks for it.
-
-    Args:
-        options: section `retrain`.
-        given: whether the network comes with trained weights.
-        trained: whether the full network is trained; else a given one stands for the baseline.
-    """
+def _sources(experiment: Experiment, options: RetrainConfig) -> dict[str, str]:
+    """Stage whose network small ones begin with, or learn from -> the key of `retrain` that asks for it."""
     found = {options.teacher or "none": "teacher"}
-    if not (options.init == "baseline" and given and not trained):
-        found[options.init] = "init"
+    stands_for_it = experiment.given and not experiment.baseline.train  # the network's own weights
+    if not (options.init == "baseline" and stands_for_it):
+        found[options.first] = "init"
     return {stage: found[stage] for stage in ("supernet", "baseline") if stage in found}
 
 
-def check_recipe(options: RetrainConfig, given: bool, trained: bool, wider: bool) -> None:
+def check_recipe(experiment: Experiment) -> None:
     """Refuse a teacher, or first weights, that there will not be.
 
-    Args:
-        options, given, trained: as of `_sources`.
-        wider: whether the supernet is wider than the network.
+    Raises:
+        AutoslimError: with the key, and the way out.
     """
+    options, given = experiment.retrain, experiment.given
+    wider = experiment.config.slim.wider
     if options.joint and options.init == "baseline" and wider:  # cut, copies would lack each other's shares
         raise AutoslimError(
             "retrain.init=baseline can't be together with both retrain.joint and slim.headroom: networks of "
@@ -177,12 +177,12 @@ def check_recipe(options: RetrainConfig, given: bool, trained: bool, wider: bool
         )
     if options.teacher == "given" and not given:
         raise AutoslimError(GIVEN)
-    key = _sources(options, given, trained).get("baseline")
-    if key and not trained:
+    key = _sources(experiment, options).get("baseline")
+    if key and not experiment.baseline.train:
         why = "where the network comes trained, it is not trained again" if given else "baseline.train=false"
         raise AutoslimError(
             f"retrain.{key}=baseline needs a baseline, and this run trains none ({why}). Give "
-            f"baseline.train=true, which reuses one that is there, or {INSTEAD[key]}."
+            f"baseline.train=true, which reuses one that is there, or {INSTEAD['baseline', key]}."
         )
 
 

@@ -246,7 +246,7 @@ def _training(results: list[NetworkResult], b: BaselineConfig, r: RetrainConfig)
     """Which differences between the networks are of their training, not of their channels alone."""
     if all(KINDS[result.kind].full for result in results):
         return ""
-    start = STARTS[r.init]
+    start = STARTS[r.first]
     apart = trained_apart(results) if r.joint else ""
     text = "All slim networks, also the uniform ones and those of other methods, were trained "
     text += f"{'' if apart else 'by one recipe, '}from {start} (epochs: {r.epochs})"

@@ -84,8 +84,7 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    trained, wider = bool(experiment.baseline.train), experiment.config.slim.wider
-    check_recipe(experiment.retrain, experiment.given, trained, wider)
+    check_recipe(experiment)
     check_reachable(experiment, stages)
 
 

@@ -22,8 +22,7 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
 
 
 def _check(experiment: Experiment, stages: Sequence[str]) -> None:
-    trained, wider = bool(experiment.baseline.train), experiment.config.slim.wider
-    check_recipe(experiment.retrain, experiment.given, trained, wider)
+    check_recipe(experiment)
     s = experiment.config.slim
     if s.channels is None:
         uniform_widths(experiment.budget, experiment.levels, min(s.targets))  # refuses what no network meets
