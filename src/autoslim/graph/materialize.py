@@ -21,7 +21,7 @@ from autoslim.graph.rules.base import weight_of
 from autoslim.graph.run import Replaced
 from autoslim.graph.structure import Structure
 from autoslim.graph.trace import Node
-from autoslim.graph.units import Units, entries_of
+from autoslim.graph.units import Units
 
 log = logging.getLogger(__name__)
 
@@ -255,25 +255,43 @@ def _copy_weights(graph: Structure, node: Node, layer: Any, units: Units, replac
     rule = graph.rule(node)
     if not isinstance(node.op, (keras.Layer, Weight)) or layer is node.op or rule is None:
         return
-    summed = graph.summed_dimensions(node) if units.shares is not None else {}
+    summed = graph.summed_dimensions(node) if units.new is not None else {}
     for name, dimensions in graph.weight_dimensions(node).items():
         variable = weight_of(node.op, name)
         if id(variable) in replaced:
             value = tf.convert_to_tensor(replaced[id(variable)])
         else:
             value = kept_part(tf.convert_to_tensor(variable).numpy(), dimensions, units)
-            if name in summed:
-                value = _shared_out(value, summed[name], dimensions[summed[name]], units)
+            if units.new is not None:
+                value = _made_new(value, dimensions, summed.get(name), units)
         weight_of(layer, name).assign(value)
     if rule.measured:
         prepare(layer, layer)
 
 
-def _shared_out(value: np.ndarray, place: int, dimension: Dimension, units: Units) -> np.ndarray:
-    """A weight with each entry along the dimension at `place` times the share of its unit."""
-    assert isinstance(dimension, Axis) and units.shares is not None
-    shape = [-1 if i == place else 1 for i in range(value.ndim)]
-    return value * entries_of(dimension, units.shares).reshape(shape).astype(value.dtype)
+def _made_new(
+    value: np.ndarray, dimensions: tuple[Dimension, ...], summed: int | None, units: Units
+) -> np.ndarray:
+    """A weight in which new units are copies: what makes one is put in another order, what reads one is 0.
+
+    Args:
+        value: the weight, its entries of new units those of the units that they are taken from.
+        dimensions: of the weight.
+        summed: the place of the dimension that the layer sums over; None: it sums over none.
+        units: of the new model.
+    """
+    assert units.generator is not None
+    value = value.copy()
+    for place, dimension in enumerate(dimensions):
+        if not isinstance(dimension, Axis):
+            continue
+        new, entries = units.new_entries(dimension), np.moveaxis(value, place, 0)
+        if place == summed:
+            entries[new] = 0
+        elif new.any():
+            rows = entries[new]
+            entries[new] = units.generator.permuted(rows.reshape(len(rows), -1), axis=1).reshape(rows.shape)
+    return value
 
 
 def prepare(layer: keras.Layer, source: keras.Layer) -> None:

@@ -1,7 +1,7 @@
 """Which channels of a traced network those of another network of its shape come from.
 
 A narrower network has the first units of each group, one whose channels are sorted has all of them in another
-order, and a wider one has some of them several times.
+order, and a wider one has more: units of its own, built like ones that there are.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from autoslim.graph.groups import ChannelGroup
 
 @dataclass(frozen=True)
 class Units:
-    """For every group, the units of the traced network that the other network's own are copies of.
+    """For every group, the units of the traced network that the other network's own are taken from.
 
     A unit of a group is `ChannelGroup.unit` channels, which stay together.
     """
 
     of: tuple[np.ndarray, ...]  # [G], int64 [units of the other network]
-    shares: tuple[np.ndarray, ...] | None = None
-    """[G], float64 [units of the other network]: what each counts where weights sum over them; None: 1."""
+    new: tuple[np.ndarray, ...] | None = None
+    """[G], bool [units of the other network]: which are new, and only made after those that they are taken
+    from (`made_new`); None: none."""
+    generator: np.random.Generator | None = None  # of the weights of new units
 
     @classmethod
     def first(cls, groups: Sequence[ChannelGroup], widths: np.ndarray) -> Units:
@@ -43,6 +45,16 @@ class Units:
             start += piece.size
         tiles = start * np.arange(axis.tiles)[:, None]
         return (tiles + np.concatenate(found)).ravel()
+
+    def new_entries(self, axis: Axis) -> np.ndarray:
+        """Which entries of an axis in the other network are of new units: bool."""
+        parts = [
+            np.zeros(piece.size, bool)
+            if self.new is None or piece.group == FIXED
+            else np.repeat(self.new[piece.group], piece.repeat)
+            for piece in axis.pieces
+        ]
+        return np.tile(np.concatenate(parts), axis.tiles)
 
     def _entries(self, piece: Piece) -> np.ndarray:
         """Those of a piece; all of one without a group."""
@@ -68,12 +80,3 @@ def units_on(axis: Axis) -> list[tuple[int, np.ndarray]]:
             found.setdefault(piece.group, []).append(tiled.reshape(len(entries), -1))
         start += piece.size
     return [(group, np.concatenate(parts, 1)) for group, parts in found.items()]
-
-
-def entries_of(axis: Axis, values: Sequence[np.ndarray]) -> np.ndarray:
-    """A value for each entry of an axis, from those of the units of its groups; 1 where there is no group."""
-    parts = [
-        np.ones(piece.size) if piece.group == FIXED else np.repeat(values[piece.group], piece.repeat)
-        for piece in axis.pieces
-    ]
-    return np.tile(np.concatenate(parts), axis.tiles)

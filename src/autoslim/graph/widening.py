@@ -1,8 +1,10 @@
 """Build a network that has more channels than the traced one: fresh, or computing the same.
 
-What is widened from trained weights computes what the traced network does (Net2WiderNet, Chen et al. 2016): a
-new channel is a copy of an old one, and what sums over them gives each copy a share of the weight that the
-old one had. The shares are drawn at random, so that the copies get gradients of their own and part.
+What is widened from trained weights computes what the traced network does: what reads the new channels begins
+at 0 (one side of new neurons is zero, as in Evci et al. 2022, arXiv 2201.05125), and what makes a new one is
+what makes an old one, its weights in another order, so that it computes something else of about the same size.
+Copies that share what reads them (Net2WiderNet, Chen et al. 2016) get gradients that hardly differ, and stay
+alike; and what is cut from such a network lacks shares, where here it computes what it did before.
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ from autoslim.graph.groups import ChannelGroup, matches
 from autoslim.graph.materialize import materialize
 from autoslim.graph.structure import Structure
 from autoslim.graph.units import Units, unit_counts
-
-UNEVEN = 0.5  # the shares of copies are drawn from 1 - this to 1 + this, and then sum to 1
 
 
 def wider_widths(graph: Structure, headroom: float | Mapping[str, float], divisor: int = 1) -> np.ndarray:
@@ -57,75 +57,40 @@ def wider_widths(graph: Structure, headroom: float | Mapping[str, float], diviso
 def widen(
     graph: Structure, widths: Any, *, weights: bool = True, seed: int = 0, name: str | None = None
 ) -> keras.Model:
-    """A plain Keras model with more channels than the traced one.
+    """A plain Keras model with more channels than the traced one, the new ones last in each group.
 
-    With weights it computes the same, unless channels are summed up by something else than weights, where
-    some then count several times: by layer, RMS and group norm, means over channels, attention.
+    With weights it computes the same, and so does every narrower network cut from it that has the traced
+    one's channels, unless channels are normalised together or summed up by something else than weights: by
+    layer, RMS and group norm, means over channels, attention.
 
     Args:
         graph: of the network.
         widths: int [G], nowhere below the full ones; those of frozen groups are full.
         weights: go on from the network's own; False: initialise all, as the layers' initializers say.
-        seed: of the choice of copies and of their shares.
+        seed: of the order of the weights that make new channels.
         name: of the new model; None: the traced model's.
 
     Raises:
         AutoslimError: naming the first group whose width is not possible, or cannot be followed by a layer.
     """
     widths = np.asarray(widths)
-    for group in graph.slimmable:
-        if widths[group.index] < group.size:
-            raise AutoslimError(_refusal(group, widths, f"expected more, by {group.unit} each"))
-    return resize(graph, widths, weights=weights, seed=seed, name=name)
-
-
-def resize(
-    graph: Structure, widths: Any, *, weights: bool = True, seed: int = 0, name: str | None = None
-) -> keras.Model:
-    """A plain Keras model in which some groups may be wider than in the traced one, and others narrower.
-
-    Of a narrower group the first channels stay; a wider one is as in `widen`. With weights it computes what
-    the traced network does at the smaller of the two widths of each group, with the exceptions of `widen`.
-
-    Args:
-        graph: of the network.
-        widths: int [G], multiples of the groups' units; those of frozen groups are full.
-        weights, seed, name: as of `widen`.
-
-    Raises:
-        AutoslimError: naming the first group whose width is not possible, or cannot be followed by a layer.
-    """
-    widths = np.asarray(widths)
-    generator = np.random.default_rng(seed)
-    sources, shares = [], []
+    sources, new = [], []
     for group, units in zip(graph.groups, unit_counts(graph.groups), strict=True):
         wanted, rest = divmod(int(widths[group.index]), group.unit)
-        if rest or wanted < 1:
-            raise AutoslimError(_refusal(group, widths, f"expected a multiple of {group.unit}"))
         if group.frozen and wanted != units:
             raise AutoslimError(_refusal(group, widths, f"it is frozen ({group.frozen})"))
-        source = _sources(int(units), wanted, generator)
-        sources.append(source)
-        shares.append(_shares(source, generator))
-    model = materialize(graph, Units(tuple(sources), tuple(shares)), weights, name, {})
+        if rest or wanted < units:
+            raise AutoslimError(_refusal(group, widths, f"expected more, by {group.unit} each"))
+        sources.append(np.arange(wanted) % units)
+        new.append(np.arange(wanted) >= units)
+    units = Units(tuple(sources), tuple(new), np.random.default_rng(seed))
+    model = materialize(graph, units, weights, name, {})
     _check(graph, type(graph)(model), widths)
     return model
 
 
 def _refusal(group: ChannelGroup, widths: np.ndarray, why: str) -> str:
     return f"Group {group.name!r} can't go from {group.size} to {widths[group.index]} channels: {why}."
-
-
-def _sources(units: int, wanted: int, generator: np.random.Generator) -> np.ndarray:
-    """The unit that each new one copies: first each itself, then random ones, each as often as any other."""
-    rounds = [generator.permutation(units) for _ in range(math.ceil(wanted / units) - 1)]
-    return np.concatenate([np.arange(units), *rounds])[:wanted]
-
-
-def _shares(source: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Of each copy, what it passes on; those of one unit sum to 1."""
-    drawn = generator.uniform(1 - UNEVEN, 1 + UNEVEN, len(source))
-    return drawn / np.bincount(source, drawn)[source]
 
 
 def _check(graph: Structure, wide: Structure, widths: np.ndarray) -> None:

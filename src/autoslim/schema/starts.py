@@ -40,17 +40,15 @@ MobileNet-like network trained on CIFAR-10: 0.02 ended about a point lower, and 
 learned. The epochs were not compared with others, nor was AdamW's rate."""
 
 
-def first_weights(retrain: RetrainConfig, trained: bool, prunes: bool, wider: bool = False) -> str:
+def first_weights(retrain: RetrainConfig, trained: bool, prunes: bool) -> str:
     """Whose weights small networks begin with: "baseline", "supernet" or "scratch".
 
     Args:
         retrain: the section, whose `init` it is unless that is null.
         trained: whether there will be a full network that is trained alone, or comes so.
         prunes: whether the supernet is nothing but that network, with sorted channels.
-        wider: whether the supernet is wider than the network.
     """
-    shared = retrain.joint and wider  # networks of other widths would share copied channels
-    init = retrain.init or ("baseline" if trained and not shared else "supernet")
+    init = retrain.init or ("baseline" if trained else "supernet")
     return "supernet" if prunes and init == "baseline" else init
 
 

@@ -261,8 +261,7 @@ class RetrainConfig(FitOptions, JointOptions):
     init: str | None = key(
         None,
         "first weights: baseline (those of the trained full network, of each layer its most important "
-        "channels), supernet, or scratch; null: baseline, or supernet where no full network is trained or "
-        "retrain.joint is together with slim.headroom",
+        "channels), supernet, or scratch; null: baseline, or supernet where no full network is trained",
         words=("baseline", "supernet", "scratch"),
     )
     teacher: str | None = key(

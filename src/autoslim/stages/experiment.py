@@ -102,7 +102,7 @@ class Experiment:
         section = self.config.retrain
         teacher = section.teacher or ("given" if self.given and not section.joint else "none")
         trained, prunes = self.given or bool(self.baseline.train), self.importance is not None
-        init = first_weights(section, trained, prunes, self.config.slim.wider)
+        init = first_weights(section, trained, prunes)
         starts = {"scratch": "fresh", "baseline": self._own_start, "supernet": self._supernet_start}
         section = dataclasses.replace(section, teacher=teacher, init=init)
         return filled(section, starts[init], self.config.optimizer)

@@ -12,7 +12,6 @@ import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.graph.widening import resize
 from autoslim.schema import RetrainConfig
 from autoslim.slimming.importance import put_important_first
 from autoslim.stages import baseline, supernet
@@ -106,16 +105,9 @@ class Recipe:
 
     def small_model(self, builder: Builder, widths: np.ndarray) -> keras.Model:
         """The network at `widths` int32 [G] with its part of the weights that `retrain.init` names."""
-        init = self.options.first
-        if init == "baseline":
-            graph = builder.graph(self._important_first(builder))
-            if (widths > graph.full).any():  # cut from a widened network, it would lack shares of copies
-                with builder.strategy.scope():
-                    return resize(graph, widths, seed=builder.seed)
-        else:
-            graph = builder.graph(self.full_model(builder))
+        graph = builder.graph(self.full_model(builder))
         with builder.strategy.scope():
-            return graph.materialize(widths, weights=init != "scratch")
+            return graph.materialize(widths, weights=self.options.init != "scratch")
 
     def _important_first(self, builder: Builder) -> keras.Model:
         """The trained full network, or the given one in its place, with sorted channels."""
@@ -169,12 +161,6 @@ def check_recipe(experiment: Experiment) -> None:
         AutoslimError: with the key, and the way out.
     """
     options, given = experiment.retrain, experiment.given
-    wider = experiment.config.slim.wider
-    if options.joint and options.init == "baseline" and wider:  # cut, copies would lack each other's shares
-        raise AutoslimError(
-            "retrain.init=baseline can't be together with both retrain.joint and slim.headroom: networks of "
-            "other widths would share copied channels. Leave one of the three out."
-        )
     if options.teacher == "given" and not given:
         raise AutoslimError(GIVEN)
     key = _sources(experiment, options).get("baseline")
