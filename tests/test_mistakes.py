@@ -24,7 +24,6 @@ TINY = (
     "slim.min_width=0.5",
 )
 SHIPPED = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "channels").glob("*.yaml"))
-OWN_STAGES = "stages=[supernet,search,retrain]"
 
 
 def call(place: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -118,7 +117,8 @@ def test_a_sweep_shares_what_can_be_shared(tmp_path: Path, launcher: str) -> Non
     targets = "slim.target=0.8,0.5,0.1"
     done = call(
         tmp_path,
-        OWN_STAGES,
+        "stages=[supernet,search,retrain]",
+        "retrain.init=supernet",
         "--multirun",
         f"hydra/launcher={launcher}",
         *LAUNCHERS[launcher],

@@ -93,7 +93,7 @@ def test_an_untrained_model_and_what_is_refused(images):
     fresh = keras.Sequential([keras.Input((6, 6, 1)), L.Flatten(), L.Dense(8, "relu"), L.Dense(4)])
     result = autoslim.slim(fresh, images, **SHORT)
     assert [row["network"] for row in result.rows()] == ["autoslim"]
-    with pytest.raises(AutoslimError, match="method=taylor prunes trained weights, and the model has none"):
+    with pytest.raises(AutoslimError, match="method=taylor needs trained weights, and the model has none"):
         autoslim.slim(fresh, images, method="taylor")
     with pytest.raises(AutoslimError, match="slim\\(\\) has no option 'epochs'"):
         autoslim.slim(fresh, images, epochs=3)

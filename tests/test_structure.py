@@ -22,7 +22,7 @@ COMPOSING = {  # functions of stages that take the whole experiment and that no 
     "pipeline.py": {"_run_stages"},
     "preflight.py": {"check_before"},
     "record.py": {"folder", "is_ready", "came_from", "finished"},  # of `Stage`, and a default of its
-    "recipe.py": {"recipe_of", "recipe_needs"},
+    "recipe.py": {"recipe_of", "recipe_needs", "check_recipe"},
     "wanted.py": {"wanted", "uniform"},  # the networks of a run, from its searches and recipe
     "export.py": {"done_networks"},
     "search.py": {"trajectory_if_done", "search_result"},  # what its stage left

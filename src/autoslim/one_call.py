@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from autoslim.call_settings import differing, renamed
 from autoslim.datasets.divided import Divided, Division, divided, images_of
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
@@ -182,16 +183,16 @@ class _Job:
         Raises:
             AutoslimError: for what begins with trained weights where the model has none.
         """
-        if self.prunes and not trained:
-            raise AutoslimError(
-                f"method={self.slim.method} prunes trained weights, and the model has none (trained=True "
-                "says that it has). Train it first, or choose method='greedy'."
-            )
         init = first_weights(self.sections.retrain, trained, self.prunes)
-        if init == "baseline" and not trained:
+        if not trained and (self.prunes or init == "baseline"):
+            what, other = (
+                (f"method={self.slim.method}", "method='greedy'")
+                if self.prunes
+                else ("retrain.init='baseline'", "retrain={'init': 'supernet'}")
+            )
             raise AutoslimError(
-                "retrain.init='baseline' begins with the model's own trained weights, and it has none "
-                "(trained=True says that it has). Train it first, or choose retrain={'init': 'supernet'}."
+                f"{what} needs trained weights, and the model has none (trained=True says that it has). "
+                f"Train it first, or choose {other}."
             )
         retrain = dataclasses.replace(self.sections.retrain, init=init)
         return dataclasses.replace(self, sections=self.sections._replace(retrain=retrain))
@@ -216,7 +217,7 @@ class _Job:
             return
         try:
             there = json.loads(file.read_text(encoding="utf-8"))
-            other = _differing(mine, there)
+            other = differing(mine, there)
         except (OSError, ValueError, AttributeError) as error:
             raise AutoslimError(
                 f"{file} can't be read ({error}). Choose another folder, or remove it."
@@ -227,7 +228,7 @@ class _Job:
         if other:
             raise AutoslimError(
                 f"{self.folder} is of another call of slim(), with other {', '.join(other)}. Choose another "
-                f"folder, or remove this one.{_renamed(mine, there)}"
+                f"folder, or remove this one.{renamed(mine, there)}"
             )
         start.restore()
 
@@ -244,34 +245,6 @@ class _Job:
             "held-out images": data.fingerprint,
             "trained": trained,
         }
-
-
-def _differing(mine: dict[str, Any], there: dict[str, Any]) -> list[str]:
-    """What two calls' settings differ in, options by their names."""
-    other = [name for name in mine if there.get(name) != mine[name]]
-    if "options" in other:
-        sections = mine["options"]
-        names = [
-            f"{section}.{name}"
-            for section, values in sections.items()
-            for name in values
-            if there["options"].get(section, {}).get(name) != values[name]
-        ]
-        other[other.index("options")] = f"options ({', '.join(names)})"
-    return other
-
-
-def _renamed(mine: dict[str, Any], there: dict[str, Any]) -> str:
-    """A hint, where two networks differ by their layers' names alone."""
-    network, other = mine["network"], there.get("network", [])
-    if network == other or [shape for _, shape in network] != [shape for _, shape in other]:
-        return ""
-    changed = [(new[0], old[0]) for new, old in zip(network, other, strict=True) if new != old]
-    new, old = min(changed, key=lambda pair: "seed_generator" in pair[0])  # these are not the user's to name
-    return (
-        f" Its layers have other names ({new} in place of {old}): call "
-        "keras.utils.clear_session() before the model is built, or name them."
-    )
 
 
 def _sizes(batches: list[Any]) -> tuple[int, ...] | None:

@@ -2,7 +2,7 @@
 
 What is widened from trained weights computes what the traced network does: what reads the new channels begins
 at 0 (one side of new neurons is zero, as in Evci et al. 2022, arXiv 2201.05125), and what makes a new one is
-what makes an old one, its weights in another order, so that it computes something else of about the same size.
+what makes an old one, its weights in another order: it computes something else of about the same size.
 Copies that share what reads them (Net2WiderNet, Chen et al. 2016) get gradients that hardly differ, and stay
 alike; and what is cut from such a network lacks shares, where here it computes what it did before.
 """

@@ -139,17 +139,22 @@ def recipe_of(experiment: Experiment, options: RetrainConfig | None = None) -> R
 
 def recipe_needs(experiment: Experiment, stage: str, options: RetrainConfig | None = None) -> Iterator[Need]:
     """What the training of small networks, in a stage of this name, reads of other stages."""
-    for source, key in _sources(experiment, options or experiment.retrain).items():
+    own = experiment.given and not experiment.baseline.train
+    for source, key in _sources(options or experiment.retrain, own).items():
         why = f"{stage} with retrain.{key}={source} ({INSTEAD[source, key]} does without)"
         record = {"supernet": supernet.STAGE, "baseline": baseline.STAGE}[source]
         yield Need(record, record.folder(experiment), why, billed=source == "supernet" or key == "init")
 
 
-def _sources(experiment: Experiment, options: RetrainConfig) -> dict[str, str]:
-    """Stage whose network small ones begin with, or learn from -> the key of `retrain` that asks for it."""
+def _sources(options: RetrainConfig, own: bool) -> dict[str, str]:
+    """Stage whose network small ones begin with, or learn from -> the key of `retrain` that asks for it.
+
+    Args:
+        options: section `retrain`.
+        own: whether a given network's own weights stand for the baseline's.
+    """
     found = {options.teacher or "none": "teacher"}
-    stands_for_it = experiment.given and not experiment.baseline.train  # the network's own weights
-    if not (options.init == "baseline" and stands_for_it):
+    if not (options.init == "baseline" and own):
         found[options.first] = "init"
     return {stage: found[stage] for stage in ("supernet", "baseline") if stage in found}
 
@@ -163,7 +168,7 @@ def check_recipe(experiment: Experiment) -> None:
     options, given = experiment.retrain, experiment.given
     if options.teacher == "given" and not given:
         raise AutoslimError(GIVEN)
-    key = _sources(experiment, options).get("baseline")
+    key = _sources(options, given and not experiment.baseline.train).get("baseline")
     if key and not experiment.baseline.train:
         why = "where the network comes trained, it is not trained again" if given else "baseline.train=false"
         raise AutoslimError(
