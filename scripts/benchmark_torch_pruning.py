@@ -35,7 +35,7 @@ import torch_pruning_table as tables
 from benchmark_common import Records, introduce, run
 from benchmark_training_sides import Torch, TorchError, torch_process
 from evidence_cells import SOURCES
-from torch_pruning_cells import CELLS, COMMON, METHODS, TORCH
+from torch_pruning_cells import CELLS, COMMON, LONGER, METHODS, TORCH
 from torch_pruning_handover import hand_over
 
 from autoslim.config import compose
@@ -78,16 +78,18 @@ def settings(cell: str, seed: int, options: Options) -> dict[str, Any]:
 def method_settings(cell: str, seed: int, method: str, baseline: Path, options: Options) -> dict[str, Any]:
     """The same for a method of autoslim's that begins with the baseline's file."""
     own = {name: value for name, value in settings(cell, seed, options).items() if "arch" not in name}
-    last = method == METHODS[-1]
+    slimming = method.removesuffix(LONGER)
+    if slimming != method:
+        own["retrain.epochs"] = 2 * int(own["retrain.epochs"])
     return {
         **own,
         "arch": "keras_file",
         "arch.path": baseline,
         "arch.name": cell,
-        "slimming": method,
+        "slimming": slimming,
         "slim.resource": CELLS[cell].resource,
         "slim.target": list(CELLS[cell].targets),
-        "stages": "[supernet,search,retrain,uniform]" if last else "[supernet,search,retrain]",
+        "stages": f"[supernet,search,retrain{',uniform' if slimming == 'magnitude' else ''}]",
     }
 
 
@@ -141,7 +143,18 @@ def run_method(cell: str, seed: int, method: str, baseline: Path, options: Optio
     for row in rows:
         figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
         spent = {"epochs": before + _epochs(Path(row["folder"])), "seconds": seconds}
-        records.put(tables.key(cell, row["target"], seed, row["network"]), {**figures, **spent})
+        network = row["network"] + (LONGER if method.endswith(LONGER) else "")
+        records.put(tables.key(cell, row["target"], seed, network), {**figures, **spent})
+
+
+def network_of(method: str) -> str:
+    """Under which name the networks of one of `METHODS` stand.
+
+    >>> network_of("greedy"), network_of("taylor-longer")
+    ('autoslim', 'taylor-longer')
+    """
+    slimming = method.removesuffix(LONGER)
+    return kind_of(slimming) + method.removeprefix(slimming)
 
 
 def _epochs(folder: Path) -> int:
@@ -237,7 +250,7 @@ def measure(cell: str, seed: int, options: Options, records: Records) -> None:
     chosen = CELLS[cell]
     lacks = lambda target, name: tables.key(cell, target, seed, name) not in records.records  # noqa: E731
     methods = [] if chosen.evidence else [m for m in METHODS if m in options.methods]
-    methods = [m for m in methods if any(lacks(target, kind_of(m)) for target in chosen.targets)]
+    methods = [m for m in methods if any(lacks(target, network_of(m)) for target in chosen.targets)]
     names = [name for name in TORCH if name in options.torch]
     wanted = [(target, name) for name in names for target in chosen.targets if lacks(target, name)]
     if not methods and not wanted:

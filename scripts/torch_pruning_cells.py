@@ -9,8 +9,9 @@ from typing import Any
 import evidence_cells
 import keras
 
-METHODS = ("greedy", "predictor", "taylor", "magnitude")
-"""Values of `slimming` that the own cells run; the run of the last one gives the uniform network too."""
+LONGER = "-longer"  # in a name: fine-tuned for twice the epochs, as many as bn-scale takes in all
+METHODS = ("greedy", "predictor", "taylor", "magnitude", f"taylor{LONGER}", f"magnitude{LONGER}")
+"""Values of `slimming` that the own cells run; a run of magnitude gives the uniform network too."""
 
 PRUNERS = ("magnitude", "bn-scale", "taylor")
 SCOPES = ("global", "local")  # one ranking over all groups (global_pruning=True), or each group at one ratio

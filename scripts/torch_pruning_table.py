@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch_pruning_cells import CELLS, PRUNERS, SCOPES, TORCH
+from torch_pruning_cells import CELLS, LONGER, PRUNERS, SCOPES, TORCH
 
 from autoslim.errors import AutoslimError
 from autoslim.reporting.markdown_table import table
@@ -24,6 +24,7 @@ LABELS = {
     "taylor": "autoslim, taylor",
     "magnitude": "autoslim, magnitude",
     "uniform": "autoslim, uniform",
+    **{f"{name}{LONGER}": f"autoslim, {name}, longer" for name in ("taylor", "magnitude", "uniform")},
     **{f"tp-{pruner}-{scope}": f"Torch-Pruning, {pruner}, {scope}" for pruner in PRUNERS for scope in SCOPES},
 }
 """Network -> its row."""
@@ -45,8 +46,9 @@ shifts and flips, and tested on the same images after the last epoch, batch-norm
   own benchmark; other options are its defaults.
 - **autoslim**: `greedy` and `predictor` make a supernet of the network, search in it, and fine-tune the
   network's own channels at the widths found (`retrain.init=baseline`); `taylor` and `magnitude` prune by
-  importance, solving for the widths; `uniform` is one ratio everywhere, channels chosen by magnitude. All
-  begin with the same full network. In the cells `a` and `c` the figures are the evidence suite's, whose
+  importance, solving for the widths; `uniform` is one ratio everywhere, channels chosen by magnitude;
+  `longer` fine-tunes for twice the epochs, as many as `bn-scale` takes in all. All begin
+  with the same full network. In the cells `a` and `c` the figures are the evidence suite's, whose
   supernets begin with fresh weights; there too the small networks begin with the baseline's.
 
 On both sides a channel group keeps at least about a twelfth of its channels (`max_pruning_ratio`,

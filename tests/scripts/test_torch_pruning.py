@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch_pruning_table as tables
 from evidence_cells import COMMON
-from torch_pruning_cells import CELLS, METHODS, TORCH, mobile, vgg
+from torch_pruning_cells import CELLS, LONGER, METHODS, TORCH, mobile, vgg
 from torch_pruning_handover import describe, hand_over, same_padding
 
 from autoslim import ChannelGraph, archs, datasets
@@ -125,7 +125,10 @@ def test_cells_compose(cell):
     assert config.seed == 3 and config.stages == ["baseline"]
     for method in METHODS:
         config = compose(script.method_settings(cell, 3, method, "/there/model.keras", options()))
-        assert (config.slim.method, config.slim.targets) == (method, CELLS[cell].targets)
+        slimming = method.removesuffix(LONGER)
+        assert (config.slim.method, config.slim.targets) == (slimming, CELLS[cell].targets)
+        assert ("uniform" in config.stages) == (slimming == "magnitude")
+        assert cell != "vgg" or config.retrain.epochs == (6 if slimming == method else 12)
 
 
 def test_the_own_networks_are_covered():
