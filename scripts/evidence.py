@@ -35,6 +35,7 @@ from autoslim.graph import ChannelGraph
 from autoslim.kinds import KINDS, kind_of
 from autoslim.rounds import median
 from autoslim.stages import Outcome, run_stages
+from autoslim.stages.experiment import Experiment
 
 PIPELINE = "[baseline,supernet,search,retrain,uniform,report]"
 ROUNDS = 5  # of timing, at least
@@ -64,13 +65,13 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
 def measure(cell: str, seed: int, method: str, options: argparse.Namespace, records: Records) -> None:
     """Run one method with one seed, and keep the figures of the networks that it gives."""
     config = compose(settings(cell, seed, method, options))
-    outcome = run_stages(config)
+    outcome, experiment = run_stages(config), Experiment(config)
     paths = [Path(row["folder"]) / "model.keras" for row in outcome.rows]
     models = [keras.saving.load_model(path, compile=False) for path in paths]
     for row, model, latency in zip(outcome.rows, models, _latencies(outcome.rows, models), strict=True):
         figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
         figures |= {
-            "bill": bill(outcome, row, config.retrain.first),
+            "bill": bill(outcome, row, experiment.retrain.first),
             "latency": latency,
             "channels": _channels(row, model),
         }

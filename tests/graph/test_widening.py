@@ -11,6 +11,7 @@ from test_graph_invariants import assert_close, every_case
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
 from autoslim.graph.widening import widen, wider_widths
+from autoslim.slimming.importance import by_magnitude
 
 L = keras.layers
 OVER_CHANNELS = (L.LayerNormalization, L.GroupNormalization, L.RMSNormalization, L.UnitNormalization)
@@ -69,9 +70,11 @@ def test_new_channels_are_made_of_the_weights_of_old_ones_and_read_with_zeros():
         model.get_layer("a").kernel.numpy().reshape(-1, n) for model, n in ((graph.model, 4), (wide, 7))
     )
     np.testing.assert_array_equal(new[:, :4], old)
-    for place in range(4, 7):
-        np.testing.assert_array_equal(np.sort(new[:, place]), np.sort(old[:, place - 4]))
-        assert abs(np.corrcoef(new[:, place], old[:, place - 4])[0, 1]) < 0.9
+    sources = [tuple(np.sort(column)) for column in old.T]
+    taken = [sources.index(tuple(np.sort(column))) for column in new.T[4:]]
+    assert len(set(taken)) == 3
+    for place, source in enumerate(taken, 4):
+        assert abs(np.corrcoef(new[:, place], old[:, source])[0, 1]) < 0.9
     read = wide.get_layer("b").kernel.numpy()
     np.testing.assert_array_equal(read[..., :4, :], graph.model.get_layer("b").kernel.numpy())
     assert not read[..., 4:, :].any()
@@ -91,12 +94,63 @@ def test_new_channels_learn(name):
         for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
             variable.assign_sub(0.1 * gradient)
     own = {weight.path: np.array(weight.shape) for weight in graph.model.trainable_variables}
+    grown = 0
     for variable, old in zip(wide.trainable_variables, before, strict=True):
-        inner = tuple(slice(0, size) for size in own[variable.path])
-        changed = variable.numpy() != old
-        changed[inner] = True
-        if changed.ndim == 4:  # the kernels of convolutions; a bias before a norm has no gradient
-            assert changed.mean() > 0.5, variable.path
+        new = np.ones(old.shape, bool)
+        new[tuple(slice(0, size) for size in own[variable.path])] = False
+        if new.any() and new.ndim == 4:  # the kernels of convolutions; a bias before a norm has no gradient
+            grown += 1
+            assert (variable.numpy() != old)[new].mean() > 0.5, variable.path
+    assert grown > 1
+
+
+class Mix(L.Layer):
+    """A dense layer that holds its own kernel."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+
+    def call(self, x):
+        return keras.ops.relu(x @ self.kernel)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def test_kernels_that_layers_hold_themselves_read_new_channels_with_zeros():
+    """And their norms say which channels are important."""
+    x = keras.Input((6, 6, 3))
+    graph = ChannelGraph(finish(x, Mix(8, name="mix2")(Mix(6, name="mix1")(conv(4, name="a")(x)))))
+    images = images_for(graph.model)
+    for headroom in (1.5, 2.0):
+        assert_close(widen(graph, wider_widths(graph, headroom))(images), graph.run(images))
+    found = by_magnitude(graph)
+    for size, reader in ((4, "mix1"), (6, "mix2")):
+        (group,) = (g for g in graph.slimmable if g.size == size)
+        kernel = graph.model.get_layer(reader).kernel.numpy()
+        np.testing.assert_allclose(found[group.index], np.square(kernel).sum(1), rtol=1e-5)
+
+
+def test_a_kernel_that_sums_over_two_axes_reads_no_new_channel_of_either():
+    x = keras.Input((6, 6, 3))
+    pooled = [L.GlobalAveragePooling2D()(conv(n, name=name)(x)) for n, name in ((4, "a"), (5, "b"))]
+    product = L.EinsumDense("nij,ijk->nk", 6, name="both")(keras.ops.einsum("ni,nj->nij", *pooled))
+    graph = ChannelGraph(finish(x, product))
+    images = images_for(graph.model)
+    assert_close(widen(graph, wider_widths(graph, 2.0))(images), graph.run(images))
+
+
+def test_where_channels_are_normalised_together_it_computes_something_near():
+    x = keras.Input((6, 6, 3))
+    y = conv(12, name="b")(L.LayerNormalization()(conv(16, name="a")(x)))
+    graph = ChannelGraph(finish(x, y))
+    images = images_for(graph.model)
+    own, wide = (np.asarray(m(images)) for m in (graph.model, widen(graph, wider_widths(graph, 1.5))))
+    assert np.abs(own - wide).max() < 0.5 * own.std()
 
 
 def test_fresh_weights_are_drawn_as_the_layers_say():

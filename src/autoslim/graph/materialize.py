@@ -263,34 +263,37 @@ def _copy_weights(graph: Structure, node: Node, layer: Any, units: Units, replac
         else:
             value = kept_part(tf.convert_to_tensor(variable).numpy(), dimensions, units)
             if units.new is not None:
-                value = _made_new(value, dimensions, summed.get(name), units)
+                value = made_new(value, dimensions, summed.get(name, ()), units)
         weight_of(layer, name).assign(value)
     if rule.measured:
         prepare(layer, layer)
 
 
-def _made_new(
-    value: np.ndarray, dimensions: tuple[Dimension, ...], summed: int | None, units: Units
+def made_new(
+    value: np.ndarray, dimensions: tuple[Dimension, ...], summed: tuple[int, ...], units: Units
 ) -> np.ndarray:
-    """A weight in which new units are copies: what makes one is put in another order, what reads one is 0.
+    """A weight with its entries for new units: those that make one in another order, those that read one 0.
 
     Args:
         value: the weight, its entries of new units those of the units that they are taken from.
         dimensions: of the weight.
-        summed: the place of the dimension that the layer sums over; None: it sums over none.
+        summed: the places of the dimensions that are summed over (`Structure.summed_dimensions`).
         units: of the new model.
     """
     assert units.generator is not None
     value = value.copy()
-    for place, dimension in enumerate(dimensions):
-        if not isinstance(dimension, Axis):
-            continue
-        new, entries = units.new_entries(dimension), np.moveaxis(value, place, 0)
-        if place == summed:
-            entries[new] = 0
-        elif new.any():
-            rows = entries[new]
-            entries[new] = units.generator.permuted(rows.reshape(len(rows), -1), axis=1).reshape(rows.shape)
+    entries = {
+        place: (units.new_entries(dimension), np.moveaxis(value, place, 0))
+        for place, dimension in enumerate(dimensions)
+        if isinstance(dimension, Axis)
+    }
+    for place, (new, of) in entries.items():
+        if new.any() and place not in summed:
+            rows = of[new]
+            of[new] = units.generator.permuted(rows.reshape(len(rows), -1), axis=1).reshape(rows.shape)
+    for place in summed:
+        new, of = entries[place]
+        of[new] = 0
     return value
 
 

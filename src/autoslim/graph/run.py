@@ -348,7 +348,7 @@ class _GatedPass(_Pass):
 
     def visit(self, node: Node, inputs: list[Any]) -> list[Any]:
         layouts = self.graph.input_layouts(node)
-        if self.graph.summed_dimensions(node):
+        if inputs and self.graph.summed_dimensions(node):
             inputs = [self._behind_gates(inputs[0], layouts[0]), *inputs[1:]]
         elif len(inputs) > 1 and self.graph.rule(node) and self.graph.products(node):
             left = {axis for layout in self.graph.output_layouts(node) for _, axis in layout.axes}

@@ -18,6 +18,7 @@ from autoslim.graph.axes import FIXED, Axis, Dimension, Layout, size_of
 from autoslim.graph.connecting import connect
 from autoslim.graph.groups import ChannelGroup
 from autoslim.graph.measure import Uncountable, measured_macs
+from autoslim.graph.own_weights import Weight
 from autoslim.graph.recording import trace
 from autoslim.graph.rules import LayerRule, stands_whole
 from autoslim.graph.rules.base import Channels
@@ -222,16 +223,19 @@ class Structure:
         """Weight attribute -> its dimensions, for a node that a rule covers."""
         return self._weights[node.index]
 
-    def summed_dimensions(self, node: Node) -> dict[str, int]:
-        """Weight attribute -> the place of the dimension that the layer sums over: its inputs' channels.
+    def summed_dimensions(self, node: Node) -> dict[str, tuple[int, ...]]:
+        """Weight attribute -> the places of the dimensions that are summed over: channels that it reads.
 
         A weight that has the channels of inputs and of outputs is summed over the former, as the kernel of a
         convolution is; one that has channels of one kind only is applied to each of them alone, unless it
-        feeds back.
+        feeds back. A weight that stands by itself is summed over those that what it meets images in lacks.
         """
         rule = self.rule(node)
         if rule is None:
             return {}
+        if isinstance(node.op, Weight):
+            own = self._summed_by_itself(node)
+            return {"variable": own} if own else {}
         count = len(self.groups)
         inputs, outputs = self.given_to_rule(node)
         found = {}
@@ -239,10 +243,31 @@ class Structure:
             axes = [(place, d) for place, d in enumerate(dimensions) if isinstance(d, Axis) and d.groups]
             entering = [place for place, axis in axes if any(group >= count for group in axis.groups)]
             if 0 < len(entering) < len(axes):
-                found[name] = entering[0]
+                found[name] = tuple(entering)
             elif name in rule.feeds_back and len(dimensions) - 2 in dict(axes):
-                found[name] = len(dimensions) - 2
+                found[name] = (len(dimensions) - 2,)
         return found
+
+    def _summed_by_itself(self, node: Node) -> tuple[int, ...]:
+        """Places of the channels of a weight that is a node which its first product with images sums over."""
+        made = set(node.outputs)  # values that depend on weights alone
+        for later in self.trace.nodes[node.index + 1 :]:
+            if made.isdisjoint(later.inputs):
+                continue
+            if not any(layout.has_images for layout in self.input_layouts(later)):
+                made.update(later.outputs)
+                continue
+            left = [axis.groups for layout in self.output_layouts(later) for _, axis in layout.axes]
+            summed = []
+            dimensions = self.weight_dimensions(node)["variable"]
+            for place, axis in reversed(list(enumerate(dimensions))):  # of equal ones the first is read
+                if isinstance(axis, Axis) and axis.groups:
+                    if axis.groups in left:
+                        left.remove(axis.groups)
+                    else:
+                        summed.append(place)
+            return tuple(reversed(summed))
+        return ()
 
     def products(self, node: Node) -> list[tuple[Dimension, ...]]:
         """Dimensions whose product is a number of multiply-accumulates, of a node that a rule covers.

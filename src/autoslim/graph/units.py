@@ -25,7 +25,7 @@ class Units:
     of: tuple[np.ndarray, ...]  # [G], int64 [units of the other network]
     new: tuple[np.ndarray, ...] | None = None
     """[G], bool [units of the other network]: which are new, and only made after those that they are taken
-    from (`made_new`); None: none."""
+    from (`materialize.made_new`); None: none."""
     generator: np.random.Generator | None = None  # of the weights of new units
 
     @classmethod

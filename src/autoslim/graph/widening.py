@@ -4,7 +4,8 @@ What is widened from trained weights computes what the traced network does: what
 at 0 (one side of new neurons is zero, as in Evci et al. 2022, arXiv 2201.05125), and what makes a new one is
 what makes an old one, its weights in another order: it computes something else of about the same size.
 Copies that share what reads them (Net2WiderNet, Chen et al. 2016) get gradients that hardly differ, and stay
-alike; and what is cut from such a network lacks shares, where here it computes what it did before.
+alike; and a network cut from them lacks the shares of those that were cut off, where one cut here has lost
+nothing.
 """
 
 from __future__ import annotations
@@ -61,30 +62,30 @@ def widen(
 
     With weights it computes the same, and so does every narrower network cut from it that has the traced
     one's channels, unless channels are normalised together or summed up by something else than weights: by
-    layer, RMS and group norm, means over channels, attention.
+    layer, RMS and group norm, means over channels, attention, kernels that are standardised.
 
     Args:
         graph: of the network.
         widths: int [G], nowhere below the full ones; those of frozen groups are full.
         weights: go on from the network's own; False: initialise all, as the layers' initializers say.
-        seed: of the order of the weights that make new channels.
+        seed: of what new channels are made of, and in which order.
         name: of the new model; None: the traced model's.
 
     Raises:
         AutoslimError: naming the first group whose width is not possible, or cannot be followed by a layer.
     """
     widths = np.asarray(widths)
-    sources, new = [], []
+    generator, sources, new = np.random.default_rng(seed), [], []
     for group, units in zip(graph.groups, unit_counts(graph.groups), strict=True):
         wanted, rest = divmod(int(widths[group.index]), group.unit)
         if group.frozen and wanted != units:
             raise AutoslimError(_refusal(group, widths, f"it is frozen ({group.frozen})"))
         if rest or wanted < units:
-            raise AutoslimError(_refusal(group, widths, f"expected more, by {group.unit} each"))
-        sources.append(np.arange(wanted) % units)
+            raise AutoslimError(_refusal(group, widths, f"expected none fewer, in steps of {group.unit}"))
+        more = [generator.permutation(units) for _ in range(math.ceil(wanted / units) - 1)]
+        sources.append(np.concatenate([np.arange(units), *more])[:wanted])
         new.append(np.arange(wanted) >= units)
-    units = Units(tuple(sources), tuple(new), np.random.default_rng(seed))
-    model = materialize(graph, units, weights, name, {})
+    model = materialize(graph, Units(tuple(sources), tuple(new), generator), weights, name, {})
     _check(graph, type(graph)(model), widths)
     return model
 

@@ -30,16 +30,18 @@ def by_magnitude(graph: ChannelGraph) -> Importances:
     seen: set[int] = set()
     for node in graph.trace.nodes:
         dimensions = graph.weight_dimensions(node)
-        for name, place in graph.summed_dimensions(node).items():
-            variable, axis = weight_of(node.op, name), dimensions[name][place]
-            assert isinstance(axis, Axis)
+        for name, summed in graph.summed_dimensions(node).items():
+            variable = weight_of(node.op, name)
             if id(variable) in seen:  # a shared layer counts once
                 continue
             seen.add(id(variable))
-            squares = np.moveaxis(tf.convert_to_tensor(variable).numpy().astype(np.float64) ** 2, place, 0)
-            entries = squares.reshape(axis.size, -1).sum(1)
-            for group, places in units_on(axis):
-                found[group] += entries[places].sum(1)
+            squares = tf.convert_to_tensor(variable).numpy().astype(np.float64) ** 2
+            for place in summed:
+                axis = dimensions[name][place]
+                assert isinstance(axis, Axis)
+                entries = np.moveaxis(squares, place, 0).reshape(axis.size, -1).sum(1)
+                for group, places in units_on(axis):
+                    found[group] += entries[places].sum(1)
     return found
 
 

@@ -99,10 +99,18 @@ class Experiment:
     @cached_property
     def retrain(self) -> RetrainConfig:
         """Section `retrain`, nothing of it null."""
+        trained, prunes = self.given or bool(self.baseline.train), self.importance is not None
+        return self._retrain_from(first_weights(self.config.retrain, trained, prunes))
+
+    @property
+    def candidates(self) -> RetrainConfig:
+        """The same for candidates of a final: never from the baseline, which knows the held-out images."""
+        return self._retrain_from("supernet") if self.retrain.init == "baseline" else self.retrain
+
+    def _retrain_from(self, init: str) -> RetrainConfig:
+        """Section `retrain` by the recipe of what starts from these weights."""
         section = self.config.retrain
         teacher = section.teacher or ("given" if self.given and not section.joint else "none")
-        trained, prunes = self.given or bool(self.baseline.train), self.importance is not None
-        init = first_weights(section, trained, prunes)
         starts = {"scratch": "fresh", "baseline": self._own_start, "supernet": self._supernet_start}
         section = dataclasses.replace(section, teacher=teacher, init=init)
         return filled(section, starts[init], self.config.optimizer)

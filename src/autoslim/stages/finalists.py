@@ -14,7 +14,7 @@ import numpy as np
 
 from autoslim.errors import AutoslimError
 from autoslim.graph import ChannelGraph
-from autoslim.schema import RetrainConfig, SlimConfig
+from autoslim.schema import SlimConfig
 from autoslim.slimming.budget import Budget
 from autoslim.slimming.calibrate import calibrate
 from autoslim.slimming.finalists import candidates
@@ -108,15 +108,10 @@ def _once(widths: np.ndarray, folder: Path, train: Callable[[np.ndarray, Path], 
     return point
 
 
-def candidate_options(options: RetrainConfig) -> RetrainConfig:
-    """Section `retrain` for candidates: never from the baseline's weights, which know the held-out images."""
-    return dataclasses.replace(options, init="supernet") if options.init == "baseline" else options
-
-
 def run_candidate(experiment: Experiment, widths: np.ndarray, folder: Path) -> Point:
     """Train a candidate, whose widths are int32 [G], and score it; resumes from its last checkpoint."""
     config, images, builder = experiment.config, experiment.images, experiment.builder
-    r, task = candidate_options(experiment.retrain), experiment.task
+    r, task = experiment.candidates, experiment.task
     recipe = recipe_of(experiment, r)
     # 1. Train.
     model = recipe.small_model(builder, widths)

@@ -31,7 +31,7 @@ from autoslim.slimming.search import search
 from autoslim.slimming.trajectory import Trajectory
 from autoslim.stages import supernet
 from autoslim.stages.experiment import Experiment
-from autoslim.stages.finalists import EPOCHS, candidate_options, run_candidate, with_finals
+from autoslim.stages.finalists import EPOCHS, run_candidate, with_finals
 from autoslim.stages.latency import over_budget
 from autoslim.stages.macs import billed
 from autoslim.stages.preflight import check_reachable
@@ -61,7 +61,7 @@ def search_key(experiment: Experiment) -> dict[str, Any]:
     if not method.path or experiment.budget.steered:
         key["targets"] = list(s.targets)
     if s.finalists > 1:
-        recipe = stage_hash(recipe_of(experiment, candidate_options(experiment.retrain)).key(joint=False))
+        recipe = stage_hash(recipe_of(experiment, experiment.candidates).key(joint=False))
         key["finalists"] = {"count": s.finalists, "epochs": EPOCHS, "recipe": recipe}
     if experiment.latency is not None:
         key["measured"] = experiment.latency.identity
@@ -343,7 +343,7 @@ def _skip(experiment: Experiment) -> str:
 def _needs(experiment: Experiment) -> Iterator[Need]:
     yield Need(supernet.STAGE, supernet.STAGE.folder(experiment), "The search")
     if experiment.config.slim.finalists > 1:
-        options = candidate_options(experiment.retrain)
+        options = experiment.candidates
         yield from recipe_needs(experiment, "The search's finalists", options)
 
 

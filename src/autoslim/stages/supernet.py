@@ -165,8 +165,8 @@ def _compare(model: keras.Model, wide: keras.Model, images: Images) -> None:
     if apart > SAME:
         log.warning(
             "supernet: widened by slim.headroom, the network answers differently by up to %.2g of the "
-            "largest output: it sums channels up by other means than weights, where copies count too. It is "
-            "trained from there.",
+            "largest output: it normalises channels together, or sums them up by other means than weights. "
+            "It is trained from there.",
             apart,
         )
 
