@@ -65,13 +65,13 @@ def settings(cell: str, seed: int, method: str, options: argparse.Namespace) -> 
 def measure(cell: str, seed: int, method: str, options: argparse.Namespace, records: Records) -> None:
     """Run one method with one seed, and keep the figures of the networks that it gives."""
     config = compose(settings(cell, seed, method, options))
-    outcome, experiment = run_stages(config), Experiment(config)
+    outcome, init = run_stages(config), Experiment(config).retrain.first
     paths = [Path(row["folder"]) / "model.keras" for row in outcome.rows]
     models = [keras.saving.load_model(path, compile=False) for path in paths]
     for row, model, latency in zip(outcome.rows, models, _latencies(outcome.rows, models), strict=True):
         figures = {"top1": row["metric"], **{name: row[name] for name in FIGURES}}
         figures |= {
-            "bill": bill(outcome, row, experiment.retrain.first),
+            "bill": bill(outcome, row, init),
             "latency": latency,
             "channels": _channels(row, model),
         }

@@ -255,6 +255,9 @@ def test_what_starts_from_trained_weights_is_trained_gently(trained: Path, tmp_p
     assert rates(**fresh, supernet__init="baseline") == [0.1, gentle, 0.1]
     assert rates(**fresh, supernet__init="baseline", retrain__init="supernet") == [0.1, gentle, gentle]
     assert rates(optimizer__learning_rate=0.3, retrain__learning_rate=0.2) == [0.3, 0.3, 0.2]
+    arch = {"arch": "keras_file", "arch.path": trained, "output": tmp_path, "arch.trained": "false"}
+    tried = Experiment(compose({**arch, "supernet.init": "baseline"})).candidates  # from that supernet
+    assert (tried.init, tried.learning_rate) == ("supernet", gentle)
 
 
 # -- held-out images ----------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def slim(
     if any(None in shape[1:] for shape in graph.trace.input_shapes):  # costs are those of the images' sizes
         graph = ChannelGraph(graph.model, tuple(chosen.freeze), sizes)
     trained = _is_trained(graph, data, task) if trained is None else trained
-    given, job = job, job.resolved(trained)
+    given, job = job, job.resolved(trained)  # the folder keeps what was given
     given.claim(graph, data, trained)
     levels = Levels.spaced(graph, chosen.levels, chosen.min_width, chosen.divisor, chosen.step)
     judged = data.heldout if test is None else images_of(test, job.batch_size)
