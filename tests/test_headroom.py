@@ -53,7 +53,7 @@ def test_a_supernet_from_trained_weights_computes_what_they_do(whole: Outcome, t
     tiny = {key: value for key, value in WIDE.items() if not key.startswith("arch")}
     arch = {"arch": "keras_file", "arch.path": path, "arch.name": "mine", "output": tmp_path}
     one = Experiment(compose({**tiny, **arch}))
-    wide = initial_supernet(one.supernet, one.builder, one.images, one.own_weights)
+    wide = initial_supernet(one.supernet, one.builder, one.own_weights)
     own = keras.saving.load_model(path)
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
     assert wide.count_params() > 1.5 * own.count_params()

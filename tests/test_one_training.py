@@ -73,7 +73,7 @@ def test_a_supernet_starts_from_the_trained_weights_sorted_or_as_they_are(
     tiny = {key: value for key, value in TINY.items() if not key.startswith("arch")}
     arch = {"arch": "keras_file", "arch.path": path, "arch.name": "mine", "supernet.sort": sort}
     one = Experiment(compose({**tiny, **arch, "output": output}))
-    first = initial_supernet(one.supernet, one.builder, one.images, one.own_weights)
+    first = initial_supernet(one.supernet, one.builder, one.own_weights)
     given = keras.saving.load_model(path)
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
     np.testing.assert_allclose(first(x), given(x), atol=1e-5)

@@ -142,6 +142,25 @@ def check_network(
         )
 
 
+def difference(graph: Structure, other: keras.Model) -> float:
+    """The largest by which another model's outputs differ from the traced one's, of their largest entry.
+
+    0 where they agree but for rounding, and where the traced model does not take random inputs.
+    """
+    for size in SIZES if any(None in shape[1:] for shape in graph.trace.input_shapes) else SIZES[:1]:
+        inputs = graph.trace.pack_inputs(stand_ins(graph.trace, size))
+        (expected, _), (got, _) = (_called(model, inputs) for model in (graph.model, other))
+        if expected is not None and got is not None:
+            break
+    else:
+        return 0.0
+    if _agree(got, expected, _tolerance(graph)):
+        return 0.0
+    pairs = zip(keras.tree.flatten(got), keras.tree.flatten(expected), strict=True)
+    both = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
+    return max(float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), 1e-30)) for a, b in both if b.size)
+
+
 def _called(model: Any, inputs: Any) -> tuple[Any, str]:
     """A model's outputs, or None and why there are none; its variables stay as they are."""
     try:

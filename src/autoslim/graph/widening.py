@@ -10,6 +10,7 @@ nothing.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from fractions import Fraction
@@ -19,10 +20,13 @@ import keras
 import numpy as np
 
 from autoslim.errors import AutoslimError, near
+from autoslim.graph.comparing import difference
 from autoslim.graph.groups import ChannelGroup, matches
 from autoslim.graph.materialize import materialize
 from autoslim.graph.structure import Structure
 from autoslim.graph.units import Units, unit_counts
+
+log = logging.getLogger(__name__)
 
 
 def wider_widths(graph: Structure, headroom: float | Mapping[str, float], divisor: int = 1) -> np.ndarray:
@@ -62,7 +66,8 @@ def widen(
 
     With weights it computes the same, and so does every narrower network cut from it that has the traced
     one's channels, unless channels are normalised together or summed up by something else than weights: by
-    layer, RMS and group norm, means over channels, attention, kernels that are standardised.
+    layer, RMS and group norm, means over channels, attention, kernels that are standardised. Where it does
+    not, a warning says by how much.
 
     Args:
         graph: of the network.
@@ -87,6 +92,13 @@ def widen(
         new.append(np.arange(wanted) >= units)
     model = materialize(graph, Units(tuple(sources), tuple(new), generator), weights, name, {})
     _check(graph, type(graph)(model), widths)
+    if weights and (apart := difference(graph, model)):
+        log.warning(
+            "Model %r, widened, answers differently by up to %.2g of the largest output: it normalises "
+            "channels together, or sums them up by other means than weights. Training goes on from there.",
+            model.name,
+            apart,
+        )
     return model
 
 

@@ -35,7 +35,6 @@ from autoslim.training.fit import train_supernet
 
 log = logging.getLogger(__name__)
 
-SAME = 1e-3  # of the largest output, by which a widened network may differ from the network
 COST_STEPS = 200  # steps over which the arms' mean cost is taken for the bill
 
 
@@ -94,7 +93,7 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
         return folder.finish({**billed(macs, experiment.unit), "history": []})
     levels = experiment.levels  # before building: the plan's own build clears Keras's names
     c, weights = experiment.supernet, experiment.own_weights
-    model = initial_supernet(c, builder, images, weights, read.get("pretrain"))
+    model = initial_supernet(c, builder, weights, read.get("pretrain"))
     graph = builder.graph(model)
     objective = objective_of(task, graph)
     # 2. Train.
@@ -127,7 +126,6 @@ def run_supernet(experiment: Experiment, folder: StageFolder) -> dict[str, Any]:
 def initial_supernet(
     options: SupernetConfig,
     builder: Builder,
-    images: Images,
     own_weights: str,
     pretrained: StageFolder | None = None,
 ) -> keras.Model:
@@ -136,7 +134,6 @@ def initial_supernet(
     Args:
         options: section `supernet`, nothing of it null.
         builder: of the network.
-        images: with which a widened network is compared with the network.
         own_weights: what the weights are that the network comes with, see `stages.start`.
         pretrained: folder of stage `pretrain`, where the supernet begins with its weights.
     """
@@ -151,24 +148,7 @@ def initial_supernet(
         return builder.widened(model)
     if options.sort:
         put_important_first(builder.graph(model))
-    wide = builder.widened(model, weights=True)
-    if wide is not model:
-        _compare(model, wide, images)
-    return wide
-
-
-def _compare(model: keras.Model, wide: keras.Model, images: Images) -> None:
-    """Say it where the wide network does not compute what the network does."""
-    inputs, *_ = next(iter(images.heldout()))
-    one, other = (np.concatenate([np.ravel(y) for y in keras.tree.flatten(m(inputs))]) for m in (model, wide))
-    apart = float(np.abs(one - other).max() / max(np.abs(one).max(), 1e-12))
-    if apart > SAME:
-        log.warning(
-            "supernet: widened by slim.headroom, the network answers differently by up to %.2g of the "
-            "largest output: it normalises channels together, or sums them up by other means than weights. "
-            "It is trained from there.",
-            apart,
-        )
+    return builder.widened(model, weights=True)
 
 
 def on_held_out_images(
