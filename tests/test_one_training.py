@@ -47,6 +47,13 @@ def test_the_baseline_is_sorted_searched_and_fine_tuned_and_no_supernet_is_train
     assert any((a != b).any() for a, b in zip(order, baseline.get_weights(), strict=True))
 
 
+def test_the_trained_network_is_on_the_bill_of_what_was_cut_from_it(
+    from_baseline: Outcome, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(output, slimming="taylor")
+    assert "baseline trainings (baseline 1.000 + supernet " in capsys.readouterr().out
+
+
 def test_a_given_network_is_slimmed_without_any_training_of_the_full_one(
     from_baseline: Outcome, output: Path
 ) -> None:

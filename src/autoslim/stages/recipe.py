@@ -143,7 +143,7 @@ def recipe_needs(experiment: Experiment, stage: str, options: RetrainConfig | No
     for source, key in _sources(options or experiment.retrain, own).items():
         why = f"{stage} with retrain.{key}={source} ({INSTEAD[source, key]} does without)"
         record = {"supernet": supernet.STAGE, "baseline": baseline.STAGE}[source]
-        yield Need(record, record.folder(experiment), why, billed=source == "supernet" or key == "init")
+        yield Need(record, record.folder(experiment), why)
 
 
 def _sources(options: RetrainConfig, own: bool) -> dict[str, str]:

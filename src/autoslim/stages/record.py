@@ -37,7 +37,6 @@ class Need(NamedTuple):
     needed_by: str  # in a message: "The search"
     check: Callable[[], Any] | None = None  # raises if the result does not serve; None: it must be done
     read: bool = True  # False: nothing of it is read, but what it cost is a part of what the networks cost
-    billed: bool = True  # False: a reference, trained for its own sake: not a part of the networks' cost
 
     def met(self) -> None:
         """Make sure that the result is there and serves.
@@ -117,8 +116,7 @@ class Stage:
         """Name -> folder of all that its networks came from, the earliest first."""
         found: dict[str, StageFolder] = {}
         for need in self.needs(experiment):
-            if need.billed:
-                found |= {**need.stage.came_from(experiment), need.stage.name: need.folder}
+            found |= {**need.stage.came_from(experiment), need.stage.name: need.folder}
         return found
 
     @property

@@ -68,7 +68,7 @@ def _needs(experiment: Experiment) -> Iterator[Need]:
     if experiment.importance is not None:
         if not experiment.given:
             why = f"slimming={experiment.config.slim.method} of a network without trained weights"
-            yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why, billed=False)
+            yield Need(baseline.STAGE, baseline.STAGE.folder(experiment), why)
     elif experiment.supernet.init == "baseline":
         yield Need(pretrain.STAGE, pretrain.STAGE.folder(experiment), "supernet.init=baseline")
 
