@@ -294,9 +294,18 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
 PLAIN = {"dataset.pad": 0, "dataset.flip": "false", "dataset.train_images": "null", "train.batch_size": 20}
 
 
-@pytest.mark.parametrize("init", ["weights", "baseline"])
-def test_no_held_out_image_is_trained_on_before_the_search(init: str, read: set[int], tmp_path: Path) -> None:
-    settings = {**SMALL, **PLAIN, "output": tmp_path, "supernet.init": init, "stages": "[supernet]"}
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"supernet.init": "weights", "stages": "[supernet]"},
+        {"supernet.init": "baseline", "stages": "[supernet]"},
+        {"slim.finalists": 2, "stages": "[supernet,search]"},  # candidates are trained, and calibrated
+    ],
+)
+def test_no_held_out_image_is_trained_on_before_networks_are_chosen(
+    asked: dict[str, object], read: set[int], tmp_path: Path
+) -> None:
+    settings = {**SMALL, **PLAIN, "output": tmp_path, **asked}
     run_stages(compose(settings))
     held_out = set(Experiment(compose(settings)).images.split[1].tolist())
     assert len(held_out) == 60 and len(read) > 200

@@ -131,7 +131,7 @@ def run_candidate(experiment: Experiment, widths: np.ndarray, folder: Path) -> P
     )
     # 2. Score.
     graph = ChannelGraph(model)
-    calibrate(graph, images.calibration())
+    calibrate(graph, images.calibration(images.split[0]))
     scorer = Scorer(graph, images.heldout(), task=task)
     score = score_of(*(values[0] for values in scorer(graph.full[None])))
     macs = TRAINING * graph.cost().flops * trained_images(batches, len(history)) + scorer.macs
