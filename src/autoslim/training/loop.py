@@ -21,6 +21,7 @@ from autoslim.training.curves import Curves, Stopwatch
 from autoslim.training.distribution import is_chief, peers_watched, wait_for_all
 from autoslim.training.feed import batches_for, refusals_explained
 from autoslim.training.observers import observers_for
+from autoslim.training.precision import warn_where_slow
 from autoslim.training.progress import History, Progress
 from autoslim.training.steps import Step
 
@@ -74,6 +75,7 @@ def train(
             that is damaged or of another training, if the folder can't be written, or if another worker dies.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint written.
     """
+    warn_where_slow(step.options.precision)
     place = None if folder is None else Path(folder)
     run = _Training(step, batches, epochs, place, evaluate, description)
     done = run.progress
