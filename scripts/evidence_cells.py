@@ -66,7 +66,8 @@ COMMON: dict[str, Any] = {
     "retrain.init": "baseline",
 }
 
-# Faster than float32 on today's CPUs where layers are wide; narrow ones are slower in it.
+# Faster than float32 where layers are wide, on processors with instructions for it (AVX-512 BF16, AMX); on
+# others gradients of convolutions take twenty times as long. Narrow layers are slower in it everywhere.
 BFLOAT16 = {"train.precision": "mixed_bfloat16"}
 
 _VGG = {"arch": "custom", "arch._target_": "evidence_cells.vgg", "arch.name": "vgg", **BFLOAT16}
